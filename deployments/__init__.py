@@ -1,0 +1,1 @@
+"""What runs on the cluster: model servers, performance table, dispatcher, evaluator, learner."""

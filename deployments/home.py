@@ -1,0 +1,21 @@
+"""Where FastServe keeps state and weights: FASTSERVE_HOME, by default ~/.fastserve."""
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """The state directory, made with mode 0700 if absent."""
+    path = Path(os.environ.get("FASTSERVE_HOME") or Path.home() / ".fastserve").expanduser().absolute()
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def store_url() -> str:
+    """SQLAlchemy URL of the durable store: FASTSERVE_STORE, by default SQLite under the home."""
+    return os.environ.get("FASTSERVE_STORE") or f"sqlite:///{home() / 'fastserve.sqlite3'}"
+
+
+def models_dir() -> Path:
+    """Where prepared weights lie, one folder a model."""
+    return home() / "models"

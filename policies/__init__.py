@@ -1,0 +1,1 @@
+"""What decides: observations, policies, models of quality and latency, learning. Knows no server."""

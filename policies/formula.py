@@ -1,0 +1,26 @@
+"""The formula as a policy: softmax(beta * w_i * U_i). Always loaded; every fallback ends here."""
+
+from policies.observation import FloatArray, Observation
+from policies.policy import Policy, masked_softmax
+from policies.utility import observed_utility
+
+DEFAULT_BETA = 20.0  # utilities of a good and a bad choice differ by some tenths; 20 makes that decisive
+
+
+class FormulaPolicy(Policy):
+    """pi = softmax(beta * w_i * U_i) over the allowed models; w_i = 0 takes a model out."""
+
+    name = "formula"
+
+    def __init__(self, beta: float = DEFAULT_BETA) -> None:
+        if not beta > 0.0:
+            raise ValueError(f"beta: {beta}, must be above 0.")
+        self.beta = beta
+
+    def logits(self, observation: Observation) -> FloatArray:
+        """[M] beta * w_i * U_i."""
+        return self.beta * observation.column("weight") * observed_utility(observation)
+
+    def distribution(self, observation: Observation) -> FloatArray:
+        """[M] softmax of the logits over plausible models."""
+        return masked_softmax(self.logits(observation), self.plausible(observation))

@@ -1,0 +1,94 @@
+"""What a policy sees of one request: every field with its unit and range, in one place."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+OBSERVATION_VERSION: Final = 1  # raised whenever a field is added, removed or changes its meaning
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One column of an observation."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    meaning: str
+
+
+INF: Final = float("inf")
+
+MODEL_FIELDS: Final = (
+    Field("weight", "1", 0.0, INF, "importance weight w_i; 0 keeps the model out of `auto`"),
+    Field("accuracy", "1", 0.0, 1.0, "predicted expected score for this prompt"),
+    Field("accuracy_std", "1", 0.0, 1.0, "standard error of the predicted score"),
+    Field("ttft_s", "s", 0.0, INF, "predicted time to first token at this load"),
+    Field("e2e_s", "s", 0.0, INF, "predicted end-to-end latency at this load and output length"),
+    Field("tpot_s", "s", 0.0, INF, "measured mean time per output token after the first"),
+    Field("cost_usd", "USD", 0.0, INF, "predicted cost of this request"),
+    Field("in_flight", "requests", 0.0, INF, "requests sent and not finished, all ingress replicas"),
+    Field("waiting", "requests", 0.0, INF, "requests queued inside the engine"),
+    Field("slots", "requests", 0.0, INF, "sequences the ready replicas can run at once"),
+    Field("kv_use", "1", 0.0, 1.0, "share of the KV cache in use, mean over replicas"),
+    Field("error_rate", "1", 0.0, 1.0, "share of recent requests that failed for the model's reasons"),
+    Field("replicas", "replicas", 0.0, INF, "ready replicas"),
+    Field("cold", "1", 0.0, 1.0, "1 while no replica is warm"),
+    Field("age_s", "s", 0.0, INF, "age of this row when read"),
+)
+
+PROMPT_FIELDS: Final = (
+    Field("prompt_tokens", "tokens", 0.0, INF, "estimated length of the prompt"),
+    Field("output_tokens", "tokens", 0.0, INF, "predicted length of the answer, capped by max_tokens"),
+    Field("turns", "messages", 0.0, INF, "messages in the conversation"),
+    Field("cjk_share", "1", 0.0, 1.0, "share of Chinese, Japanese and Korean characters"),
+    Field("digit_share", "1", 0.0, 1.0, "share of digits"),
+    Field("code_hint", "1", 0.0, 1.0, "1 if the prompt looks like code"),
+    Field("maths_hint", "1", 0.0, 1.0, "1 if the prompt looks like mathematics"),
+    Field("structure_hint", "1", 0.0, 1.0, "1 if JSON, a schema, tools or a table are asked for"),
+)
+
+CALLER_FIELDS: Final = (
+    Field("accuracy_weight", "1", 0.0, INF, "a1 of the formula"),
+    Field("latency_weight", "1", 0.0, INF, "a2 of the formula"),
+    Field("cost_weight", "1", 0.0, INF, "a3 of the formula"),
+    Field("target_s", "s", 0.0, INF, "latency target; 0 where the caller has none"),
+)
+
+MODEL_COLUMN: Final = {field.name: i for i, field in enumerate(MODEL_FIELDS)}
+PROMPT_COLUMN: Final = {field.name: i for i, field in enumerate(PROMPT_FIELDS)}
+CALLER_COLUMN: Final = {field.name: i for i, field in enumerate(CALLER_FIELDS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One request as a policy sees it.
+
+    Shapes: `rows` [M, F] with the columns of MODEL_FIELDS, `prompt` [P] of PROMPT_FIELDS,
+    `caller` [C] of CALLER_FIELDS, `mask` [M], True where the model may be chosen.
+    """
+
+    models: tuple[str, ...]
+    rows: FloatArray
+    prompt: FloatArray
+    caller: FloatArray
+    mask: BoolArray
+
+    def column(self, name: str) -> FloatArray:
+        """[M] values of one model field. Raises KeyError for an unknown name."""
+        column: FloatArray = self.rows[:, MODEL_COLUMN[name]]
+        return column
+
+    def prompt_field(self, name: str) -> float:
+        """Value of one prompt field. Raises KeyError for an unknown name."""
+        return float(self.prompt[PROMPT_COLUMN[name]])
+
+    def caller_field(self, name: str) -> float:
+        """Value of one caller field. Raises KeyError for an unknown name."""
+        return float(self.caller[CALLER_COLUMN[name]])

@@ -1,0 +1,53 @@
+"""The formula: f = a1 * accuracy + a2 * relative speed + a3 * cheapness, weighted by w_i."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from policies.observation import BoolArray, FloatArray, Observation
+
+_TINY = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The caller's trade-off: a1 (accuracy), a2 (latency), a3 (cost) of the formula, each >= 0."""
+
+    accuracy: float = 1.0
+    latency: float = 1.0
+    cost: float = 0.0
+
+
+def relative(amount: FloatArray, mask: BoolArray) -> FloatArray:
+    """[M] best amount among the allowed over own amount, in (0, 1]; 1 for the smallest.
+
+    Serves both RT_i = min_j latency_j / latency_i and cheapness_i = min_j cost_j / cost_i. An
+    amount of 0 (a free model, an unknown latency) counts as the smallest.
+    """
+    if not mask.any():
+        return np.zeros_like(amount)
+    best = float(amount[mask].min())
+    return np.minimum((best + _TINY) / (amount + _TINY), 1.0)
+
+
+def utility(
+    accuracy: FloatArray, latency_s: FloatArray, cost_usd: FloatArray, weights: Weights, mask: BoolArray
+) -> FloatArray:
+    """[M] f(x, p_i) = a1 * Acc_i + a2 * RT_i + a3 * cheapness_i; entries outside `mask` mean nothing."""
+    speed = relative(latency_s, mask)
+    value = weights.accuracy * accuracy + weights.latency * speed
+    if weights.cost:
+        value = value + weights.cost * relative(cost_usd, mask)
+    return value
+
+
+def observed_utility(observation: Observation) -> FloatArray:
+    """[M] U_i: the formula over *predicted* accuracy, end-to-end latency and cost."""
+    accuracy, latency, cost = observation.caller[:3].tolist()
+    return utility(
+        observation.column("accuracy"),
+        observation.column("e2e_s"),
+        observation.column("cost_usd"),
+        Weights(accuracy, latency, cost),
+        observation.mask,
+    )
