@@ -106,7 +106,9 @@ def _size_mb(folder: Path) -> float:
 def _digest(folder: Path) -> str:
     """SHA-256 over the names and bytes of the stored files of one model."""
     if not folder.is_dir():
-        raise WeightsError(f"Stored weights '{folder}' are missing: this is no complete checkout of FastServe.")
+        raise WeightsError(
+            f"Stored weights '{folder}' are missing: this is no complete checkout of FastServe."
+        )
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix != ".md":
@@ -141,7 +143,10 @@ def _build_smollm2(built: Path, _home: Path, progress: Progress) -> None:
     gguf = _smollm2_gguf()
     progress(f"smollm2-135m: converting {gguf.name} to safetensors")
     model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        gguf.parent,
+        gguf_file=gguf.name,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
     )
     model.save_pretrained(built)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(built)

@@ -1,0 +1,80 @@
+"""The generated items: an endless training stream, the stored suites, and a traffic stream with known answers."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scripts.models import (
+    content_creation,
+    customer_service,
+    document_generation,
+    policy_text,
+    recommendation,
+)
+from scripts.models.item import Item, Make
+from scripts.models.wording import Language, Split
+
+SUITE_SEED = 20_261_125
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A kind of item: how it is made, and how many of each language the suites hold."""
+
+    make: Make
+    english: int
+    chinese: int
+
+
+TASKS = (
+    Task(customer_service.intent, 14, 8),
+    Task(customer_service.sentiment, 12, 6),
+    Task(customer_service.order_number, 12, 6),
+    Task(policy_text.policy_answer, 14, 8),
+    Task(content_creation.tone, 10, 6),
+    Task(content_creation.topic, 10, 6),
+    Task(content_creation.advert, 10, 6),
+    Task(content_creation.bullet_list, 10, 6),
+    Task(content_creation.slogan, 10, 6),
+    Task(document_generation.document_kind, 10, 6),
+    Task(document_generation.iso_date, 10, 6),
+    Task(document_generation.contact_json, 10, 6),
+    Task(document_generation.contract_json, 10, 6),
+    Task(document_generation.markdown_note, 10, 6),
+    Task(recommendation.department, 12, 8),
+    Task(recommendation.pick_letter, 12, 8),
+    Task(recommendation.pick_name, 12, 8),
+    Task(recommendation.pick_budget, 12, 8),
+)
+
+
+def suite_items() -> list[Item]:
+    """The items of the stored suites, the same at every call; no prompt occurs twice."""
+    rng = random.Random(SUITE_SEED)
+    items: dict[str, Item] = {}
+    for task in TASKS:
+        languages: tuple[tuple[Language, int], ...] = (("en", task.english), ("zh", task.chinese))
+        for language, count in languages:
+            wanted = len(items) + count
+            while len(items) < wanted:
+                item = task.make("suite", language, rng)
+                items.setdefault(item.prompt, item)
+    return list(items.values())
+
+
+def stream(split: Split, seed: int, chinese_share: float = 0.4) -> Iterator[Item]:
+    """Endless items of all tasks in equal parts, in wordings of `split` only."""
+    rng = random.Random(f"{split}-{seed}")
+    while True:
+        language: Language = "zh" if rng.random() < chinese_share else "en"
+        yield rng.choice(TASKS).make(split, language, rng)
+
+
+def training_items(seed: int) -> Iterator[Item]:
+    """Endless training items."""
+    return stream("train", seed)
+
+
+def traffic_items(seed: int) -> Iterator[Item]:
+    """Endless user requests with known answers: tasks and languages as in the suites, wordings that neither they nor training have."""
+    return stream("traffic", seed)
