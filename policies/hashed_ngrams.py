@@ -1,0 +1,150 @@
+"""Hashed n-grams of a prompt in numpy: stable across processes and machines, any script.
+
+Characters: runs of 3, 4 and 5 bytes of the UTF-8 text, read through one overlapping 8-byte view.
+Words: single words, pairs, the first 1 to 6 and the last 1 to 6 words, which tell templates apart.
+A Chinese, Japanese or Korean character is a word of its own. A word's hash is a polynomial modulo
+2^64 (Karp and Rabin 1987); an odd base is invertible there, so it does not depend on the place.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+HASH_BITS: Final = 23
+WORD_BIT: Final = 1 << HASH_BITS  # set in the ids of words, clear in those of characters
+ID_BITS: Final = HASH_BITS + 1
+
+_HEAD_CHARACTERS: Final = 1024
+_TAIL_CHARACTERS: Final = 512
+MAX_CHARACTERS: Final = _HEAD_CHARACTERS + _TAIL_CHARACTERS
+_EDGE_WORDS: Final = 6
+_BASE: Final = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
+_MODULUS: Final = 1 << 64
+
+U64 = npt.NDArray[np.uint64]
+Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def _powers(base: int, count: int) -> U64:
+    powers = [1]
+    for _ in range(count - 1):
+        powers.append(powers[-1] * base % _MODULUS)
+    return np.array(powers, dtype=np.uint64)
+
+
+_POWERS: Final = _powers(_BASE, 3 * MAX_CHARACTERS + 8)  # lower() lengthens a text at most threefold
+_INVERSES: Final = _powers(pow(_BASE, -1, _MODULUS), len(_POWERS))
+_B: Final = np.uint64(_BASE)
+_SPREAD: Final = np.uint64(0xD6E8FEB86659FD93)
+_MIX: Final = np.uint64(0xFF51AFD7ED558CCD)
+_SHIFT: Final = np.uint64(64 - HASH_BITS)
+_FOLD: Final = np.uint64(32)
+_WORD_FLAG: Final = np.uint64(WORD_BIT)
+_PAIR: Final = np.uint64(0xC2B2AE3D27D4EB4F)
+_OPENING, _CLOSING = _powers(0x165667B19E3779F9, 2 * _EDGE_WORDS + 2)[2:].reshape(2, _EDGE_WORDS)
+_GRAM_MASKS: Final = np.array([[0xFFFFFF], [0xFFFFFFFF], [0xFFFFFFFFFF]], dtype=np.uint64)
+_GRAM_MIX: Final = _powers(_BASE, 4)[1:, None]
+
+# Punctuation and symbols beyond Latin-1; [first, last] of the ranges that split words.
+_PUNCTUATION: Final = ((0x2000, 0x2BFF), (0x3000, 0x303F), (0xFE30, 0xFE4F), (0xFF00, 0xFF0F))
+# Scripts written without spaces: kana, CJK, Hangul syllables, supplementary planes.
+_UNSPACED: Final = (
+    (0x3040, 0x30FF),
+    (0x3400, 0x9FFF),
+    (0xAC00, 0xD7AF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)
+
+
+def _letter_terms() -> U64:
+    """[256] what a Latin-1 character adds to a word's polynomial; 0 for those that split words."""
+    letters = [c if chr(c).isalnum() or chr(c) == "_" else 0 for c in range(256)]
+    return np.array(letters, dtype=np.uint64) * _SPREAD
+
+
+_LETTERS: Final = _letter_terms()
+
+
+def clip(text: str) -> str:
+    """Lower case, white space made single spaces; only the first 1,024 and last 512 characters."""
+    if len(text) > MAX_CHARACTERS:
+        text = text[:_HEAD_CHARACTERS] + " " + text[1 - _TAIL_CHARACTERS :]
+    return " ".join(text.lower().split())
+
+
+def in_ranges(codes: Codes, ranges: tuple[tuple[int, int], ...]) -> BoolArray:
+    """[N] True where a code lies in one of the inclusive ranges."""
+    inside = np.zeros(codes.shape, dtype=np.bool_)
+    for low, high in ranges:
+        inside |= (codes >= low) & (codes <= high)
+    return inside
+
+
+def unspaced_characters(text: str) -> int:
+    """How many characters belong to scripts written without spaces (Chinese, Japanese, Korean)."""
+    return 0 if text.isascii() else int(np.count_nonzero(in_ranges(_code_points(text), _UNSPACED)))
+
+
+def _code_points(text: str) -> npt.NDArray[np.uint32]:
+    """[N] code points; lone surrogates pass, since clients do send them."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
+def _word_terms(text: str, raw: bytes) -> tuple[U64, BoolArray]:
+    """[N] what each character adds to its word (0 between words), [N] True where a word starts."""
+    if text.isascii():
+        terms = _LETTERS[np.frombuffer(raw, dtype=np.uint8)]
+        word = terms != 0
+        start = word.copy()
+        start[1:] &= ~word[:-1]
+        return terms, start
+    codes = _code_points(text)
+    word = (_LETTERS[np.minimum(codes, 255)] != 0) | (codes > 255) & ~in_ranges(codes, _PUNCTUATION)
+    alone = in_ranges(codes, _UNSPACED)
+    start = word.copy()
+    start[1:] &= ~word[:-1] | alone[1:] | alone[:-1]
+    return np.where(word, codes * _SPREAD, np.uint64(0)), start
+
+
+def _word_hashes(text: str, raw: bytes) -> U64:
+    """[W] 64-bit hash of each word in order, the same wherever the word stands."""
+    terms, start = _word_terms(text, raw)
+    starts = start.nonzero()[0]
+    if not len(starts):
+        return np.zeros(0, dtype=np.uint64)
+    terms *= _POWERS[: len(terms)]
+    hashes: U64 = np.add.reduceat(terms, starts) * _INVERSES[starts]
+    return hashes
+
+
+def _word_ids(text: str, raw: bytes) -> U64:
+    """Ids of the words, pairs, openings and closings of a text."""
+    words = _word_hashes(text, raw)
+    first, last = words[:_EDGE_WORDS], words[: -_EDGE_WORDS - 1 : -1]
+    pairs = words[:-1] * _PAIR + words[1:]
+    opening = (first * _OPENING[: len(first)]).cumsum()
+    closing = (last * _CLOSING[: len(last)]).cumsum()
+    ids: U64 = np.concatenate((words, pairs, opening, closing))
+    ids ^= ids >> _FOLD
+    ids *= _MIX
+    ids >>= _SHIFT
+    ids |= _WORD_FLAG
+    return ids
+
+
+def _character_ids(raw: bytes) -> U64:
+    """Ids of the runs of 3, 4 and 5 bytes; runs that stick out at the end are filled with zeros."""
+    count = max(len(raw) - 2, 0)
+    view: U64 = np.ndarray((count,), dtype="<u8", buffer=raw + b"\0" * 8, strides=(1,))
+    ids = (view & _GRAM_MASKS) * _GRAM_MIX
+    ids >>= _SHIFT
+    return ids.ravel()
+
+
+def ngram_ids(text: str) -> npt.NDArray[np.uint32]:
+    """[K] ids below 2^24 of the n-grams of a text from `clip`, repeats included, in no order."""
+    raw = text.encode("utf-8", "surrogatepass")
+    return np.concatenate((_character_ids(raw), _word_ids(text, raw)), dtype=np.uint32, casting="unsafe")
