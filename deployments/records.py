@@ -38,6 +38,7 @@ class DecisionRecord:
     snapshot_version: int = 0
     snapshot_age_s: float = 0.0
     decide_s: float = 0.0  # time the decision took
+    shadow: str = ""  # `version:model` that a candidate policy in shadow would have chosen
     text: str | None = None  # only where the operator opted in, redacted
 
 
