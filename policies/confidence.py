@@ -1,0 +1,105 @@
+"""Bounds on a mean: at a fixed number of samples, and valid at any stopping time."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from policies.observation import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A mean over `count` samples with the interval [low, high] that was asked for."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+def mean_bound(values: FloatArray, alpha: float = 0.05) -> Bound:
+    """Student's t bounds on the mean of [N] values, each one-sided at level `alpha`.
+
+    Right when N was fixed beforehand; use `confidence_sequence` where one may stop at will.
+    With fewer than two values the bounds are infinite.
+    """
+    count = len(values)
+    if count < 2:
+        mean = float(values.mean()) if count else float("nan")
+        return Bound(mean, -math.inf, math.inf, count)
+    mean = float(values.mean())
+    half = float(stats.t.ppf(1.0 - alpha, count - 1)) * float(values.std(ddof=1)) / math.sqrt(count)
+    return Bound(mean, mean - half, mean + half, count)
+
+
+def confidence_sequence(
+    mean: float, variance: float, count: int, alpha: float = 0.05, tuned_for: int = 1000
+) -> Bound:
+    """Bounds on a mean, each one-sided at level `alpha`, that hold at all sample sizes at once.
+
+    Asymptotic confidence sequence of a normal mixture, one-sided form (Waudby-Smith, Arbour, Sinha,
+    Kennedy, Ramdas 2021): mean -+ sd sqrt(2 (t r + 1) / (t^2 r) log(1 + sqrt(t r + 1) / (2 alpha))),
+    with r chosen so that the bound is tightest near `tuned_for` samples.
+    """
+    if count < 2:
+        return Bound(mean, -math.inf, math.inf, count)
+    log_term = -2.0 * math.log(2.0 * alpha)
+    rho2 = max((log_term + math.log(1.0 + max(log_term, 0.0))) / tuned_for, 1e-12)
+    scaled = count * rho2 + 1.0
+    width = math.sqrt(2.0 * scaled / (count * count * rho2) * math.log1p(math.sqrt(scaled) / (2.0 * alpha)))
+    half = math.sqrt(max(variance, 0.0)) * width
+    return Bound(mean, mean - half, mean + half, count)
+
+
+class Betting:
+    """An e-process against `E[X] <= null` for X in [0, 1]: wealth of a gambler who bets on more.
+
+    Under the null the chance that wealth ever exceeds 1 / alpha is at most alpha, whatever the
+    stopping rule and for any distribution (Waudby-Smith and Ramdas 2023, aGRAPA bets, Ville's
+    inequality). `wealth` is the evidence; 20 corresponds to alpha = 0.05.
+    """
+
+    def __init__(self, null: float) -> None:
+        if not 0.0 < null < 1.0:
+            raise ValueError(f"null: {null}, must lie strictly between 0 and 1.")
+        self.null = null
+        self.log_wealth = 0.0
+        self.peak_log_wealth = 0.0
+        self.count = 0
+        self._sum = 0.5  # one pseudo-observation at 1/2 keeps early bets small
+        self._square = 0.5
+
+    def update(self, x: float) -> None:
+        """Take one observation. Raises ValueError outside [0, 1]."""
+        if not 0.0 <= x <= 1.0:
+            raise ValueError(f"x: {x}, must lie in [0, 1].")
+        seen = self.count + 1
+        mean = self._sum / seen
+        variance = max(self._square / seen - mean * mean, 1e-3)
+        edge = mean - self.null
+        bet = min(max(edge / (variance + edge * edge), 0.0), 0.5 / self.null)
+        self.log_wealth += math.log1p(bet * (x - self.null))
+        self.peak_log_wealth = max(self.peak_log_wealth, self.log_wealth)
+        self.count += 1
+        self._sum += x
+        self._square += x * x
+
+    def rejects(self, alpha: float = 0.05) -> bool:
+        """Whether the null was rejected at some time so far."""
+        return self.peak_log_wealth >= -math.log(alpha)
+
+
+def rescale(value: float, low: float, high: float) -> float:
+    """`value` of [low, high] mapped to [0, 1], clipped at the ends."""
+    return min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def weighted_mean_bound(values: FloatArray, weights: FloatArray, alpha: float = 0.05) -> Bound:
+    """Bounds on a weighted mean [N], the variance from the ratio's linearisation."""
+    total = float(weights.sum())
+    mean = float(np.dot(weights, values) / total)
+    influence = weights / (total / len(values)) * (values - mean)
+    bound = mean_bound(influence, alpha)
+    return Bound(mean, mean + bound.low - bound.mean, mean + bound.high - bound.mean, len(values))

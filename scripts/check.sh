@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Lint, formatting, types, and the import layers.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+.venv/bin/python -m pytest -q tests/test_layers.py

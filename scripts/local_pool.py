@@ -1,0 +1,112 @@
+"""A private Ray cluster on this machine that runs one Serve config, and nothing else."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+Progress = Callable[[int, int, str], None]
+
+
+class PoolError(RuntimeError):
+    """The pool did not come up; the message names the application and Serve's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Applications of the config and how many of them serve."""
+
+    running: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+class LocalPool:
+    """Starts Ray and the applications of `config`; stops all of it on exit.
+
+    Serve reads its switches from the environment of the process that starts Ray, so those which
+    the config hands to the controller are set here first. Everything binds to loopback.
+    """
+
+    def __init__(self, config: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.document: dict[str, Any] = yaml.safe_load(config.read_text())
+        options = self.document.get("http_options", {})
+        self.base_url = f"http://{options.get('host', '127.0.0.1')}:{options.get('port', 8000)}"
+        self.names = tuple(app["name"] for app in self.document["applications"])
+        controller = self.document.get("controller_options") or {}
+        self._environment = {
+            **controller.get("runtime_env", {}).get("env_vars", {}),
+            "RAY_worker_niceness": "0",  # Ray's 15 starves engines beside any busy process
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "TOKENIZERS_PARALLELISM": "false",
+            **(environment or {}),
+        }
+
+    def __enter__(self) -> Self:
+        for name, value in self._environment.items():
+            os.environ.setdefault(name, value)
+        import ray  # after the environment: Ray reads it at import
+
+        ray.init(
+            address="local",
+            _node_ip_address="127.0.0.1",
+            dashboard_host="127.0.0.1",
+            object_store_memory=200 * 2**20,
+            log_to_driver=False,
+            logging_level="WARNING",
+        )
+        try:
+            self.deploy(self.document)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def deploy(self, document: Mapping[str, Any]) -> None:
+        """Apply a Serve config, as `serve deploy` does; apps that are missing from it are removed."""
+        from ray.serve._private import api
+        from ray.serve.schema import ServeDeploySchema
+
+        schema = ServeDeploySchema.model_validate(document)
+        client = api.serve_start(
+            http_options=schema.http_options.model_dump(),
+            proxy_location=schema.proxy_location,
+            controller_options=schema.controller_options,
+        )
+        client.deploy_apps(schema, _blocking=False)
+
+    def wait(self, progress: Progress, timeout_s: float = 900.0) -> None:
+        """Block until every application runs. Raises PoolError on a failed one or at the timeout."""
+        from ray import serve
+
+        deadline = time.monotonic() + timeout_s
+        while True:
+            applications = serve.status().applications
+            states = {name: str(app.status.value) for name, app in applications.items()}
+            for name, state in states.items():
+                if state in {"DEPLOY_FAILED", "UNHEALTHY"}:
+                    raise PoolError(f"Application '{name}' is {state}: {applications[name].message}")
+            waiting = [name for name in self.names if states.get(name) != "RUNNING"]
+            progress(len(self.names) - len(waiting), len(self.names), ", ".join(waiting))
+            if not waiting:
+                return
+            if time.monotonic() > deadline:
+                raise PoolError(f"Applications {waiting} do not run after {timeout_s:.0f} s: {states}.")
+            time.sleep(0.5)
+
+    def stop(self) -> None:
+        """Shut Serve down, then Ray; both are private to this process."""
+        import ray
+        from ray import serve
+
+        serve.shutdown()
+        ray.shutdown()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Start the pool of cluster.yaml on this machine; --check sends real requests, prints a table and stops.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+bash "$here/scripts/setup.sh"
+cd "$here"
+exec .venv/bin/python -m scripts.run "$@"

@@ -1,0 +1,46 @@
+"""Make what a Serve config needs before it is deployed: weights and the first API key."""
+
+import argparse
+from pathlib import Path
+
+import yaml
+from tqdm import tqdm
+
+from deployments.home import home
+from deployments.model_config import ModelConfig
+from deployments.weights import prepare_source
+from serve_app.cli import CommandError
+from serve_app.keys import ensure_key
+
+_BUILDER = "serve_app.app:build_model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "config", type=Path, nargs="?", default=Path("cluster.yaml"), help="a Serve config file"
+    )
+
+
+def models_of(config: Path) -> list[ModelConfig]:
+    """The models that a Serve config file declares, validated. Raises CommandError naming the file."""
+    if not config.is_file():
+        raise CommandError(f"Config '{config}' does not exist.")
+    try:
+        document = yaml.safe_load(config.read_text())
+        applications = document["applications"]
+        found = [a["args"] for a in applications if a.get("import_path") == _BUILDER]
+        return [ModelConfig.model_validate(args) for args in found]
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise CommandError(f"Config '{config}': {error}") from error
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare every model's source, then the key; what is done is skipped."""
+    models = [model for model in models_of(args.config) if model.engine == "vllm"]
+    with tqdm(models, desc="models", unit="model") as progress:
+        for model in progress:
+            progress.set_postfix_str(model.id)
+            prepare_source(model.source, home(), progress=progress.set_postfix_str)
+    print(f"API key file: {ensure_key(home())}")
+    return 0
