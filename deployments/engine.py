@@ -1,0 +1,75 @@
+"""The interface that the three engines present to a model replica."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from deployments.engine_record import EngineRecord
+
+
+class EngineError(RuntimeError):
+    """The engine cannot serve; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What the engine is doing now. `progressed_s` is the monotonic time of its last step."""
+
+    running: int = 0
+    waiting: int = 0
+    slots: int = 1  # sequences it can run at once
+    kv_use: float = 0.0  # [0, 1]
+    prefix_hit_rate: float = 0.0  # share of prompt tokens found in the prefix cache
+    tokens_per_s: float = 0.0  # output tokens, over the last seconds
+    progressed_s: float = 0.0
+
+    def is_stalled(self, now_s: float, limit_s: float) -> bool:
+        """Whether requests are in the engine and it made no step for `limit_s`."""
+        return self.running + self.waiting > 0 and now_s - self.progressed_s > limit_s
+
+
+class Engine(ABC):
+    """One model's engine: an OpenAI-compatible ASGI app, its live numbers and its finished requests.
+
+    A request carries its decision id in the header `x-request-id`; the finished record carries it back.
+    """
+
+    @abstractmethod
+    async def start(self) -> ASGIApp:
+        """Load the model and return the app that serves it.
+
+        Raises:
+            EngineError: the model cannot be loaded.
+        """
+
+    @abstractmethod
+    def stats(self) -> EngineStats:
+        """The live numbers."""
+
+    @abstractmethod
+    def take_finished(self) -> list[EngineRecord]:
+        """The requests that finished since the last call; each is handed out once."""
+
+    @abstractmethod
+    async def check_health(self) -> None:
+        """Return if the engine is alive.
+
+        Raises:
+            EngineError: it is not; the replica must be replaced.
+        """
+
+    def reconfigure(self, settings: Mapping[str, Any]) -> None:
+        """Apply live settings from `user_config`. Engines without any refuse them.
+
+        Raises:
+            ValueError: the engine has no such setting.
+        """
+        if settings:
+            raise ValueError(f"Engine {type(self).__name__} has no live settings, got {sorted(settings)}.")
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Free what the engine holds. Called once, after the last request."""

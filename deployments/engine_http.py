@@ -1,0 +1,139 @@
+"""The replica's own HTTP server: a free port, a bearer token, an admission limit, OpenAI-shaped refusals."""
+
+import asyncio
+import hmac
+import json
+import socket
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+RETRY_AFTER_S = 1
+Header = tuple[bytes, bytes]
+
+
+async def send_json(send: Send, status: int, body: Mapping[str, Any], headers: Iterable[Header] = ()) -> None:
+    """Send a whole JSON answer."""
+    data = json.dumps(body, ensure_ascii=False).encode()
+    length = (b"content-length", str(len(data)).encode())
+    head = [(b"content-type", b"application/json"), length, *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": data})
+
+
+async def send_error(
+    send: Send,
+    status: int,
+    message: str,
+    *,
+    kind: str = "invalid_request_error",
+    param: str | None = None,
+    code: str | None = None,
+    headers: Iterable[Header] = (),
+) -> None:
+    """Send an OpenAI-shaped error."""
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    await send_json(send, status, {"error": error}, headers)
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole request body; what arrived before the client left, if it leaves."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b"".join(parts)
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header of that lower-case name."""
+    value = next((value for key, value in scope["headers"] if key == name), None)
+    return None if value is None else bytes(value).decode("latin-1")
+
+
+def request_id(scope: Scope) -> str | None:
+    """The decision id that the ingress sent."""
+    return header(scope, b"x-request-id")
+
+
+class Gate:
+    """ASGI middleware: only with the bearer token, at most `limit` requests at once; counts them."""
+
+    def __init__(self, app: ASGIApp, token: str, limit: int) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+        self._limit = limit
+        self.ongoing = 0
+        self.refused = 0
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if not hmac.compare_digest((header(scope, b"authorization") or "").encode("latin-1"), self._expected):
+            await send_error(send, 401, "The internal token is missing or wrong.", code="invalid_token")
+            return
+        if scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        if self.draining:
+            await self._refuse(send, 503, "This replica is shutting down.", "replica_draining")
+        elif self.ongoing >= self._limit:
+            await self._refuse(send, 429, f"This replica is at its limit of {self._limit}.", "replica_busy")
+        else:
+            await self._count(scope, receive, send)
+
+    async def _refuse(self, send: Send, status: int, message: str, code: str) -> None:
+        self.refused += 1
+        retry = (b"retry-after", str(RETRY_AFTER_S).encode())
+        kind = "rate_limit_error" if status == 429 else "server_error"
+        await send_error(send, status, message, kind=kind, code=code, headers=[retry])
+
+    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.ongoing += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.ongoing -= 1
+
+
+class EngineServer:
+    """Serves an ASGI app on `host` and a port that the system picks."""
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self._socket = socket.create_server((host, 0), backlog=1024)
+        config = uvicorn.Config(
+            app, lifespan="off", log_config=None, access_log=False, timeout_keep_alive=75, ws="none"
+        )
+        self._server = uvicorn.Server(config)
+        self._task: asyncio.Task[None] | None = None
+        port = self._socket.getsockname()[1]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def start(self) -> None:
+        """Return once it listens."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+                raise RuntimeError(f"The engine's HTTP server on {self.url} ended while starting.")
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        if self._task is not None:
+            self._server.should_exit = True
+            self._server.force_exit = True
+            await self._task
+        self._socket.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still accepts connections."""
+        return self._task is not None and not self._task.done()
