@@ -1,0 +1,126 @@
+"""What an operator may set about dispatch; all of it changes live through `user_config`."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from deployments.strict import StrictModel
+from policies.duals import DualSettings
+from policies.formula import DEFAULT_BETA
+from policies.profile import Profile
+from policies.utility import Weights
+
+MAX_EPSILON = 0.05
+
+
+class WeightSettings(StrictModel):
+    """a1, a2, a3 of the formula."""
+
+    accuracy: float = Field(default=1.0, ge=0.0)
+    latency: float = Field(default=1.0, ge=0.0)
+    cost: float = Field(default=0.0, ge=0.0)
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> "WeightSettings":
+        if self.accuracy + self.latency + self.cost <= 0.0:
+            raise ValueError("weights: all 0, at least one must be above 0.")
+        return self
+
+    def value(self) -> Weights:
+        """The same as the frozen type that policies read."""
+        return Weights(self.accuracy, self.latency, self.cost)
+
+
+class ProfileSettings(StrictModel):
+    """One scenario; see policies.profile.Profile. `weights` absent means the default weights."""
+
+    weights: WeightSettings | None = None
+    target_s: float = Field(default=0.0, ge=0.0)
+    allowed: tuple[str, ...] | None = Field(default=None, min_length=1)
+    quality_floor: float = Field(default=0.0, ge=0.0, le=1.0)
+    budget_usd: float = Field(default=0.0, ge=0.0)
+    sticky: bool = False
+    generation_defaults: dict[str, Any] = Field(default_factory=dict)
+
+    def value(self, name: str, default: Weights) -> Profile:
+        """The frozen profile called `name`."""
+        return Profile(
+            name=name,
+            weights=self.weights.value() if self.weights else default,
+            target_s=self.target_s,
+            allowed=self.allowed,
+            quality_floor=self.quality_floor,
+            budget_usd=self.budget_usd,
+            sticky=self.sticky,
+            generation_defaults=self.generation_defaults,
+        )
+
+
+class ExplorationSettings(StrictModel):
+    """Caps on exploration beyond `epsilon`: share of each key's requests, dollars a day of this ingress."""
+
+    key_share: float = Field(default=MAX_EPSILON, ge=0.0, le=MAX_EPSILON)
+    usd_per_day: float = Field(default=1.0, ge=0.0)
+
+
+class LimitSettings(StrictModel):
+    """Hard limits of a model: requests in flight for each slot; traffic of one that nobody knows yet."""
+
+    in_flight_per_slot: float = Field(default=4.0, gt=0.0)
+    new_model_share: float = Field(default=0.05, ge=0.0, le=1.0)
+    new_model_outcomes: int = Field(default=30, ge=0)
+
+
+class BreakerSettings(StrictModel):
+    """A learned policy slower than `decision_s` is put aside for `cooldown_s`."""
+
+    decision_s: float = Field(default=0.05, gt=0.0)
+    cooldown_s: float = Field(default=30.0, gt=0.0)
+
+
+class GuardSettings(StrictModel):
+    """Per-key protection outside the policy.
+
+    A key whose share of requests to expensive models exceeds `share_factor` times its own mean over
+    `window_days` gets baseline dispatch; one that has spent `key_usd_per_day` gets the cheapest models
+    only (0: no such budget). A model is expensive at `expensive_factor` times the cheapest price.
+    """
+
+    share_factor: float = Field(default=3.0, gt=1.0)
+    window_days: float = Field(default=7.0, gt=0.0)
+    min_requests: int = Field(default=50, ge=1)
+    expensive_factor: float = Field(default=2.0, gt=1.0)
+    key_usd_per_day: float = Field(default=0.0, ge=0.0)
+
+
+class DualsSettings(StrictModel):
+    """How hard the closed loop of budget, quality floor and latency target pulls; see policies.duals."""
+
+    step: float = Field(default=0.02, gt=0.0, le=1.0)
+    most: float = Field(default=4.0, gt=0.0)
+    late_share: float = Field(default=0.05, gt=0.0, lt=1.0)
+
+    def value(self) -> DualSettings:
+        """The same as the frozen type that the loop reads."""
+        return DualSettings(self.step, self.most, self.late_share)
+
+
+class DispatchSettings(StrictModel):
+    """All of dispatch. `epsilon` 0 switches exploration off; `beta` is how decisive the formula is."""
+
+    epsilon: float = Field(default=0.02, ge=0.0, le=MAX_EPSILON)
+    beta: float = Field(default=DEFAULT_BETA, gt=0.0)
+    weights: WeightSettings = WeightSettings()
+    profiles: dict[str, ProfileSettings] = Field(default_factory=dict)
+    exploration: ExplorationSettings = ExplorationSettings()
+    limits: LimitSettings = LimitSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    guard: GuardSettings = GuardSettings()
+    duals: DualsSettings = DualsSettings()
+    canary_by_key: bool = False  # a key sees one policy version only, instead of each request drawing one
+
+    def profile(self, name: str) -> Profile | None:
+        """The profile called `name`, "" being plain `auto`; None where there is no such profile."""
+        if name in self.profiles:
+            return self.profiles[name].value(name, self.weights.value())
+        return Profile(weights=self.weights.value()) if not name else None

@@ -1,0 +1,19 @@
+"""Makes the dispatcher's models and policies of the artifacts that the table keeps."""
+
+from policies.policy import Policy
+from policies.quality_model import QualityModel
+
+
+class ArtifactLoaders:
+    """The loaders in use; imports what a learned policy needs only when one is there to load."""
+
+    def quality(self, data: bytes, revision: str) -> QualityModel:
+        """Raises ValueError for bytes that are not a quality model of this version."""
+        return QualityModel.from_bytes(data)
+
+    def policy(self, data: bytes, version: int, beta: float) -> Policy:
+        """Raises ValueError for bytes that are not a learned policy of this version, or not finite."""
+        from policies.learned_policy import LearnedPolicy
+
+        policy: Policy = LearnedPolicy.from_bytes(data, beta)
+        return policy

@@ -1,0 +1,56 @@
+"""Budget, quality floor and latency target in closed loop: dual variables that move the caller's weights."""
+
+from dataclasses import dataclass
+
+from policies.profile import Profile
+from policies.utility import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class DualSettings:
+    """`step` per outcome, `most` a multiplier can reach, `late_share` of requests may miss the target."""
+
+    step: float = 0.02
+    most: float = 4.0
+    late_share: float = 0.05
+
+
+class Duals:
+    """Multipliers (budget, quality, latency) of one profile, each in [0, most].
+
+    Projected stochastic subgradient ascent on the Lagrangian of: maximise utility subject to mean cost
+    <= budget, mean quality >= floor, share of late requests <= late_share. A violation raises the
+    weight of what is violated, slack lowers it again, so that at rest the constraint holds or its
+    multiplier is 0.
+    """
+
+    __slots__ = ("budget", "latency", "profile", "quality", "settings")
+
+    def __init__(self, profile: Profile, settings: DualSettings = DualSettings()) -> None:
+        self.profile = profile
+        self.settings = settings
+        self.budget = 0.0
+        self.quality = 0.0
+        self.latency = 0.0
+
+    def weights(self, asked: Weights) -> Weights:
+        """The caller's weights with what the constraints ask for on top."""
+        if not (self.budget or self.quality or self.latency):
+            return asked
+        return Weights(asked.accuracy + self.quality, asked.latency + self.latency, asked.cost + self.budget)
+
+    def observe(self, cost_usd: float, quality: float | None, e2e_s: float | None) -> None:
+        """Take one outcome into account. `quality` in [0, 1], measured or predicted; None where unknown."""
+        profile = self.profile
+        if profile.budget_usd > 0.0:
+            self.budget = self._step(self.budget, cost_usd / profile.budget_usd - 1.0)
+        if profile.quality_floor > 0.0 and quality is not None:
+            self.quality = self._step(self.quality, (profile.quality_floor - quality) / profile.quality_floor)
+        if profile.target_s > 0.0 and e2e_s is not None:
+            late = 1.0 if e2e_s > profile.target_s else 0.0
+            self.latency = self._step(self.latency, late - self.settings.late_share)
+
+    def _step(self, value: float, violation: float) -> float:
+        """Bounded violation, so that one wild outcome moves a multiplier by one step at most."""
+        moved = value + self.settings.step * max(-1.0, min(1.0, violation))
+        return max(0.0, min(self.settings.most, moved))

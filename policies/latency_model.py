@@ -1,0 +1,245 @@
+"""Predicts each model's TTFT, end-to-end latency and answer length for one prompt at the present load."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+import numpy as np
+
+from policies.observation import PROMPT_COLUMN, FloatArray
+
+VERSION: Final = 1
+MIN_FIT: Final = 30  # outcomes of one model below which its parameters stay as they are
+_FULL_TRUST: Final = 10.0  # live count at which half of a live deviation is believed
+_LIVE_SCALE: Final = (0.05, 50.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyParameters:
+    """One model's latency, batch and queue effects apart.
+
+    ttft = base_s + prefill_s * prompt_tokens + wait, tpot(b) = tpot_s * (1 + batch_slope * (b - 1)) with
+    b sequences a replica, log(1 + output_tokens) = length @ length_inputs(prompt). `wait` follows from
+    these: requests ahead beyond the slots, times the mean service time, over the slots.
+    """
+
+    base_s: float = 0.1
+    prefill_s: float = 0.0005
+    tpot_s: float = 0.03
+    batch_slope: float = 0.05
+    length: tuple[float, ...] = (math.log1p(128.0), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    mean_output_tokens: float = 128.0
+    cold_s: float = 30.0
+    count: int = 0  # outcomes behind the fit; 0 is the prior, which live measurements overrule
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySample:
+    """One finished request as the fit reads it. `in_flight` counts the requests that were ahead of it."""
+
+    model: str
+    prompt: tuple[float, ...]  # [P] of PROMPT_FIELDS
+    in_flight: float
+    slots: float
+    replicas: float
+    output_tokens: int
+    ttft_s: float
+    tpot_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLoad:
+    """What the table measured, one entry a model [M]; NaN where nothing is measured yet."""
+
+    models: tuple[str, ...]
+    slots: FloatArray
+    replicas: FloatArray
+    running: FloatArray
+    waiting: FloatArray
+    cold: FloatArray
+    ttft_s: FloatArray  # median
+    queue_s: FloatArray  # median wait inside the engine
+    tpot_s: FloatArray  # mean
+    output_tokens: FloatArray  # mean
+    count: FloatArray  # outcomes in the window
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyPrediction:
+    """[M] each: seconds to the first token, seconds to the last, tokens of the answer."""
+
+    ttft_s: FloatArray
+    e2e_s: FloatArray
+    output_tokens: FloatArray
+
+
+def length_inputs(prompt: FloatArray) -> FloatArray:
+    """[8] inputs of the answer-length regression from `prompt` [P]: 1, logs of lengths, shares, hints."""
+    inputs = np.empty(8)
+    inputs[0] = 1.0
+    inputs[1] = math.log1p(prompt[PROMPT_COLUMN["prompt_tokens"]])
+    inputs[2] = math.log1p(prompt[PROMPT_COLUMN["turns"]])
+    inputs[3:] = prompt[PROMPT_COLUMN["cjk_share"] :]
+    return inputs
+
+
+class BoundLatency:
+    """The parameters of M models joined with one live reading: what one snapshot costs is paid here once."""
+
+    def __init__(self, parameters: Sequence[LatencyParameters], live: LiveLoad) -> None:
+        columns = np.array([(p.base_s, p.prefill_s, p.tpot_s, p.batch_slope, p.cold_s) for p in parameters])
+        base_s, self._prefill_s, tpot_s, self._slope, cold_s = columns.reshape(-1, 5).T
+        fitted = np.array([p.count > 0 for p in parameters], dtype=bool)
+        self._slots = np.maximum(live.slots, 1.0)
+        self._per_replica = 1.0 / np.maximum(live.replicas, 1.0)
+        self._busy = live.running + live.waiting
+        trust = np.where(fitted, live.count / (live.count + _FULL_TRUST), live.count > 0)
+        expected_s = tpot_s * self._stretch(np.maximum(live.running, 1.0))
+        scale = _scale(live.tpot_s, expected_s, trust)
+        self._tpot_s = tpot_s * scale
+        measured_base_s = np.maximum(live.ttft_s - np.nan_to_num(live.queue_s), 1e-4)
+        self._base_s = np.where(fitted, base_s * scale, base_s * _scale(measured_base_s, base_s, trust))
+        self._prefill_s = np.where(fitted, self._prefill_s * scale, np.where(trust > 0, 0.0, self._prefill_s))
+        self._cold_s = cold_s * live.cold
+        lengths = np.array([p.length for p in parameters]).reshape(-1, 8)
+        unfitted = ~fitted & np.isfinite(live.output_tokens)
+        lengths[unfitted] = 0.0
+        lengths[unfitted, 0] = np.log1p(live.output_tokens[unfitted])
+        self._length = lengths
+        mean_output = np.where(unfitted, live.output_tokens, [p.mean_output_tokens for p in parameters])
+        full_s = self._base_s + self._tpot_s * self._stretch(self._slots) * mean_output
+        self._wait_s = full_s / self._slots  # seconds that each request beyond the slots adds
+
+    def _stretch(self, sequences: FloatArray) -> FloatArray:
+        """[M] factor on TPOT while `sequences` [M] run over all replicas of a model."""
+        return 1.0 + self._slope * np.maximum(sequences * self._per_replica - 1.0, 0.0)
+
+    def predict(self, prompt: FloatArray, in_flight: FloatArray, max_tokens: int | None) -> LatencyPrediction:
+        """Predictions for one more request with `prompt` [P] behind `in_flight` [M] others."""
+        output = np.maximum(np.expm1(np.minimum(self._length @ length_inputs(prompt), 12.0)), 1.0)
+        if max_tokens is not None:
+            output = np.minimum(output, float(max(max_tokens, 1)))
+        there = np.maximum(in_flight, self._busy) + 1.0
+        wait_s = self._wait_s * np.maximum(there - self._slots, 0.0)
+        prompt_tokens = prompt[PROMPT_COLUMN["prompt_tokens"]]
+        ttft_s = self._base_s + self._prefill_s * prompt_tokens + wait_s + self._cold_s
+        tpot_s = self._tpot_s * self._stretch(np.minimum(there, self._slots))
+        return LatencyPrediction(ttft_s, ttft_s + tpot_s * (output - 1.0), output)
+
+
+def _scale(measured: FloatArray, expected: FloatArray, trust: FloatArray) -> FloatArray:
+    """[M] factor that brings `expected` to `measured`, as far as `trust` in [0, 1] goes; 1 where NaN."""
+    ratio = np.clip(np.nan_to_num(measured / np.maximum(expected, 1e-9), nan=1.0), *_LIVE_SCALE)
+    scale: FloatArray = np.power(ratio, trust)
+    return scale
+
+
+@dataclass(slots=True)
+class LatencyModel:
+    """Fitted parameters by model; models that it does not know get the prior and their live measurements."""
+
+    parameters: dict[str, LatencyParameters] = field(default_factory=dict)
+    revision: str = ""
+
+    def bind(self, live: LiveLoad) -> BoundLatency:
+        """Join with one live reading."""
+        prior = LatencyParameters()
+        return BoundLatency([self.parameters.get(model, prior) for model in live.models], live)
+
+    def to_bytes(self) -> bytes:
+        """JSON: parameters are few and readable."""
+        models = {model: asdict(one) for model, one in self.parameters.items()}
+        return json.dumps({"version": VERSION, "revision": self.revision, "models": models}).encode()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "LatencyModel":
+        """Raises ValueError for another version, unknown fields or numbers that are not finite and >= 0."""
+        stored = json.loads(data)
+        if stored.get("version") != VERSION:
+            raise ValueError(f"Latency model version {stored.get('version')}: must be {VERSION}.")
+        parameters = {}
+        for model, values in stored["models"].items():
+            try:
+                one = LatencyParameters(**{**values, "length": tuple(values["length"])})
+            except (TypeError, KeyError) as error:
+                raise ValueError(f"Latency model of '{model}': {error}.") from error
+            _check(model, one)
+            parameters[model] = one
+        return LatencyModel(parameters, str(stored.get("revision", "")))
+
+
+def _check(model: str, one: LatencyParameters) -> None:
+    numbers: Mapping[str, float] = {k: v for k, v in asdict(one).items() if k != "length"}
+    for name, value in numbers.items():
+        if not (math.isfinite(value) and value >= 0.0):
+            raise ValueError(f"Latency model of '{model}', '{name}': {value}, must be finite and >= 0.")
+    if len(one.length) != 8 or not all(math.isfinite(value) for value in one.length):
+        raise ValueError(f"Latency model of '{model}', 'length': must be 8 finite numbers.")
+
+
+def fit_latency(
+    samples: Iterable[LatencySample], start: LatencyModel | None = None, revision: str = ""
+) -> LatencyModel:
+    """Refit every model that has MIN_FIT samples or more; the others keep what `start` holds.
+
+    TTFT and TPOT by non-negative least squares on relative errors, answer length by ridge in logs.
+    """
+    by_model: dict[str, list[LatencySample]] = {}
+    for sample in samples:
+        by_model.setdefault(sample.model, []).append(sample)
+    parameters = dict(start.parameters) if start else {}
+    for model, own in by_model.items():
+        if len(own) >= MIN_FIT:
+            parameters[model] = _fit_model(own, parameters.get(model, LatencyParameters()))
+    return LatencyModel(parameters, revision)
+
+
+def _fit_model(samples: Sequence[LatencySample], before: LatencyParameters) -> LatencyParameters:
+    prompts = np.array([s.prompt for s in samples])
+    there = np.array([s.in_flight + 1.0 for s in samples])
+    slots = np.maximum([s.slots for s in samples], 1.0)
+    replicas = np.maximum([s.replicas for s in samples], 1.0)
+    output = np.array([float(s.output_tokens) for s in samples])
+    ttft_s = np.maximum([s.ttft_s for s in samples], 1e-4)
+    ahead = np.maximum(there - slots, 0.0) / slots
+    tokens = prompts[:, PROMPT_COLUMN["prompt_tokens"]]
+    base_s, prefill_s, _ = _relative_nnls(np.column_stack([np.ones_like(tokens), tokens, ahead]), ttft_s)
+    timed = np.array([s.tpot_s is not None and s.tpot_s > 0.0 for s in samples])
+    tpot_s, slope = before.tpot_s, before.batch_slope
+    if int(timed.sum()) >= MIN_FIT:
+        batch = np.maximum(np.minimum(there, slots) / replicas - 1.0, 0.0)[timed]
+        measured = np.array([s.tpot_s or 0.0 for s in samples])[timed]
+        first, extra = _relative_nnls(np.column_stack([np.ones_like(batch), batch]), measured)
+        tpot_s = max(first, 1e-6)
+        slope = extra / tpot_s
+    return LatencyParameters(
+        base_s=max(base_s, 1e-4),
+        prefill_s=prefill_s,
+        tpot_s=tpot_s,
+        batch_slope=slope,
+        length=_fit_length(prompts, output),
+        mean_output_tokens=float(output.mean()),
+        cold_s=before.cold_s,
+        count=len(samples),
+    )
+
+
+def _relative_nnls(inputs: FloatArray, target: FloatArray) -> list[float]:
+    """Non-negative coefficients minimising the squared relative error, columns scaled first."""
+    from scipy.optimize import nnls
+
+    scale = np.maximum(inputs.max(axis=0), 1e-12)
+    coefficients, _ = nnls(inputs / scale / target[:, None], np.ones_like(target))
+    return [float(value) for value in coefficients / scale]
+
+
+def _fit_length(prompts: FloatArray, output: FloatArray, ridge: float = 3.0) -> tuple[float, ...]:
+    """[8] ridge coefficients of log(1 + output_tokens); the mean itself is not shrunk."""
+    inputs = np.stack([length_inputs(prompt) for prompt in prompts])
+    target = np.log1p(output)
+    centre, level = inputs[:, 1:].mean(axis=0), float(target.mean())
+    x = inputs[:, 1:] - centre
+    slope = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ (target - level))
+    return (level - float(slope @ centre), *(float(value) for value in slope))

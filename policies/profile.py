@@ -1,0 +1,35 @@
+"""A profile: the named trade-off and limits of a scenario, such as `customer-service`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from policies.utility import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a scenario asks of the dispatch. 0 or None means that there is no such limit.
+
+    `target_s` is a latency target in seconds, `budget_usd` a mean cost per request: both are kept in
+    closed loop (policies.duals). `quality_floor` in [0, 1] masks models whose evaluated score is below
+    it. `sticky` keeps a session on its model while that model is healthy.
+    """
+
+    name: str = ""  # "" is the profile of a plain `auto`
+    weights: Weights = field(default_factory=Weights)
+    target_s: float = 0.0
+    allowed: tuple[str, ...] | None = None
+    quality_floor: float = 0.0
+    budget_usd: float = 0.0
+    sticky: bool = False
+    generation_defaults: Mapping[str, object] = field(default_factory=dict)
+
+
+class UnknownProfileError(ValueError):
+    """A request named a profile that the config does not have."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        listed = ", ".join(f"'{one}'" for one in known) or "none"
+        super().__init__(f"Profile '{name}' is not configured. Configured: {listed}.")
+        self.name = name
+        self.known = known
