@@ -1,0 +1,362 @@
+"""The performance table: what every ingress replica dispatches by and everything that learning reads."""
+
+import asyncio
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from deployments import ledger
+from deployments.engine_record import EngineRecord
+from deployments.records import (
+    DecisionRecord,
+    EvaluationRecord,
+    FeedbackRecord,
+    OutcomeRecord,
+    PolicyEvent,
+)
+from deployments.snapshot import ModelCard, ReplicaRow, Snapshot
+from deployments.store import StorageUnavailableError, Store
+from deployments.table_join import EngineJoin
+from deployments.table_publisher import Publisher, decode_snapshot
+from deployments.table_rows import LiveRows
+from deployments.table_statistics import Statistics, TableStatistics
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S: Final = 0.5  # a version at least this often, so that silence of replicas is seen
+READ_S: Final = 1.0  # statistics of a model are read anew at most this often
+IDLE_READ_S: Final = 10.0  # the same without new outcomes: old ones leave the window
+CHECKPOINT_S: Final = 5.0
+SETTLE_S: Final = 1.0  # after a restart without the store: replicas push before the first version
+
+
+class Table:
+    """One row a model and a replica, in one process on one event loop.
+
+    Live rows come from pushes and reports. Learned statistics count outcomes after they are durable, so
+    that a restart, which reads the last checkpoint and the outcomes since, finds the same numbers.
+    `boot_id` names one life of the table: who sees another one registers again.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self.store = store
+        self.boot_id = ""
+        self._clock = clock
+        self._rows = LiveRows()
+        self._statistics = TableStatistics()
+        self._readings: dict[str, tuple[float, int, Statistics]] = {}
+        self._join = EngineJoin(self._rows.cards)
+        self._artifacts: dict[str, str] = {}
+        self._policy: Mapping[str, Any] = {}
+        self._secret = secrets.token_urlsafe(32)
+        self._publisher = Publisher(self._build)
+        self._restored = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
+        self._restore()
+
+    async def register_model(self, card: ModelCard) -> None:
+        """Takes over a model's card. Idempotent."""
+        self._start()
+        if self._rows.register(card):
+            self._publisher.touch()
+            self._save_live()
+
+    async def retire_model(self, model: str) -> None:
+        """Forgets a model that was taken out of the pool; its records stay."""
+        self._start()
+        if self._rows.retire(model):
+            self._publisher.touch()
+            self._save_live()
+
+    async def push_replica(self, row: ReplicaRow, finished: list[EngineRecord]) -> str:
+        """Takes over a replica's live row and what its engine measured; returns the boot id."""
+        self._start()
+        now = self._clock()
+        new, changed = self._rows.push(row, now)
+        self._publisher.touch(quiet=not changed)
+        if new:
+            self._save_live()
+        self._amend(finished, now)
+        return self.boot_id
+
+    async def drop_replica(self, replica: str) -> None:
+        """Removes a replica that ends."""
+        self._start()
+        if self._rows.drop(replica):
+            self._publisher.touch()
+            self._save_live()
+
+    async def report_ingress(
+        self,
+        ingress: str,
+        sequence: int,
+        in_flight: dict[str, int],
+        decisions: list[DecisionRecord],
+        outcomes: list[OutcomeRecord],
+    ) -> int:
+        """Takes over an ingress replica's counts and records; returns `sequence` once they are durable.
+
+        Records that are there already are left alone, so a report may be sent again.
+        Raises StorageUnavailableError; the counts are taken over all the same.
+        """
+        self._start()
+        if self._rows.report(ingress, in_flight, self._clock()):
+            self._publisher.touch()
+        if decisions or outcomes:
+            # shielded: what is committed must also be counted, even if the caller gives up
+            await asyncio.shield(asyncio.ensure_future(self._record(decisions, outcomes)))
+        return sequence
+
+    async def _record(self, decisions: list[DecisionRecord], outcomes: list[OutcomeRecord]) -> None:
+        await self._ready()
+        now = self._clock()
+        joined = [self._join.outcome(record, now) for record in outcomes]
+
+        def write(connection: Connection) -> tuple[list[OutcomeRecord], int]:
+            ledger.write_decisions(connection, decisions)
+            new = ledger.write_outcomes(connection, joined)
+            return new, ledger.last_sequence(connection)
+
+        new, last = await self.store.write(write)
+        self._statistics.add(new, last, now)
+        for record in new:
+            self._join.counted(record, now)
+        self._publisher.touch(quiet=True)
+
+    async def snapshot(self, boot_id: str, version: int, timeout_s: float) -> Snapshot:
+        """The present snapshot, once it is newer than (`boot_id`, `version`); at the timeout the same."""
+        return decode_snapshot(await self.snapshot_bytes(boot_id, version, timeout_s))
+
+    async def snapshot_bytes(self, boot_id: str, version: int, timeout_s: float) -> bytes:
+        """`snapshot`, encoded once for all listeners."""
+        self._start()
+        return await self._publisher.wait(version if boot_id == self.boot_id else 0, timeout_s)
+
+    async def secret(self) -> str:
+        """The bearer token between ingress and replicas; the same over restarts."""
+        self._start()
+        return self._secret
+
+    async def record_evaluations(self, records: list[EvaluationRecord]) -> int:
+        """Stores graded answers; returns how many were new. Raises StorageUnavailableError."""
+        await self._ready()
+        new = await self.store.write(lambda connection: ledger.write_evaluations(connection, records))
+        for record in new:
+            self._statistics.of(record.model).add_score(record)
+        self._readings.clear()
+        self._publisher.touch()
+        return len(new)
+
+    async def evaluations(self, suite: str | None = None, model: str | None = None) -> list[EvaluationRecord]:
+        """Graded answers, oldest first."""
+        return await self._read(lambda connection: ledger.read_evaluations(connection, suite, model))
+
+    async def feedback(self, record: FeedbackRecord) -> str:
+        """Stores a vote before it returns "new"; one vote a decision and metric.
+
+        "same": sent before; "conflict": another score is there, and stays; "unknown": no such decision of
+        this key; "cancelled": its client left before the end. Raises StorageUnavailableError.
+        """
+        await self._ready()
+        return await self.store.write(lambda connection: ledger.write_feedback(connection, record))
+
+    async def feedback_records(self, after_s: float) -> list[FeedbackRecord]:
+        """Votes received after `after_s`, oldest first."""
+        return await self._read(lambda connection: ledger.read_feedback(connection, after_s))
+
+    async def transitions(
+        self, after_s: float, limit: int
+    ) -> list[tuple[DecisionRecord, OutcomeRecord | None]]:
+        """The decision log after `after_s`, oldest first, with the outcomes known by now."""
+        return await self._read(lambda connection: ledger.read_transitions(connection, after_s, limit))
+
+    async def put_artifact(self, name: str, revision: str, data: bytes) -> None:
+        """Stores a blob; its revision appears in the snapshot. Raises StorageUnavailableError."""
+        await self._ready()
+        await self.store.write(lambda connection: ledger.write_artifact(connection, name, revision, data))
+        self._artifacts[name] = revision
+        self._publisher.touch()
+
+    async def artifact(self, name: str) -> tuple[str, bytes]:
+        """Revision and bytes. Raises KeyError for an unknown name."""
+        found = await self._read(lambda connection: ledger.read_artifact(connection, name))
+        if found is None:
+            raise KeyError(f"Artifact '{name}' is not stored.")
+        return found
+
+    async def set_policy_state(self, state: dict[str, Any]) -> None:
+        """Stores the rollout state, which appears in the snapshot. Raises StorageUnavailableError."""
+        await self._ready()
+        data = msgspec.msgpack.encode(state)
+        await self.store.write(lambda connection: ledger.write_state(connection, "policy", data))
+        self._policy = state
+        self._publisher.touch()
+
+    async def policy_event(self, event: PolicyEvent) -> None:
+        """Stores a step of a policy version, once. Raises StorageUnavailableError."""
+        await self._ready()
+        await self.store.write(lambda connection: ledger.write_event(connection, event))
+
+    async def policy_events(self) -> list[PolicyEvent]:
+        """All steps, oldest first."""
+        return await self._read(ledger.read_events)
+
+    async def config_change(self, name: str, detail: dict[str, Any]) -> None:
+        """Stores that something was configured anew. Raises StorageUnavailableError."""
+        await self._ready()
+        await self.store.write(lambda connection: ledger.write_config_change(connection, name, detail))
+
+    async def close(self) -> None:
+        """Writes a last checkpoint and ends."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self._checkpoint()
+        except StorageUnavailableError as error:
+            logger.warning("No last checkpoint: %s", error)
+        self.store.close()
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _build(self, version: int) -> Snapshot:
+        now = self._clock()
+        return Snapshot(
+            boot_id=self.boot_id,
+            version=version,
+            taken_at_s=now,
+            models=self._rows.models({model: self._reading(model, now) for model in self._rows.cards}),
+            artifacts=self._artifacts,
+            policy=self._policy,
+        )
+
+    def _reading(self, model: str, now_s: float) -> Statistics:
+        """Totals as of now, percentiles at most READ_S old: merging sketches is not free."""
+        statistics = self._statistics.of(model)
+        read_s, requests, reading = self._readings.get(model, (0.0, -1, Statistics()))
+        pause_s = IDLE_READ_S if requests == statistics.requests else READ_S
+        if requests < 0 or now_s - read_s >= pause_s:
+            reading = statistics.read(now_s)
+            self._readings[model] = (now_s, statistics.requests, reading)
+        return replace(reading, requests=statistics.requests, cost_usd=statistics.cost_usd)
+
+    def _amend(self, finished: list[EngineRecord], now_s: float) -> None:
+        changes = [change for record in finished if (change := self._join.engine(record, now_s))]
+        if changes:
+            after = [record for _, record in changes]
+            self.store.submit(lambda connection: ledger.update_outcomes(connection, after))
+            for old, new in changes:
+                self._statistics.of(new.model).amend(old, new, now_s)
+
+    def _save_live(self) -> None:
+        data = self._rows.dump(self._clock())
+        self.store.submit(lambda connection: ledger.write_state(connection, "live", data))
+
+    async def _read(self, operation: Callable[[Connection], Any]) -> Any:
+        await self._ready()
+        return await self.store.read(operation)
+
+    async def _ready(self) -> None:
+        """Starts; restores first if the store could not be read when this life began."""
+        self._start()
+        if not self._restored:
+            self._adopt(await self.store.write(_restore))
+
+    def _restore(self) -> None:
+        """What earlier lives knew. Without a store the table serves with what it hears from now on."""
+        self.boot_id = uuid.uuid4().hex
+        try:
+            self._adopt(self.store.submit(_restore).result())
+        except StorageUnavailableError as error:
+            logger.error("The table starts without its store: %s", error)
+
+    def _adopt(self, restored: "_Restored") -> None:
+        if self._restored:
+            return
+        now = self._clock()
+        self.boot_id = uuid.uuid4().hex  # a new secret may be in force: everybody asks for it again
+        self._statistics = restored.statistics
+        for record in restored.outcomes:
+            self._statistics.of(record.model).add(record, min(record.finished_s, now))
+        self._statistics.sequence = restored.sequence
+        for evaluation in restored.evaluations:
+            self._statistics.of(evaluation.model).add_score(evaluation)
+        if restored.live is not None:
+            self._rows.load(restored.live, now)
+        self._artifacts, self._policy = restored.artifacts, restored.policy
+        self._secret = restored.secret
+        self._restored = True
+
+    def _start(self) -> None:
+        """On the first call, when there is a running loop: the periodic work."""
+        if self._started:
+            return
+        self._started = True
+        if not self._restored:
+            self._publisher.hold(SETTLE_S)
+        for work in (self._beat(), self._keep()):
+            self._tasks.add(asyncio.ensure_future(work))
+
+    async def _beat(self) -> None:
+        while True:
+            self._rows.expire(self._clock())
+            self._publisher.touch()
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_S)
+            try:
+                await self._ready()
+                await self._checkpoint()
+            except StorageUnavailableError as error:
+                logger.error("No checkpoint of the table: %s", error)
+
+    async def _checkpoint(self) -> None:
+        data, live = self._statistics.dump(), self._rows.dump(self._clock())
+
+        def write(connection: Connection) -> None:
+            ledger.write_state(connection, "statistics", data)
+            ledger.write_state(connection, "live", live)
+
+        await self.store.write(write)
+
+
+class _Restored(msgspec.Struct):
+    statistics: TableStatistics
+    sequence: int
+    outcomes: list[OutcomeRecord]
+    evaluations: list[EvaluationRecord]
+    live: bytes | None
+    artifacts: dict[str, str]
+    policy: dict[str, Any]
+    secret: str
+
+
+def _restore(connection: Connection) -> _Restored:
+    """What earlier lives stored; makes the secret if there is none."""
+    secret = ledger.read_state(connection, "secret")
+    if secret is None:
+        secret = secrets.token_urlsafe(32).encode()
+        ledger.write_state(connection, "secret", secret)
+    checkpoint = ledger.read_state(connection, "statistics")
+    statistics = TableStatistics.load(checkpoint) if checkpoint else TableStatistics()
+    policy = ledger.read_state(connection, "policy")
+    return _Restored(
+        statistics=statistics,
+        sequence=ledger.last_sequence(connection),
+        outcomes=ledger.outcomes_since(connection, statistics.sequence),
+        evaluations=ledger.read_evaluations(connection, None, None),
+        live=ledger.read_state(connection, "live"),
+        artifacts=ledger.artifact_revisions(connection),
+        policy=msgspec.msgpack.decode(policy) if policy else {},
+        secret=secret.decode(),
+    )
