@@ -12,7 +12,9 @@ _ANNOUNCED: Final = re.compile(
     r"(?:answer|option|choice|答案|选项|选择|选)[^A-Za-z0-9]{0,12}(?:is|are|为|是)?[^A-Za-z0-9]{0,6}([A-Z])(?![A-Za-z])",
     re.I,
 )
-_LONE: Final = re.compile(r"(?<![A-Za-z0-9'’])([B-HJ-Z]|A(?!\s+[a-z])|I(?!\s+[a-z]|['’]))(?![A-Za-z0-9'’])")
+_LONE: Final = re.compile(
+    r"(?<![A-Za-z0-9'’])([B-HJ-Z]|A(?!\s+(?!and\b|or\b)[a-z])|I(?!\s+[a-z]|['’]))(?![A-Za-z0-9'’])"
+)
 
 
 def check(item: Item) -> None:

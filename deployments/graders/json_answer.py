@@ -111,5 +111,5 @@ def _validator(schema: dict[str, Any]) -> Any:
         if validator.is_type(instance, "string") and not found(patrn, instance):
             yield ValidationError("does not match the pattern")
 
-    bounded = validators.extend(Draft202012Validator, {"pattern": pattern})
+    bounded = validators.extend(Draft202012Validator, {"pattern": pattern})  # type: ignore[no-untyped-call]
     return bounded(schema, registry=Registry())
