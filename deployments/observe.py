@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,9 +35,10 @@ class Columns:
     prompt_usd: FloatArray  # per token
     completion_usd: FloatArray  # per token
     priced: bool
-    expensive_usd: float  # least completion price above 0, per token; 0 where all are free
+    cheapest_usd: float  # least completion price above 0, per token; infinite where all are free
     latency: BoundLatency
     valid_until_s: float  # snapshot age at which the next usable replica falls silent
+    kept: dict[object, object] = field(default_factory=dict)  # static masks, see deployments.masks
 
 
 class Observer:
@@ -48,13 +49,18 @@ class Observer:
         self._key: tuple[object, ...] = ()
         self._columns: Columns | None = None
 
+    def forget(self) -> None:
+        """Make the columns again for the next request."""
+        self._columns = None
+
     def columns(self, snapshot: Snapshot, age_s: float, latency: LatencyModel) -> Columns:
         """The columns of `snapshot`, which was received `age_s` ago; made again only when something moved."""
+        stale = age_s > STALE_S
+        silence_s = 0.0 if stale else age_s
         ejected = self._ejected()
-        silence_s = age_s if age_s <= STALE_S else 0.0
-        key = (snapshot.boot_id, snapshot.version, id(latency), ejected)
+        key = (snapshot.boot_id, snapshot.version, stale, id(latency), ejected)
         columns = self._columns
-        if columns is None or key != self._key or silence_s > columns.valid_until_s or silence_s < age_s:
+        if columns is None or key != self._key or silence_s > columns.valid_until_s:
             columns = _build(snapshot, silence_s, ejected, latency)
             self._key, self._columns = key, columns
         return columns
@@ -72,7 +78,7 @@ def _build(snapshot: Snapshot, age_s: float, ejected: frozenset[str], latency: L
         [r for r in row.replicas if is_usable(r, snapshot.taken_at_s, age_s) and r.replica not in ejected]
         for row in table
     ]
-    rows = np.zeros((len(models), len(MODEL_FIELDS)))
+    rows = np.zeros((len(MODEL_FIELDS), len(models))).T  # one column is one stretch of memory
     for i, (row, replicas) in enumerate(zip(table, ready, strict=True)):
         rows[i] = _row(row, replicas)
     prompt_usd = np.array([row.card.prompt_usd_per_mtok for row in table]) * 1e-6
@@ -96,7 +102,7 @@ def _build(snapshot: Snapshot, age_s: float, ejected: frozenset[str], latency: L
         prompt_usd=prompt_usd,
         completion_usd=completion_usd,
         priced=bool(prompt_usd.any() or completion_usd.any()),
-        expensive_usd=float(completion_usd[completion_usd > 0.0].min(initial=math.inf)),
+        cheapest_usd=float(completion_usd[completion_usd > 0.0].min(initial=math.inf)),
         latency=latency.bind(live),
         valid_until_s=min(waits, default=math.inf),
     )

@@ -138,6 +138,19 @@ class PolicyHost:
             del self._versions[old]
             self._loaded.pop(f"{POLICY}{old}", None)
 
+    def predicted_quality(
+        self, features: PromptFeatures, models: tuple[str, ...]
+    ) -> tuple[FloatArray, FloatArray] | None:
+        """Mean [M] and standard error [M] of the score, NaN where unknown; None without a working model."""
+        if self.quality is None:
+            return None
+        try:
+            mean, std = self.quality.predict(features, models)
+        except Exception as error:  # a fitted model is replaceable data: the request is served without it
+            self._count(f"quality {self.quality.revision}", "quality", repr(error))
+            return None
+        return (mean, std) if mean.shape == std.shape == (len(models),) else None
+
     def assigned(self, state: Mapping[str, object], decision_id: str, key_id: str) -> int | None:
         """The version that decides this request: the candidate for its canary share, else the active one."""
         active, candidate = state.get("active"), state.get("candidate")

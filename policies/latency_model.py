@@ -14,6 +14,8 @@ VERSION: Final = 1
 MIN_FIT: Final = 30  # outcomes of one model below which its parameters stay as they are
 _FULL_TRUST: Final = 10.0  # live count at which half of a live deviation is believed
 _LIVE_SCALE: Final = (0.05, 50.0)
+_MOST_LOG_TOKENS: Final = 12.0
+_PROMPT_TOKENS: Final = PROMPT_COLUMN["prompt_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,8 @@ class LatencyPrediction:
 
 def length_inputs(prompt: FloatArray) -> FloatArray:
     """[8] inputs of the answer-length regression from `prompt` [P]: 1, logs of lengths, shares, hints."""
-    inputs = np.empty(8)
-    inputs[0] = 1.0
-    inputs[1] = math.log1p(prompt[PROMPT_COLUMN["prompt_tokens"]])
-    inputs[2] = math.log1p(prompt[PROMPT_COLUMN["turns"]])
-    inputs[3:] = prompt[PROMPT_COLUMN["cjk_share"] :]
-    return inputs
+    tokens, _, turns, *shares = prompt.tolist()
+    return np.array([1.0, math.log1p(tokens), math.log1p(turns), *shares])
 
 
 class BoundLatency:
@@ -90,42 +88,43 @@ class BoundLatency:
 
     def __init__(self, parameters: Sequence[LatencyParameters], live: LiveLoad) -> None:
         columns = np.array([(p.base_s, p.prefill_s, p.tpot_s, p.batch_slope, p.cold_s) for p in parameters])
-        base_s, self._prefill_s, tpot_s, self._slope, cold_s = columns.reshape(-1, 5).T
+        base_s, prefill_s, tpot_s, slope, cold_s = columns.reshape(-1, 5).T
         fitted = np.array([p.count > 0 for p in parameters], dtype=bool)
         self._slots = np.maximum(live.slots, 1.0)
-        self._per_replica = 1.0 / np.maximum(live.replicas, 1.0)
+        self._replicas = np.maximum(live.replicas, 1.0)
         self._busy = live.running + live.waiting
         trust = np.where(fitted, live.count / (live.count + _FULL_TRUST), live.count > 0)
-        expected_s = tpot_s * self._stretch(np.maximum(live.running, 1.0))
-        scale = _scale(live.tpot_s, expected_s, trust)
-        self._tpot_s = tpot_s * scale
+        scale = _scale(live.tpot_s, tpot_s * self._stretch(slope, np.maximum(live.running, 1.0)), trust)
+        tpot_s = tpot_s * scale
         measured_base_s = np.maximum(live.ttft_s - np.nan_to_num(live.queue_s), 1e-4)
-        self._base_s = np.where(fitted, base_s * scale, base_s * _scale(measured_base_s, base_s, trust))
-        self._prefill_s = np.where(fitted, self._prefill_s * scale, np.where(trust > 0, 0.0, self._prefill_s))
-        self._cold_s = cold_s * live.cold
-        lengths = np.array([p.length for p in parameters]).reshape(-1, 8)
+        base_s = np.where(fitted, base_s * scale, base_s * _scale(measured_base_s, base_s, trust))
+        self._prefill_s = np.where(fitted, prefill_s * scale, np.where(trust > 0, 0.0, prefill_s))
         unfitted = ~fitted & np.isfinite(live.output_tokens)
-        lengths[unfitted] = 0.0
-        lengths[unfitted, 0] = np.log1p(live.output_tokens[unfitted])
-        self._length = lengths
+        self._length = np.array([p.length for p in parameters]).reshape(-1, 8)
+        self._length[unfitted] = 0.0
+        self._length[unfitted, 0] = np.log1p(live.output_tokens[unfitted])
         mean_output = np.where(unfitted, live.output_tokens, [p.mean_output_tokens for p in parameters])
-        full_s = self._base_s + self._tpot_s * self._stretch(self._slots) * mean_output
+        full_s = base_s + tpot_s * self._stretch(slope, self._slots) * mean_output
         self._wait_s = full_s / self._slots  # seconds that each request beyond the slots adds
+        self._base_s = base_s + cold_s * live.cold - self._wait_s * self._slots
+        self._alone_s = tpot_s * (1.0 - slope)  # TPOT is affine in the sequences that run
+        self._each_s = tpot_s * slope / self._replicas
 
-    def _stretch(self, sequences: FloatArray) -> FloatArray:
+    def _stretch(self, slope: FloatArray, sequences: FloatArray) -> FloatArray:
         """[M] factor on TPOT while `sequences` [M] run over all replicas of a model."""
-        return 1.0 + self._slope * np.maximum(sequences * self._per_replica - 1.0, 0.0)
+        return 1.0 + slope * np.maximum(sequences / self._replicas - 1.0, 0.0)
 
     def predict(self, prompt: FloatArray, in_flight: FloatArray, max_tokens: int | None) -> LatencyPrediction:
         """Predictions for one more request with `prompt` [P] behind `in_flight` [M] others."""
-        output = np.maximum(np.expm1(np.minimum(self._length @ length_inputs(prompt), 12.0)), 1.0)
+        output = np.expm1(np.minimum(self._length @ length_inputs(prompt), _MOST_LOG_TOKENS))
+        output = np.maximum(output, 1.0)
         if max_tokens is not None:
-            output = np.minimum(output, float(max(max_tokens, 1)))
+            output = np.minimum(output, max(max_tokens, 1))
         there = np.maximum(in_flight, self._busy) + 1.0
-        wait_s = self._wait_s * np.maximum(there - self._slots, 0.0)
-        prompt_tokens = prompt[PROMPT_COLUMN["prompt_tokens"]]
-        ttft_s = self._base_s + self._prefill_s * prompt_tokens + wait_s + self._cold_s
-        tpot_s = self._tpot_s * self._stretch(np.minimum(there, self._slots))
+        base_s = self._base_s + self._prefill_s * float(prompt[_PROMPT_TOKENS])
+        ttft_s = base_s + self._wait_s * np.maximum(there, self._slots)
+        running = np.maximum(np.minimum(there, self._slots), self._replicas)
+        tpot_s = self._alone_s + self._each_s * running
         return LatencyPrediction(ttft_s, ttft_s + tpot_s * (output - 1.0), output)
 
 
@@ -204,7 +203,7 @@ def _fit_model(samples: Sequence[LatencySample], before: LatencyParameters) -> L
     output = np.array([float(s.output_tokens) for s in samples])
     ttft_s = np.maximum([s.ttft_s for s in samples], 1e-4)
     ahead = np.maximum(there - slots, 0.0) / slots
-    tokens = prompts[:, PROMPT_COLUMN["prompt_tokens"]]
+    tokens = prompts[:, _PROMPT_TOKENS]
     base_s, prefill_s, _ = _relative_nnls(np.column_stack([np.ones_like(tokens), tokens, ahead]), ttft_s)
     timed = np.array([s.tpot_s is not None and s.tpot_s > 0.0 for s in samples])
     tpot_s, slope = before.tpot_s, before.batch_slope
