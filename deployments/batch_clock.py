@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from deployments.rate_window import RateWindow
 from deployments.simulated_settings import SimulatedSettings
 
 RATE_WINDOW_S = 2.0
@@ -50,7 +51,7 @@ class BatchClock:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._kv_used = 0
-        self._produced: deque[tuple[float, int]] = deque()
+        self._produced = RateWindow(RATE_WINDOW_S)
         self._wake = asyncio.Event()
         self.stalled = False
         self.progressed_s = now()
@@ -73,8 +74,7 @@ class BatchClock:
     @property
     def tokens_per_s(self) -> float:
         """Output tokens a second over the last `RATE_WINDOW_S`."""
-        self._forget_old(self._now())
-        return sum(count for _, count in self._produced) / RATE_WINDOW_S
+        return self._produced.per_s(self._now())
 
     def submit(self, prompt_tokens: int, output_tokens: int) -> Sequence:
         """Queue a sequence.
@@ -141,8 +141,7 @@ class BatchClock:
 
     def _step(self, at_s: float) -> None:
         self.progressed_s = at_s
-        self._produced.append((at_s, len(self._running)))
-        self._forget_old(at_s)
+        self._produced.add(at_s, len(self._running))
         for sequence in self._running:
             sequence.produced += 1
             if sequence.first_token_s is None:
@@ -152,7 +151,3 @@ class BatchClock:
                 self._kv_used -= sequence.kv_tokens
             sequence.progress.set()
         self._running = [sequence for sequence in self._running if not sequence.done]
-
-    def _forget_old(self, now_s: float) -> None:
-        while self._produced and self._produced[0][0] < now_s - RATE_WINDOW_S:
-            self._produced.popleft()

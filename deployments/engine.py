@@ -24,6 +24,7 @@ class EngineStats:
     kv_use: float = 0.0  # [0, 1]
     prefix_hit_rate: float = 0.0  # share of prompt tokens found in the prefix cache
     tokens_per_s: float = 0.0  # output tokens, over the last seconds
+    gpu_share: float = 0.0  # [0, 1]
     progressed_s: float = 0.0
 
     def is_stalled(self, now_s: float, limit_s: float) -> bool:

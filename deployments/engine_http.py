@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import json
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import uvicorn
@@ -50,6 +50,12 @@ async def read_body(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
+async def disconnected(receive: Receive) -> None:
+    """Return when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def header(scope: Scope, name: bytes) -> str | None:
     """The first header of that lower-case name."""
     value = next((value for key, value in scope["headers"] if key == name), None)
@@ -64,9 +70,9 @@ def request_id(scope: Scope) -> str | None:
 class Gate:
     """ASGI middleware: only with the bearer token, at most `limit` requests at once; counts them."""
 
-    def __init__(self, app: ASGIApp, token: str, limit: int) -> None:
-        self._app = app
-        self._expected = f"Bearer {token}".encode()
+    def __init__(self, token: Callable[[], str], limit: int, app: ASGIApp | None = None) -> None:
+        self.app = app  # None while the engine loads
+        self._token = token
         self._limit = limit
         self.ongoing = 0
         self.refused = 0
@@ -74,20 +80,24 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
             return
-        if not hmac.compare_digest((header(scope, b"authorization") or "").encode("latin-1"), self._expected):
+        if not self._is_known(scope):
             await send_error(send, 401, "The internal token is missing or wrong.", code="invalid_token")
-            return
-        if scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        if self.draining:
+        elif self.app is None:
+            await self._refuse(send, 503, "This replica is loading its model.", "replica_loading")
+        elif scope["method"] != "POST":
+            await self.app(scope, receive, send)
+        elif self.draining:
             await self._refuse(send, 503, "This replica is shutting down.", "replica_draining")
         elif self.ongoing >= self._limit:
             await self._refuse(send, 429, f"This replica is at its limit of {self._limit}.", "replica_busy")
         else:
-            await self._count(scope, receive, send)
+            await self._count(self.app, scope, receive, send)
+
+    def _is_known(self, scope: Scope) -> bool:
+        token = self._token()
+        given = (header(scope, b"authorization") or "").encode("latin-1")
+        return bool(token) and hmac.compare_digest(given, f"Bearer {token}".encode())
 
     async def _refuse(self, send: Send, status: int, message: str, code: str) -> None:
         self.refused += 1
@@ -95,10 +105,10 @@ class Gate:
         kind = "rate_limit_error" if status == 429 else "server_error"
         await send_error(send, status, message, kind=kind, code=code, headers=[retry])
 
-    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _count(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         self.ongoing += 1
         try:
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
         finally:
             self.ongoing -= 1
 

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from deployments.batch_clock import BatchClock, Sequence
-from deployments.engine_http import read_body, request_id, send_error, send_json
+from deployments.engine_http import disconnected, read_body, request_id, send_error, send_json
 from deployments.simulated_settings import SimulatedFaults, SimulatedSettings
 from deployments.simulated_shapes import (
     BadRequestError,
@@ -229,12 +229,6 @@ class SimulatedApp:
             reason = whole.finish_reason if said == last else None
             await _send_part(send, shape.delta(index, whole.tokens[said], reason))
             said += 1
-
-
-async def disconnected(receive: Receive) -> None:
-    """Return when the client is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _send_part(send: Send, part: bytes) -> None:

@@ -47,7 +47,7 @@ def count_tokens(text: str) -> int:
 def plan(
     settings: SimulatedSettings, prompt: str, last: str, seed: int, max_tokens: int, stop: tuple[str, ...]
 ) -> Plan:
-    """The answer to `prompt`, whose last message is `last`: at most `max_tokens`, cut before a stop string."""
+    """The answer to `prompt` with last message `last`: at most `max_tokens`, cut before a stop string."""
     canned = settings.answers.get(last)
     tokens = _pieces(canned.split(" ")) if canned is not None else _seeded(settings, prompt, seed, max_tokens)
     shown, finish_reason = tokens[:max_tokens], "stop" if len(tokens) <= max_tokens else "length"
