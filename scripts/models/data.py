@@ -70,9 +70,9 @@ def stream(split: Split, seed: int, chinese_share: float = 0.4) -> Iterator[Item
         yield rng.choice(TASKS).make(split, language, rng)
 
 
-def training_items(seed: int) -> Iterator[Item]:
+def training_items(seed: int, chinese_share: float = 0.4) -> Iterator[Item]:
     """Endless training items."""
-    return stream("train", seed)
+    return stream("train", seed, chinese_share)
 
 
 def traffic_items(seed: int) -> Iterator[Item]:
