@@ -22,6 +22,7 @@ from deployments.snapshot import ModelCard, ReplicaRow, Snapshot
 from deployments.store import Store
 from deployments.table import Table
 from deployments.table_publisher import decode_snapshot
+from deployments.table_rows import LiveRows
 from deployments.table_view import TableError, TableView
 
 __all__ = ["Pusher", "RayTable", "TableError", "TableView", "get_or_create_table", "local_snapshot"]
@@ -50,7 +51,8 @@ def get_or_create_table(url: str | None = None) -> "ActorHandle[Any]":
             ray.kill(ray.get_actor(f"fastserve:table:v{version}", NAMESPACE))
         except ValueError:  # there is none
             continue
-    actor = ray.remote(TableActor).options(
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    actor: Any = ray.remote(TableActor).options(
         name=NAME,
         namespace=NAMESPACE,
         lifetime="detached",
@@ -59,9 +61,10 @@ def get_or_create_table(url: str | None = None) -> "ActorHandle[Any]":
         max_task_retries=0,
         num_cpus=0,
         max_concurrency=1000,
-        resources={HEAD: 0.001} if HEAD in ray.cluster_resources() else None,
+        resources={HEAD: 0.001} if HEAD in resources else None,
     )
-    return actor.remote(url or store_url())
+    handle: ActorHandle[Any] = actor.remote(url or store_url())
+    return handle
 
 
 class RayTable:
@@ -149,8 +152,6 @@ def local_snapshot(
     cards: Mapping[str, ModelCard] | None = None, replicas: list[ReplicaRow] | None = None
 ) -> Snapshot:
     """A snapshot for tests: these models with these warm replicas, just pushed."""
-    from deployments.table_rows import LiveRows
-
     rows = LiveRows()
     for card in (cards or {}).values():
         rows.register(card)

@@ -103,6 +103,16 @@ class TableView:
         """Records not acknowledged yet."""
         return len(self._decisions) + len(self._outcomes)
 
+    def lag_s(self) -> float:
+        """Age of the oldest record that is not acknowledged, 0 where all are."""
+        oldest = [self._decisions[0].created_s] if self._decisions else []
+        oldest += [self._outcomes[0].finished_s] if self._outcomes else []
+        return max(0.0, time.time() - min(oldest)) if oldest else 0.0
+
+    def own_in_flight(self) -> dict[str, int]:
+        """Requests of this ingress replica under way, by model."""
+        return {model: count for model, count in self._models.items() if count}
+
     def in_flight(self, model: str) -> int:
         """Requests to a model over all ingress replicas: own ones now, others' as last reported."""
         return self._models[model] + self._others.get(model, 0)
@@ -148,7 +158,7 @@ class TableView:
         """One report. Records leave the buffer when acknowledged, so that a failed one is sent again."""
         decisions = [self._decisions[i] for i in range(min(BATCH, len(self._decisions)))]
         outcomes = [self._outcomes[i] for i in range(min(BATCH, len(self._outcomes)))]
-        in_flight = {model: count for model, count in self._models.items() if count}
+        in_flight = self.own_in_flight()
         self._sequence += 1
         await self._table.report_ingress(self._ingress, self._sequence, in_flight, decisions, outcomes)
         self._reported, self._reported_at = in_flight, self._clock()
@@ -159,9 +169,8 @@ class TableView:
         backoff_s = BACKOFF_S[0]
         while True:
             await asyncio.sleep(REPORT_S * random.uniform(0.9, 1.1))
-            in_flight = {model: count for model, count in self._models.items() if count}
             silent_s = self._clock() - self._reported_at
-            if not self.unsent and in_flight == self._reported and silent_s < HEARTBEAT_S:
+            if not self.unsent and self.own_in_flight() == self._reported and silent_s < HEARTBEAT_S:
                 continue
             try:
                 await self.flush()

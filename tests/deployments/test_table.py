@@ -21,9 +21,8 @@ def decision(name: str, key: str = "k") -> DecisionRecord:
     return DecisionRecord(name, time.time(), key, "auto", "", "small", "formula", 1.0, 0.0, 2**64 - 1)
 
 
-def outcome(name: str, status: Status = Status.OK, **kwargs: float) -> OutcomeRecord:
-    values = {"ttft_s": 0.1, "tpot_s": 0.01, "e2e_s": 0.5} | kwargs
-    return OutcomeRecord(name, time.time(), "small", "r1", Outcome(status, output_tokens=7, **values))
+def outcome(name: str, status: Status = Status.OK) -> OutcomeRecord:
+    return OutcomeRecord(name, time.time(), "small", "r1", Outcome(status, 0.1, 0.01, 0.5, output_tokens=7))
 
 
 def row(name: str = "r1") -> ReplicaRow:
