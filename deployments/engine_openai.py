@@ -1,4 +1,4 @@
-"""Engine `openai`: an OpenAI-compatible upstream by URL; body in, bytes out, only the model's name is changed."""
+"""Engine `openai`: an OpenAI-compatible upstream by URL; only the name of the model is changed."""
 
 import asyncio
 import json

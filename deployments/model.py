@@ -138,7 +138,7 @@ class Model:
         )
 
     async def __del__(self) -> None:
-        """Leave: tell the table, let streams end for at most `drain_s`, free everything. Serve awaits this."""
+        """Leave: tell the table, let streams end for at most `drain_s`, free everything."""
         self._state = ReplicaState.DRAINING
         self._pusher.touch()
         until_s = time.monotonic() + self.config.drain_s
