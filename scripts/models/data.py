@@ -1,4 +1,4 @@
-"""The generated items: an endless training stream, the stored suites, and a traffic stream with known answers."""
+"""The generated items: a training stream, the stored suites, and traffic with known answers."""
 
 import random
 from collections.abc import Iterator
@@ -76,5 +76,5 @@ def training_items(seed: int, chinese_share: float = 0.4) -> Iterator[Item]:
 
 
 def traffic_items(seed: int) -> Iterator[Item]:
-    """Endless user requests with known answers: tasks and languages as in the suites, wordings that neither they nor training have."""
+    """Endless user requests with known answers, in wordings that neither the suites nor training have."""
     return stream("traffic", seed)

@@ -2,15 +2,15 @@
 
 import json
 import random
-from typing import Any
+from typing import Any, Final
 
 from scripts.models import words
 from scripts.models.customer_service import join_labels, slots
+from scripts.models.document_texts import DOCUMENTS
 from scripts.models.item import Item
-from scripts.models.labelled import DOCUMENTS
 from scripts.models.wording import Language, Split, Wordings, expand
 
-PROFILE = "document-generation"
+PROFILE: Final = "document-generation"
 
 ASK_KIND = {
     "en": Wordings(
@@ -178,7 +178,16 @@ ASK_MARKDOWN = {
 }
 MARKDOWN = {"en": ("Owner", "Due"), "zh": ("负责人", "截止")}
 TITLES = {
-    "en": ["Budget Plan", "Sales Review", "Team Meeting", "Office Move", "Product Launch", "Staff Training", "Website Update", "Stock Check"],
+    "en": [
+        "Budget Plan",
+        "Sales Review",
+        "Team Meeting",
+        "Office Move",
+        "Product Launch",
+        "Staff Training",
+        "Website Update",
+        "Stock Check",
+    ],
     "zh": ["预算计划", "销售总结", "团队会议", "办公室搬迁", "产品发布", "员工培训", "网站更新", "库存盘点"],
 }
 

@@ -1,6 +1,6 @@
-"""Greedy answers of local models to suites, graded: `python -m scripts.models.evaluate FOLDER... --suite suites/*.jsonl`.
+"""Grades local weights on suites, without a server: `python -m scripts.models.evaluate FOLDER...`.
 
-It asks the weights through transformers, without a server, to judge a training. `fastserve evaluate` asks the served pool.
+To judge a training it asks greedily through transformers; `fastserve evaluate` asks the served pool.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def accuracy(result: Result, items: list[Item], key: str) -> dict[str, float]:
 
 
 def paired_p(first: Result, second: Result, ids: list[str]) -> float:
-    """McNemar's exact test: two-sided p that the two models are right equally often on the items where they differ."""
+    """McNemar's exact test: two-sided p that both are right equally often on the items where they differ."""
     wins = sum(first.scores[one] > second.scores[one] for one in ids)
     losses = sum(first.scores[one] < second.scores[one] for one in ids)
     return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
@@ -94,7 +94,9 @@ def table(results: list[Result], items: list[Item], key: str) -> str:
     columns = [accuracy(result, items, key) for result in results]
     lines = [f"| {key} | " + " | ".join(result.model for result in results) + " |"]
     lines.append("|---|" + "---|" * len(results))
-    lines += [f"| {name} | " + " | ".join(f"{column[name]:.2f}" for column in columns) + " |" for name in columns[0]]
+    lines += [
+        f"| {name} | " + " | ".join(f"{column[name]:.2f}" for column in columns) + " |" for name in columns[0]
+    ]
     return "\n".join(lines)
 
 
@@ -104,7 +106,9 @@ def significance(results: list[Result], items: list[Item]) -> str:
     for profile in dict.fromkeys(item.profile for item in items):
         ids = [item.id for item in items if item.profile == profile]
         for first, second in combinations(results, 2):
-            lines.append(f"| {profile} | {first.model}, {second.model} | {paired_p(first, second, ids):.2g} |")
+            lines.append(
+                f"| {profile} | {first.model}, {second.model} | {paired_p(first, second, ids):.2g} |"
+            )
     return "\n".join(lines)
 
 
@@ -129,7 +133,12 @@ def main() -> None:
     arguments = parser.parse_args()
     items = [item for path in arguments.suite for item in load_suite(path).items]
     results = [ask(folder, items) for folder in arguments.models]
-    print(table(results, items, "profile"), table(results, items, "task"), significance(results, items), sep="\n\n")
+    print(
+        table(results, items, "profile"),
+        table(results, items, "task"),
+        significance(results, items),
+        sep="\n\n",
+    )
     if arguments.json:
         arguments.json.write_text(json.dumps(to_json(results, items), ensure_ascii=False, indent=1) + "\n")
 

@@ -16,7 +16,7 @@ Answer = str | list[str] | dict[str, Any]
 class Item:
     """An item of a suite; `target` is the text that training teaches, and is not part of the suite's line.
 
-    `answer` is what `grader` needs: the right text, the texts that must be contained, a pattern, or a JSON schema.
+    `answer` is what `grader` needs: the right text, texts to be contained, a pattern, or a JSON schema.
     """
 
     task: str

@@ -2,11 +2,12 @@
 
 import random
 from dataclasses import dataclass
+from typing import Final
 
 from scripts.models.item import Item
 from scripts.models.wording import Language, Split, Wordings, expand
 
-PROFILE = "customer-service"
+PROFILE: Final = "customer-service"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
-"""Recommendation items: the department for an interest, and picks from a catalogue by colour, city or budget."""
+"""Recommendation items: the department for an interest, picks from a catalogue by attribute or budget."""
 
 import random
+from typing import Final
 
 from scripts.models import words
 from scripts.models.customer_service import join_labels, slots
+from scripts.models.interest_texts import INTERESTS
 from scripts.models.item import Item
-from scripts.models.labelled import INTERESTS
 from scripts.models.wording import Language, Split, Wordings, expand
 
-PROFILE = "recommendation"
+PROFILE: Final = "recommendation"
 
 ASK_DEPARTMENT = {
     "en": Wordings(

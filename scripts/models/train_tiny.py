@@ -1,4 +1,4 @@
-"""Trains the tiny Llama from scratch on the generated items: `python -m scripts.models.train_tiny --minutes 35`."""
+"""Trains the tiny Llama from scratch on generated items: `python -m scripts.models.train_tiny`."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ CHAT_TEMPLATE = (
 
 
 def make_tokenizer() -> Any:
-    """A byte-level BPE over the training items; digits and Chinese characters stay single, so that they copy well."""
+    """A byte-level BPE of the training items; digits and Chinese characters stay single, to copy well."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -81,12 +81,12 @@ def make_model(tokenizer: Any) -> Any:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    model.set_attn_implementation("eager")  # on CPU faster as SDPA's backward pass for such short sequences
+    model.set_attn_implementation("eager")  # SDPA's backward pass is slow on CPU for such short sequences
     return model
 
 
 class MasterWeights:
-    """Float32 weights that the optimizers step, for a bfloat16 model that does the arithmetic (half the time on this CPU).
+    """Float32 weights for the optimizers, beside the bfloat16 model that does the arithmetic faster.
 
     Muon (Jordan et al., 2024) takes the matrices inside the layers, AdamW the embedding and the norms.
     """
@@ -95,7 +95,9 @@ class MasterWeights:
         self._model = model
         self._masters = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         model.to(torch.bfloat16)
-        matrices = [weight for name, weight in self._masters.items() if weight.ndim == 2 and "embed" not in name]
+        matrices = [
+            weight for name, weight in self._masters.items() if weight.ndim == 2 and "embed" not in name
+        ]
         others = [weight for name, weight in self._masters.items() if weight.ndim != 2 or "embed" in name]
         self._optimizers: list[tuple[torch.optim.Optimizer, float]] = [
             (torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"), MUON_LR),
@@ -103,7 +105,7 @@ class MasterWeights:
         ]
 
     def step(self, factor: float) -> None:
-        """Take the model's gradients, clipped to norm 1, step at `factor` of the peak rates, and copy the weights back."""
+        """Step with the model's gradients, clipped to norm 1, at `factor` of the peak rates."""
         for name, weight in self._model.named_parameters():
             self._masters[name].grad = weight.grad.float()
             weight.grad = None
@@ -135,7 +137,9 @@ def train(minutes: float, output: Path) -> None:
         average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
         bar.set_postfix(loss=f"{average:.3f}", items=seen, done=f"{schedule.share_done:.0%}")
         if time.monotonic() - saved > CHECKPOINT_S:
-            save(model, tokenizer, output, {"items": seen, "steps": step, "loss": average, "minutes": minutes})
+            save(
+                model, tokenizer, output, {"items": seen, "steps": step, "loss": average, "minutes": minutes}
+            )
             saved = time.monotonic()
     save(model, tokenizer, output, {"items": seen, "steps": step, "loss": average, "minutes": minutes})
 
@@ -145,12 +149,19 @@ def save(model: Any, tokenizer: Any, output: Path, facts: dict[str, Any]) -> Non
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     parameters = sum(weight.numel() for weight in model.parameters())
-    (output / "training.json").write_text(json.dumps({"seed": SEED, "parameters": parameters} | facts, indent=2) + "\n")
+    (output / "training.json").write_text(
+        json.dumps({"seed": SEED, "parameters": parameters} | facts, indent=2) + "\n"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=35.0, help="wall-clock budget; the learning rate falls to 0 at its end")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=35.0,
+        help="wall-clock budget; the learning rate falls to 0 at its end",
+    )
     parser.add_argument("--output", type=Path, default=Path("models/tiny"))
     arguments = parser.parse_args()
     train(arguments.minutes, arguments.output)

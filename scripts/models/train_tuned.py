@@ -1,4 +1,4 @@
-"""Adapts SmolLM2-135M-Instruct with LoRA on the generated items: `python -m scripts.models.train_tuned --minutes 65`."""
+"""Adapts SmolLM2-135M-Instruct with LoRA on generated items: `python -m scripts.models.train_tuned`."""
 
 import argparse
 import json
@@ -50,7 +50,11 @@ def train(minutes: float, base: Path, output: Path) -> None:
     optimizer = torch.optim.AdamW(weights, lr=LR, betas=(0.9, 0.98), weight_decay=0.0)
     schedule = TimedSchedule(minutes * 60)
     seen, average, saved = 0, 0.0, time.monotonic()
-    bar = tqdm(batches(training_items(SEED, CHINESE_SHARE), tokenizer, TOKENS_PER_BATCH), desc="tuned", mininterval=10)
+    bar = tqdm(
+        batches(training_items(SEED, CHINESE_SHARE), tokenizer, TOKENS_PER_BATCH),
+        desc="tuned",
+        mininterval=10,
+    )
     for step, batch in enumerate(bar):
         if schedule.share_done >= 1.0:
             break
@@ -70,7 +74,7 @@ def train(minutes: float, base: Path, output: Path) -> None:
 
 
 def save(model: Any, output: Path, facts: dict[str, Any]) -> None:
-    """Write the adapter (float16, PEFT's layout), the chat template and the facts of this training into `output`."""
+    """Write the adapter (float16, PEFT's layout), the chat template and this training's facts."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -87,9 +91,16 @@ def save(model: Any, output: Path, facts: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=65.0, help="wall-clock budget; the learning rate falls to 0 at its end")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=65.0,
+        help="wall-clock budget",
+    )
     parser.add_argument("--output", type=Path, default=Path("models/smollm2-tuned"))
-    parser.add_argument("--home", type=Path, default=Path(os.environ.get("FASTSERVE_HOME", "~/.fastserve")).expanduser())
+    parser.add_argument(
+        "--home", type=Path, default=Path(os.environ.get("FASTSERVE_HOME", "~/.fastserve")).expanduser()
+    )
     arguments = parser.parse_args()
     train(arguments.minutes, prepare_source("builtin:smollm2-135m", arguments.home), arguments.output)
 

@@ -1,4 +1,4 @@
-"""What both trainings share: encoded batches of like length, a prompt-masked loss, a schedule that ends with its time."""
+"""What both trainings share: batches of like length, a prompt-masked loss, a schedule by wall-clock."""
 
 import math
 import time
@@ -52,7 +52,7 @@ def collate(encoded: list[tuple[list[int], int]]) -> Batch:
 
 
 def batches(items: Iterator[Item], tokenizer: Any, tokens_per_batch: int) -> Iterator[Batch]:
-    """Endless batches of about `tokens_per_batch` tokens, each of items of like length, to waste little on padding."""
+    """Endless batches of about `tokens_per_batch` tokens, each of items of like length."""
     while True:
         pool = [encode(item, tokenizer) for item in islice(items, POOL_BATCHES * tokens_per_batch // 64)]
         pool.sort(key=lambda pair: len(pair[0]))
@@ -76,9 +76,9 @@ def answer_loss(model: Any, batch: Batch) -> Tensor:
 
 
 class TimedSchedule:
-    """Learning-rate factor by wall-clock: linear rise over `warm_up` of the budget, then a cosine down to 0 at its end.
+    """Learning-rate factor by wall-clock: a linear rise over `warm_up` of the budget, then a cosine to 0.
 
-    Time, not steps, because a shared machine's speed is not known beforehand and the rate must reach 0 in any case.
+    Time, not steps: a shared machine's speed is not known beforehand, and the rate must reach 0 in any case.
     """
 
     def __init__(self, budget_s: float, warm_up: float = 0.03) -> None:

@@ -13,7 +13,7 @@ _SLOT = re.compile(r"\{([a-z_]+)\}")
 
 
 class Wordings:
-    """Texts that say the same; of every five, three are for training, one for the suites and one for the traffic.
+    """Texts that say the same; of every five, three are for training, one for the suites, one for traffic.
 
     The three splits share no wording, so what is measured is a reading of new sentences, not memory.
     """
@@ -32,6 +32,10 @@ class Wordings:
 
     def pick(self, split: Split, rng: random.Random) -> str:
         return rng.choice(self._texts[split])
+
+
+Labelled = Mapping[Language, Mapping[str, Wordings]]
+"""Wordings by language and label."""
 
 
 def expand(text: str, rng: random.Random, words: Mapping[str, str] | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Writes the suites: `python -m scripts.models.write_suites` (one file per profile, the same bytes at every run)."""
+"""Writes the suites, the same bytes at every run: `python -m scripts.models.write_suites`."""
 
 from pathlib import Path
 
