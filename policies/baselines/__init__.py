@@ -1,0 +1,1 @@
+"""Policies to be measured against, each behind the same interface as ours."""
