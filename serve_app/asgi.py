@@ -1,0 +1,146 @@
+"""The ASGI app: routes, methods, and the one place where an exception becomes an answer."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from serve_app.cors import cors_headers
+from serve_app.endpoint import Endpoint
+from serve_app.errors import ApiError, internal_error, not_found, unavailable, wrong_method
+from serve_app.feedback_api import FeedbackApi, FeedbackTable
+from serve_app.guard import require_mark
+from serve_app.request import Header, Receive, Request, Send, read_body, send_bytes, send_error, send_json
+
+logger = logging.getLogger("ray.serve")
+
+Handler = Callable[[Request, Send], Awaitable[None]]
+App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+Hook = Callable[[], Awaitable[None]]
+
+
+def create_app(
+    endpoint: Endpoint, table: FeedbackTable, start: Hook, stop: Hook, *, guarded: bool = True
+) -> App:
+    """The app over an endpoint. `start` and `stop` are its lifespan; `guarded` demands the guard's mark."""
+    router = Router(endpoint, table)
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await _serve(router, scope, receive, send, guarded)
+        elif scope["type"] == "lifespan":
+            await _lifespan(receive, send, start, stop)
+
+    return app
+
+
+class Router:
+    """Paths and methods to handlers."""
+
+    def __init__(self, endpoint: Endpoint, table: FeedbackTable) -> None:
+        self.endpoint = endpoint
+        feedback = FeedbackApi(endpoint, table)
+        self._routes: dict[str, tuple[str, Handler]] = {
+            "/v1/chat/completions": ("POST", self._chat),
+            "/v1/completions": ("POST", self._completion),
+            "/v1/responses": ("POST", self._response),
+            "/v1/embeddings": ("POST", self._embedding),
+            "/v1/dispatch/explain": ("POST", endpoint.explain),
+            "/v1/feedback": ("POST", feedback.vote),
+            "/v1/models": ("GET", endpoint.models),
+            "/health": ("GET", self._health),
+            "/ready": ("GET", self._ready),
+        }
+
+    def find(self, request: Request) -> Handler:
+        """The handler of a request. Raises ApiError (404, 405)."""
+        path = request.path
+        found = self._routes.get(path)
+        if found is None and path.startswith("/v1/models/"):
+            found = ("GET", self.endpoint.models)
+        if found is None:
+            raise not_found(path)
+        method, handler = found
+        if request.method != method:
+            raise wrong_method(request.method, [method])
+        return handler
+
+    async def _chat(self, request: Request, send: Send) -> None:
+        await self.endpoint.generate(request, self.endpoint.calls.chat, send)
+
+    async def _completion(self, request: Request, send: Send) -> None:
+        await self.endpoint.generate(request, self.endpoint.calls.completion, send)
+
+    async def _response(self, request: Request, send: Send) -> None:
+        await self.endpoint.generate(request, self.endpoint.calls.response, send)
+
+    async def _embedding(self, request: Request, send: Send) -> None:
+        await self.endpoint.generate(request, self.endpoint.calls.embedding, send)
+
+    async def _health(self, request: Request, send: Send) -> None:
+        await send_json(send, {"status": "ok"})
+
+    async def _ready(self, request: Request, send: Send) -> None:
+        if not self.endpoint.is_ready:
+            raise unavailable("No model can answer yet.", "not_ready")
+        await send_json(send, {"status": "ready"})
+
+
+async def _serve(router: Router, scope: dict[str, Any], receive: Receive, send: Send, guarded: bool) -> None:
+    request = Request(scope["method"], scope["path"], dict(scope["headers"]))
+    origins = router.endpoint.settings.cors_origins
+    cors = cors_headers(request, origins) if origins else []
+    answer = _Answer(send, cors)
+    try:
+        if guarded:
+            require_mark(request.headers)
+        if cors and request.method == "OPTIONS":
+            await send_bytes(send, 200, b"{}", cors)
+            return
+        handler = router.find(request)
+        if request.method == "POST":
+            request.body = await read_body(receive)
+        await handler(request, answer)
+    except ApiError as error:
+        await send_error(send, error, cors)
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:  # a defect of ours: the caller gets our shape, the log gets the trace
+        logger.exception("Request to '%s' failed: %s", request.path[:200], type(error).__name__)
+        if answer.started:
+            raise
+        await send_error(send, internal_error(), cors)
+
+
+class _Answer:
+    """A `send` that knows whether the head is out, and adds the cross-origin headers to it."""
+
+    __slots__ = ("_extra", "_send", "started")
+
+    def __init__(self, send: Send, extra: list[Header]) -> None:
+        self._send = send
+        self._extra = extra
+        self.started = False
+
+    def __call__(self, message: dict[str, Any]) -> Awaitable[None]:
+        if not self.started:
+            self.started = True
+            message["headers"] = [*message["headers"], *self._extra]
+        return self._send(message)
+
+
+async def _lifespan(receive: Receive, send: Send, start: Hook, stop: Hook) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            try:
+                await start()
+            except Exception as error:  # Serve must see that the replica cannot start, with the reason
+                logger.exception("The ingress cannot start.")
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return

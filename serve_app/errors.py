@@ -1,0 +1,161 @@
+"""The OpenAI-shaped error, made here and nowhere else."""
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+_ECHO_LIMIT = 64  # characters of the caller's text that a message may repeat
+
+
+class ApiError(Exception):
+    """An answer that is an error: HTTP status plus OpenAI's `message`, `type`, `param`, `code`."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+
+    @property
+    def type(self) -> str:
+        """OpenAI's error class for this status."""
+        return _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+
+    def body(self) -> bytes:
+        """The JSON body."""
+        detail = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return orjson.dumps({"error": detail})
+
+    def events(self) -> bytes:
+        """The error inside a stream that has begun: one SSE event, then the end mark."""
+        return b"data: " + self.body() + b"\n\ndata: [DONE]\n\n"
+
+
+def quoted(value: object) -> str:
+    """A caller's value for a message: quoted, cut to 64 characters."""
+    text = str(value)
+    return f"'{text if len(text) <= _ECHO_LIMIT else text[:_ECHO_LIMIT] + '…'}'"
+
+
+def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
+    """400: the body breaks a rule."""
+    return ApiError(400, message, code=code, param=param)
+
+
+def unauthorized() -> ApiError:
+    """401: no key, or one that is not known."""
+    message = "Missing or unknown API key. Send it as `Authorization: Bearer <key>`."
+    return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+
+
+def forbidden(role: str) -> ApiError:
+    """403: the key lacks a role."""
+    return ApiError(403, f"This API key lacks the role '{role}'.", code="insufficient_permissions")
+
+
+def model_not_allowed(model: str) -> ApiError:
+    """403: the key may not use this model."""
+    return ApiError(
+        403, f"This API key may not use model {quoted(model)}.", code="model_not_allowed", param="model"
+    )
+
+
+def model_not_found(model: str, served: Sequence[str]) -> ApiError:
+    """404: no such model; names those that are served."""
+    names = ", ".join(f"'{name}'" for name in served) or "none yet"
+    return ApiError(
+        404, f"Model {quoted(model)} is not served. Served: {names}.", code="model_not_found", param="model"
+    )
+
+
+def not_found(path: str) -> ApiError:
+    """404: no such path."""
+    return ApiError(404, f"Path {quoted(path)} is not served.", code="not_found")
+
+
+def wrong_method(method: str, allowed: Sequence[str]) -> ApiError:
+    """405: the path is served, not by this method."""
+    names = ", ".join(allowed)
+    message = f"Method {quoted(method)} is not allowed here. Allowed: {names}."
+    return ApiError(405, message, code="method_not_allowed", headers={"allow": names})
+
+
+def wrong_content_type(value: str) -> ApiError:
+    """415: the body is not declared as JSON."""
+    message = f"Content type {quoted(value)} is not supported. Send 'application/json'."
+    return ApiError(415, message, code="unsupported_media_type")
+
+
+def body_too_large(limit_bytes: int) -> ApiError:
+    """413: the body is over the cap."""
+    return ApiError(413, f"Body over {limit_bytes} bytes.", code="request_too_large")
+
+
+def body_too_slow(limit_s: float) -> ApiError:
+    """408: the body did not arrive in time."""
+    return ApiError(408, f"The body did not arrive within {limit_s:g} s.", code="request_timeout")
+
+
+def context_too_long(context_tokens: int) -> ApiError:
+    """400: the prompt cannot fit."""
+    message = f"The prompt is longer than the context of {context_tokens} tokens."
+    return ApiError(400, message, code="context_length_exceeded", param="messages")
+
+
+def overloaded(message: str, code: str = "rate_limit_exceeded", retry_after_s: float = 1.0) -> ApiError:
+    """429: a limit of ours or of the pool."""
+    return ApiError(429, message, code=code, headers={"retry-after": str(max(1, round(retry_after_s)))})
+
+
+def unavailable(message: str, code: str = "model_unavailable") -> ApiError:
+    """503: nothing healthy can answer now."""
+    return ApiError(503, message, code=code, headers={"retry-after": "1"})
+
+
+def deadline_exceeded(limit_s: float) -> ApiError:
+    """504: the request's own deadline passed before an answer."""
+    return ApiError(504, f"No answer within the deadline of {limit_s:g} s.", code="deadline_exceeded")
+
+
+def interrupted() -> ApiError:
+    """The stream broke after its first byte."""
+    return ApiError(502, "The model stopped before the answer was complete.", code="upstream_interrupted")
+
+
+def internal_error() -> ApiError:
+    """500: a defect of ours; the log has the trace."""
+    return ApiError(500, "Internal error; the server's log has the details.", code="internal_error")
+
+
+def from_upstream(status: int, body: bytes) -> ApiError:
+    """An engine's own 4xx in our shape: its message and param, a string for `code`."""
+    message, param = "The model refused the request.", None
+    try:
+        detail = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        detail = None
+    if isinstance(detail, dict):
+        inner = detail.get("error", detail)
+        if isinstance(inner, dict):
+            message = str(inner.get("message") or inner.get("detail") or message)
+            param = inner.get("param") if isinstance(inner.get("param"), str) else None
+    is_context = "maximum context length" in message or "max_model_len" in message
+    code = "context_length_exceeded" if is_context else "invalid_request"
+    return ApiError(status, message, code=code, param=param)

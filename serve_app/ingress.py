@@ -1,0 +1,125 @@
+"""The Serve deployment `Ingress`: the endpoint with its table and its settings from `user_config`."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deployments.dispatcher import Dispatcher
+from deployments.home import home
+from deployments.meter import MemoryMeter, RayMeter
+from deployments.metrics import IngressMetrics
+from deployments.table_view import TableView
+from serve_app import guard
+from serve_app.asgi import App, create_app
+from serve_app.attempt import PERIOD_S
+from serve_app.config import IngressConfig, IngressSettings
+from serve_app.ejection import Ejections
+from serve_app.endpoint import Endpoint
+from serve_app.forward import Forwarder
+from serve_app.keys import KeyRing, ensure_key
+from serve_app.upstreams import Upstreams
+
+logger = logging.getLogger("ray.serve")
+
+_HOUSEKEEPING_S = 1.0
+
+
+class Ingress:
+    """One replica of the endpoint. Everything a request needs is in this process."""
+
+    def __init__(
+        self, config: IngressConfig, table: Any = None, name: str = "", companions: Sequence[object] = ()
+    ) -> None:
+        """`table` and `name` are found on Ray when not given; `companions` only share the app.
+
+        Raises RuntimeError on Ray without the guard, ValueError or OSError without a usable key file.
+        """
+        if table is None:
+            guard.require_installed()
+        self.config = config
+        self.table = table if table is not None else _connect()
+        settings = IngressSettings()
+        self.view = TableView(self.table, name or _replica_name())
+        self.ejections = Ejections()
+        self.upstreams = Upstreams(self.view, self.ejections)
+        self.dispatcher = Dispatcher(self.view, settings.dispatch, ejected=self.ejections.current)
+        self.metrics = IngressMetrics(RayMeter() if table is None else MemoryMeter())
+        self.forwarder = Forwarder(self.view, self.upstreams, settings, self.metrics)
+        self.endpoint = Endpoint(
+            self.view,
+            self.dispatcher,
+            self.forwarder,
+            KeyRing(ensure_key(home())),
+            settings,
+            self.metrics,
+            max_in_flight=config.max_in_flight,
+        )
+        self._guarded = table is None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
+        """Take `user_config` live. Raises ValueError for a bad one, which changes nothing."""
+        settings = IngressSettings.model_validate(user_config or {})
+        self.endpoint.reconfigure(settings)
+        logger.info("Ingress took new settings, profiles: %s.", sorted(settings.dispatch.profiles))
+
+    def __serve_build_asgi_app__(self) -> App:
+        """Serve's hook for an app that is made in the replica."""
+        return self.app()
+
+    def app(self) -> App:
+        """The ASGI app; its lifespan runs the background work."""
+        return create_app(self.endpoint, self.table, self.start, self.stop, guarded=self._guarded)
+
+    async def start(self) -> None:
+        """Begin: connections, the table's snapshots, the watch over tries."""
+        self.upstreams.open(self.endpoint.settings.deadlines)
+        await self.view.start()
+        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_house())]
+
+    async def stop(self) -> None:
+        """End: what is recorded is sent before the connections close."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.view.close()
+        await self.upstreams.close()
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            self.forwarder.watch.look(loop.time())
+
+    async def _keep_house(self) -> None:
+        """Slow work: changed keys, replicas gone for good, new models and policies for the dispatcher."""
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_S)
+            self.metrics.watch(self.view)
+            self.endpoint.keys.refresh()
+            self.ejections.forget(self.upstreams.known())
+            snapshot = self.view.snapshot
+            if not self.dispatcher.host.wanted(snapshot):
+                continue
+            try:
+                await self.dispatcher.host.refresh(snapshot, self.table.artifact)
+            except (
+                Exception
+            ) as error:  # whatever ails the table, what is loaded serves on and this tries again
+                logger.warning("Artifacts could not be fetched: %s", error)
+
+
+def _connect() -> Any:
+    from deployments.table_client import RayTable, get_or_create_table
+
+    return RayTable(get_or_create_table())
+
+
+def _replica_name() -> str:
+    from ray import serve
+
+    return str(serve.get_replica_context().replica_id.unique_id)

@@ -1,0 +1,77 @@
+"""One request on its way through the pool: what was asked of it, and what came of it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from policies.outcome import Outcome, Status
+from serve_app.call import Call
+
+_USAGE = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d+)')
+_OUTPUT = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d+)')
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a request; filled in as it goes, so that it is true whenever the client leaves."""
+
+    status: Status = Status.FAILED
+    model: str = ""
+    replica: str = ""
+    attempts: int = 0
+    fallbacks: list[str] = field(default_factory=list)  # models that failed before, in order
+    http_status: int = 0  # what the client saw; 0 while nothing was sent
+    first_byte_s: float | None = None  # loop times
+    sent_s: float | None = None  # when the first try went out
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    error_code: str | None = None
+
+    def read_usage(self, tail: bytes) -> None:
+        """Token counts from the end of an answer, where it has them."""
+        at = tail.rfind(b'"usage":')
+        if at < 0:
+            return
+        prompt, output = _USAGE.search(tail, at), _OUTPUT.search(tail, at)
+        self.prompt_tokens = int(prompt[1]) if prompt else 0
+        self.output_tokens = int(output[1]) if output else 0
+
+    def outcome(self, began_s: float, ended_s: float, cost_usd: float) -> Outcome:
+        """As learning reads it."""
+        ttft_s = None if self.first_byte_s is None else self.first_byte_s - began_s
+        tpot_s = None
+        if self.first_byte_s is not None and self.output_tokens > 1:
+            tpot_s = (ended_s - self.first_byte_s) / (self.output_tokens - 1)
+        return Outcome(
+            status=self.status,
+            ttft_s=ttft_s,
+            tpot_s=tpot_s,
+            e2e_s=ended_s - began_s,
+            prompt_tokens=self.prompt_tokens,
+            output_tokens=self.output_tokens,
+            cost_usd=cost_usd,
+            error_code=self.error_code,
+            attempts=max(self.attempts, 1),
+        )
+
+
+@dataclass(slots=True)
+class Job:
+    """One request after dispatch. `models` are to be tried in order; times are the loop's."""
+
+    call: Call
+    raw: bytes
+    decision_id: str
+    models: tuple[str, ...]
+    named: bool  # the caller named the model: only its own replicas may answer
+    began_s: float
+    limit_s: float  # seconds allowed in all, for the message
+    defaults: Mapping[str, object]
+    cache_salt: str
+    headers: list[tuple[bytes, bytes]]  # of the answer, whoever gives it
+    result: Result = field(default_factory=Result)
+
+    @property
+    def deadline_s(self) -> float:
+        """Loop time at which the whole request must be over."""
+        return self.began_s + self.limit_s

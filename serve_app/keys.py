@@ -1,0 +1,170 @@
+"""API keys: the key file, who may do what, and finding a caller's key without telling its timing apart."""
+
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from deployments.strict import StrictModel
+from serve_app.config import KeyLimits
+
+logger = logging.getLogger(__name__)
+
+Role = Literal["infer", "feedback", "admin"]
+ALL_ROLES: tuple[Role, ...] = ("infer", "feedback", "admin")
+KEY_ENV = "FASTSERVE_API_KEY"
+
+
+class KeyEntry(StrictModel):
+    """One key of the file: its text, or only its SHA-256 in hex."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    key: str | None = Field(default=None, min_length=16, max_length=512)
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    roles: tuple[Role, ...] = ("infer", "feedback")
+    limits: KeyLimits = KeyLimits()
+    explore: bool = True  # whether this key's requests may be used for exploration
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        if (self.key is None) == (self.sha256 is None):
+            raise ValueError(f"Key '{self.name}': give exactly one of 'key' and 'sha256'.")
+        return self
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the key."""
+        if self.key is not None:
+            return hashlib.sha256(self.key.encode()).digest()
+        return bytes.fromhex(self.sha256 or "")
+
+
+class KeyFile(StrictModel):
+    """The whole file."""
+
+    keys: tuple[KeyEntry, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for kind, values in (
+            ("name", [k.name for k in self.keys]),
+            ("key", [k.digest.hex() for k in self.keys]),
+        ):
+            if len(set(values)) < len(values):
+                raise ValueError(f"Two keys have the same {kind}.")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A caller. `key_id` is a short hash that may be stored and logged."""
+
+    key_id: str
+    name: str
+    roles: frozenset[str]
+    limits: KeyLimits
+    explore: bool
+    cache_salt: str  # keeps one key's prefix cache from being timed by another
+
+
+class KeyRing:
+    """The known keys; reads the file again when it changes."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str] = os.environ) -> None:
+        self._path = path
+        self._override = environ.get(KEY_ENV) or None
+        self._read_at_ns = -1
+        self._keys: dict[bytes, Key] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take up a changed file. A file that cannot be used is logged and changes nothing.
+
+        Raises ValueError or OSError where there are no keys yet: nothing is served without one.
+        """
+        if self._override is not None:
+            if not self._keys:
+                entry = KeyEntry(name="environment", key=self._override, roles=ALL_ROLES)
+                self._keys = {entry.digest: _key(entry)}
+            return
+        try:
+            changed_ns = self._path.stat().st_mtime_ns
+            if changed_ns == self._read_at_ns:
+                return
+            entries = read_key_file(self._path).keys
+        except (OSError, ValueError) as error:
+            if not self._keys:
+                raise
+            logger.error("Key file unusable, the keys read before stay: %s", type(error).__name__)
+            return
+        self._read_at_ns = changed_ns
+        self._keys = {entry.digest: _key(entry) for entry in entries}
+
+    def find(self, authorization: bytes | None) -> Key | None:
+        """The key behind an `Authorization` header.
+
+        What is looked up is a hash, so the time taken tells nothing about any key's text.
+        """
+        if authorization is None or authorization[:7].lower() != b"bearer ":
+            return None
+        digest = hashlib.sha256(authorization[7:].strip()).digest()
+        for known, key in self._keys.items():
+            if hmac.compare_digest(known, digest):
+                return key
+        return None
+
+
+def read_key_file(path: Path) -> KeyFile:
+    """The checked key file. Raises OSError, or ValueError naming what is wrong (never a key)."""
+    if path.stat().st_mode & 0o077:
+        raise ValueError(f"Key file '{path}' may be read by others: its mode must be 0600.")
+    try:
+        document = yaml.safe_load(path.read_text())
+    except yaml.YAMLError:
+        raise ValueError(f"Key file '{path}' is not YAML.") from None
+    return KeyFile.model_validate(document)
+
+
+def ensure_key(home: Path) -> Path:
+    """The key file under `home`, made with one fresh key of all roles at the first run."""
+    path = home / "keys.yaml"
+    key = f"fs-{secrets.token_urlsafe(32)}"
+    document = {"keys": [{"name": "default", "key": key, "roles": list(ALL_ROLES)}]}
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path
+    with os.fdopen(descriptor, "w") as file:
+        yaml.safe_dump(document, file, sort_keys=False)
+    return path
+
+
+def first_key(home: Path) -> str:
+    """The text of the first key, for scripts here. Raises ValueError where only hashes are kept."""
+    if os.environ.get(KEY_ENV):
+        return os.environ[KEY_ENV]
+    path = ensure_key(home)
+    for entry in read_key_file(path).keys:
+        if entry.key is not None:
+            return entry.key
+    raise ValueError(f"Key file '{path}' holds only hashes; set {KEY_ENV}.")
+
+
+def _key(entry: KeyEntry) -> Key:
+    digest = entry.digest
+    return Key(
+        key_id=hashlib.sha256(b"id" + digest).hexdigest()[:12],
+        name=entry.name,
+        roles=frozenset(entry.roles),
+        limits=entry.limits,
+        explore=entry.explore,
+        cache_salt=hmac.new(digest, b"prefix cache", "sha256").hexdigest()[:32],
+    )
