@@ -90,6 +90,7 @@ class BoundLatency:
         columns = np.array([(p.base_s, p.prefill_s, p.tpot_s, p.batch_slope, p.cold_s) for p in parameters])
         base_s, prefill_s, tpot_s, slope, cold_s = columns.reshape(-1, 5).T
         fitted = np.array([p.count > 0 for p in parameters], dtype=bool)
+        self._ready = live.replicas > 0
         self._slots = np.maximum(live.slots, 1.0)
         self._replicas = np.maximum(live.replicas, 1.0)
         self._busy = live.running + live.waiting
@@ -109,6 +110,11 @@ class BoundLatency:
         self._base_s = base_s + cold_s * live.cold - self._wait_s * self._slots
         self._alone_s = tpot_s * (1.0 - slope)  # TPOT is affine in the sequences that run
         self._each_s = tpot_s * slope / self._replicas
+
+    @property
+    def capacity_per_s(self) -> FloatArray:
+        """[M] requests/s that the ready replicas finish with every slot busy; 0 without a replica."""
+        return np.where(self._ready, 1.0 / self._wait_s, 0.0)
 
     def _stretch(self, slope: FloatArray, sequences: FloatArray) -> FloatArray:
         """[M] factor on TPOT while `sequences` [M] run over all replicas of a model."""
