@@ -1,0 +1,59 @@
+"""Settings of the evaluator: all of it is `user_config`, so that a change restarts nothing."""
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field
+
+from deployments.strict import StrictModel
+
+_PROJECT: Final = Path(__file__).resolve().parent.parent
+
+
+class PaceSettings(StrictModel):
+    """How far the evaluator keeps out of the users' way."""
+
+    concurrency: int = Field(default=2, ge=1, le=256)  # requests at once per model
+    user_share: float = Field(default=0.25, ge=0, le=1)  # of a model's slots that users may hold meanwhile
+    shared_machine: bool = False  # models share processors: users of any of them count for all
+    quiet_s: float = Field(default=0.0, ge=0)  # this long without too many users before it goes on
+    give_way: bool = True  # cut requests off when users come; they are asked again later
+
+
+class BudgetSettings(StrictModel):
+    """What evaluation may use in any 24 hours; None is no limit."""
+
+    tokens_per_day: int | None = Field(default=None, ge=0)
+    usd_per_day: float | None = Field(default=None, ge=0)
+
+
+class FitSettings(StrictModel):
+    """How the quality model is fitted after a round, in a process of its own."""
+
+    threads: int = Field(default=1, ge=1)
+    timeout_s: float = Field(default=300.0, gt=0)
+    feedback_metrics: tuple[str, ...] = ("quality", "browser")  # metrics where 1 is best
+
+
+class EvaluatorSettings(StrictModel):
+    """`user_config` of deployment Evaluator. Without suites it only waits."""
+
+    suites: tuple[str, ...] = ()  # files; relative ones are found from the working or the project folder
+    models: tuple[str, ...] | None = None  # None is every model of the pool
+    interval_s: float = Field(default=60.0, ge=1.0)  # between looks for a new or changed model or suite
+    refresh_s: float | None = Field(default=None, ge=60.0)  # ask unchanged models again in each such period
+    give_up_s: float = Field(default=300.0, gt=0)  # without any answer of a model: left for the next round
+    request_s: float = Field(default=120.0, gt=0)
+    pace: PaceSettings = PaceSettings()
+    budget: BudgetSettings = BudgetSettings()
+    fit: FitSettings = FitSettings()
+
+    def paths(self) -> list[Path]:
+        """The suites' files."""
+        return [suite_path(name) for name in self.suites]
+
+
+def suite_path(name: str) -> Path:
+    """A suite's file: as given, or under the project's folder where it is not found from here."""
+    path = Path(name).expanduser()
+    return path if path.is_absolute() or path.exists() else _PROJECT / path
