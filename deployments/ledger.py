@@ -1,11 +1,11 @@
 """What the table reads and writes in its store: each function runs inside one transaction."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, Connection, Select, Table, delete, insert, select, update
+from sqlalchemy import Column, Connection, Select, Table, delete, func, insert, select, update
 
 from deployments import schema
 from deployments.records import (
@@ -84,11 +84,12 @@ def last_sequence(connection: Connection) -> int:
     return int(connection.scalar(query) or 0)
 
 
-def outcomes_since(connection: Connection, sequence: int) -> list[OutcomeRecord]:
-    """Outcomes after `sequence`, oldest first."""
+def outcomes_since(connection: Connection, sequence: int) -> Iterator[tuple[int, OutcomeRecord]]:
+    """Outcomes after `sequence` with theirs, oldest first."""
     table = schema.outcomes.c
-    query = select(table.record).where(table.sequence > sequence).order_by(table.sequence)
-    return [_outcome(record) for record in connection.scalars(query)]
+    query = select(table.sequence, table.record).where(table.sequence > sequence).order_by(table.sequence)
+    for number, record in connection.execute(query.execution_options(yield_per=CHUNK)):
+        yield number, _outcome(record)
 
 
 def update_outcomes(connection: Connection, records: Iterable[OutcomeRecord]) -> None:
@@ -207,6 +208,36 @@ def write_config_change(connection: Connection, name: str, detail: Mapping[str, 
     """Stores that something was configured anew."""
     row = {"at_s": time.time(), "name": name, "detail": encode(detail)}
     connection.execute(insert(schema.config_changes).values(row))
+
+
+def oldest_kept(connection: Connection, now_s: float, age_s: float, rows: int) -> float:
+    """Wall time before which records go: older than `age_s`, or more than `rows` decisions ago."""
+    created_s = schema.decisions.c.created_s
+    newest_first = select(created_s).order_by(created_s.desc())
+    beyond_s = connection.scalar(newest_first.offset(rows).limit(1))
+    return max(now_s - age_s, float("-inf") if beyond_s is None else beyond_s)
+
+
+def prune(connection: Connection, before_s: float) -> int:
+    """Deletes some of the decisions, outcomes and votes from before; returns how many, 0 at the end."""
+    deleted = 0
+    times = {
+        schema.decisions: schema.decisions.c.created_s,
+        schema.outcomes: schema.outcomes.c.finished_s,
+        schema.feedback: schema.feedback.c.received_s,
+    }
+    for table, time_s in times.items():
+        key = table.c.decision_id
+        old = connection.scalars(select(key).where(time_s < before_s).limit(CHUNK)).all()
+        if old:
+            deleted += connection.execute(delete(table).where(key.in_(old))).rowcount
+    return deleted
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """Rows of each table of records."""
+    tables = (schema.decisions, schema.outcomes, schema.evaluations, schema.feedback, schema.artifacts)
+    return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
 
 
 def write_state(connection: Connection, name: str, value: bytes) -> None:

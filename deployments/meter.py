@@ -89,8 +89,9 @@ class RayMeter(Meter):
         record(value, tags)
 
     def _make(self, metric: Metric) -> Any:
-        from ray.serve import metrics
+        from ray.serve import metrics as serve_metrics
 
+        metrics: Any = serve_metrics  # its stubs call for tuples of one label
         if metric.kind is Kind.COUNTER:
             record = metrics.Counter(metric.name, metric.meaning, metric.labels).inc
         elif metric.kind is Kind.GAUGE:

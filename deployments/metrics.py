@@ -61,8 +61,8 @@ class IngressMetrics:
             self.meter.observe("gen_ai_client_token_usage", (*names, kind), tokens or None)
 
     def refused(self, requested: str, operation: str, error_code: str) -> None:
-        """A request ended before any model was chosen."""
-        requested = requested_label(requested, "")
+        """A request ended before any model was chosen; what it asked for may be anything."""
+        requested = "auto" if requested.partition(":")[0] == "auto" else "other"
         self.meter.count("fastserve_requests", (operation, requested, "", "rejected", error_code))
 
     def fell_back(self, model: str, reason: str) -> None:

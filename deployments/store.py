@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 
+from deployments import sqlite_file
 from deployments.migrations import NewerSchemaError, migrate
+from deployments.sqlite_file import reason_of
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 GROUP: Final = 256  # operations in one transaction at most
 REOPEN_S: Final = 1.0
-CORRUPT: Final = ("malformed", "not a database", "disk image", "checksum")
+BAD_RECORD: Final = (DataError, IntegrityError, ProgrammingError)  # sending it again cannot help
 
 
 class StorageUnavailableError(RuntimeError):
@@ -41,16 +42,21 @@ class Store:
 
     Operations that wait together are committed together. If one of them fails, each is run again alone,
     so that only the guilty one fails. A SQLite file that is corrupt or was written by a newer schema is
-    moved aside, never deleted. Raises StorageUnavailableError while the database cannot be used.
+    moved aside, never deleted, and `alarms` says so. Raises StorageUnavailableError while the database
+    cannot be used, ValueError for what no database would take.
     """
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
+        if self.url.get_backend_name() == "sqlite" and self.url.database in (None, "", ":memory:"):
+            raise ValueError(f"Store '{url}' names no file: a store must outlive its process.")
+        self.name = self.url.render_as_string(hide_password=True)
         self.alarms: list[str] = []  # what an operator must look at, newest last
+        self.error = "not opened"  # why writes fail, empty while they do not
         self.commits = 0
         self._engine: Engine | None = None
+        self._corrupt = ""
         self._next_open = 0.0
-        self._error = "not opened"
         self._jobs: queue.Queue[_Job | None] = queue.Queue()
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._writer = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -93,55 +99,55 @@ class Store:
         try:
             with self._open().begin() as connection:
                 results = [job.operation(connection) for job in jobs]
-        except Exception as error:  # an operation's own fault must not end the only writer
-            if len(jobs) > 1:
+        except Exception as error:  # whatever an operation raised goes to its caller; the writer lives on
+            if len(jobs) > 1 and not isinstance(error, StorageUnavailableError):
                 for job in jobs:
                     self._commit([job])
-            else:
-                jobs[0].future.set_exception(self._translate(error))
+                return
+            for job in jobs:
+                job.future.set_exception(self._translate(error))
             return
         self.commits += 1
+        self.error = ""
         for job, result in zip(jobs, results, strict=True):
             job.future.set_result(result)
 
     def _read(self, operation: Operation[T]) -> T:
-        if self._engine is None:
-            raise StorageUnavailableError(f"Store '{self._name}': {self._error}.")
+        engine = self._engine
+        if engine is None:
+            raise self._unavailable()
         try:
-            with self._engine.connect() as connection:
+            with engine.connect() as connection:
                 return operation(connection)
         except SQLAlchemyError as error:
             raise self._translate(error) from error
 
     def _translate(self, error: Exception) -> Exception:
+        if isinstance(error, BAD_RECORD):
+            return ValueError(f"Store '{self.name}' does not take this: {reason_of(error)}.")
         if not isinstance(error, SQLAlchemyError):
             return error
-        reason = str(getattr(error, "orig", None) or error)
-        if isinstance(error, DatabaseError) and any(word in reason for word in CORRUPT):
-            self._alarm(f"Store '{self._name}' is corrupt: {reason}.")
-            self._engine = None
-        return StorageUnavailableError(f"Store '{self._name}': {reason}.")
+        reason = reason_of(error)
+        if self.url.get_backend_name() == "sqlite" and sqlite_file.is_corrupt(error):
+            self._corrupt, self._next_open = reason, 0.0  # the writer's next job moves the file aside
+        return self._unavailable(reason)
 
-    @property
-    def _name(self) -> str:
-        return self.url.render_as_string(hide_password=True)
-
-    def _alarm(self, message: str) -> None:
-        logger.error(message)
-        self.alarms.append(message)
+    def _unavailable(self, reason: str = "") -> StorageUnavailableError:
+        self.error = reason or self.error
+        return StorageUnavailableError(f"Store '{self.name}' is unavailable: {self.error}.")
 
     def _open(self) -> Engine:
-        """The engine, opened, checked and migrated. Raises StorageUnavailableError until that works."""
-        if self._engine is not None:
+        """The engine, opened and migrated. Raises StorageUnavailableError until that works."""
+        if self._engine is not None and not self._corrupt:
             return self._engine
         if time.monotonic() < self._next_open:
-            raise StorageUnavailableError(f"Store '{self._name}': {self._error}.")
+            raise self._unavailable()
+        self._next_open = time.monotonic() + REOPEN_S
         try:
             self._engine = self._connect()
-        except SQLAlchemyError as error:
-            self._next_open = time.monotonic() + REOPEN_S
-            self._error = str(getattr(error, "orig", None) or error)
-            raise StorageUnavailableError(f"Store '{self._name}': {self._error}.") from error
+        except (SQLAlchemyError, OSError, NewerSchemaError) as error:
+            raise self._unavailable(reason_of(error)) from error
+        self._corrupt = ""
         return self._engine
 
     def _connect(self) -> Engine:
@@ -149,47 +155,23 @@ class Store:
             engine = create_engine(self.url, pool_pre_ping=True)
             migrate(engine)
             return engine
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
         try:
-            return _open_sqlite(str(self.url))
-        except (DatabaseError, NewerSchemaError) as error:
-            reason = str(getattr(error, "orig", None) or error)
-            if isinstance(error, DatabaseError) and not any(word in reason for word in CORRUPT):
+            if not self._corrupt:
+                return sqlite_file.open_engine(self.url)
+            reason = self._corrupt
+        except (SQLAlchemyError, NewerSchemaError) as error:
+            if not (isinstance(error, NewerSchemaError) or sqlite_file.is_corrupt(error)):
                 raise
-            self._move_aside(reason)
-            return _open_sqlite(str(self.url))
+            reason = reason_of(error)
+        moved = sqlite_file.move_aside(self.url)
+        self._alarm(f"Store '{self.name}' could not be used ({reason}). It was moved to '{moved.name}'.")
+        engine = sqlite_file.open_engine(self.url)
+        self._alarm(f"From '{moved.name}' were read: {sqlite_file.salvage(moved, engine)}.")
+        return engine
 
-    def _move_aside(self, reason: str) -> None:
-        path = Path(str(self.url.database))
-        suffix = f".corrupt-{int(time.time())}"
-        for part in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-            if part.exists():
-                part.rename(f"{part}{suffix}")
-        self._alarm(
-            f"Store '{path}' could not be used ({reason}); moved to '{path.name}{suffix}', started anew."
-        )
-
-
-def _open_sqlite(url: str) -> Engine:
-    """A checked SQLite engine. Raises DatabaseError for a corrupt file, NewerSchemaError."""
-    engine = create_engine(url)
-    event.listen(engine, "connect", _configure_sqlite)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    try:
-        with engine.connect() as connection:
-            verdict = str(connection.execute(text("PRAGMA quick_check(1)")).scalar())
-        if verdict != "ok":
-            raise DatabaseError("PRAGMA quick_check", None, ValueError(f"malformed: {verdict}"))
-        migrate(engine)
-    except BaseException:
-        engine.dispose()
-        raise
-    return engine
-
-
-def _configure_sqlite(connection: Any, _record: object) -> None:
-    """WAL: reads do not wait. FULL: a commit survives a power cut; group commit can afford it."""
-    connection.isolation_level = None  # the "begin" event starts transactions, not the driver
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+    def _alarm(self, message: str) -> None:
+        logger.error(message)
+        self.alarms.append(message)

@@ -2,18 +2,17 @@
 
 import asyncio
 import logging
-import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
-import msgspec
 from sqlalchemy import Connection
 
-from deployments import ledger
+from deployments import ledger, table_state
 from deployments.engine_record import EngineRecord
+from deployments.meter import MemoryMeter, Meter
 from deployments.records import (
     DecisionRecord,
     EvaluationRecord,
@@ -26,15 +25,24 @@ from deployments.store import StorageUnavailableError, Store
 from deployments.table_join import EngineJoin
 from deployments.table_publisher import Publisher, decode_snapshot
 from deployments.table_rows import LiveRows
-from deployments.table_statistics import Statistics, TableStatistics
+from deployments.table_state import TableState
+from deployments.table_statistics import TableStatistics
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 0.5  # a version at least this often, so that silence of replicas is seen
-READ_S: Final = 1.0  # statistics of a model are read anew at most this often
-IDLE_READ_S: Final = 10.0  # the same without new outcomes: old ones leave the window
 CHECKPOINT_S: Final = 5.0
 SETTLE_S: Final = 1.0  # after a restart without the store: replicas push before the first version
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long decisions, outcomes and votes are kept: whichever comes first."""
+
+    age_s: float = 30 * 86_400.0
+    rows: int = 1_000_000
 
 
 class Table:
@@ -45,22 +53,32 @@ class Table:
     `boot_id` names one life of the table: who sees another one registers again.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        meter: Meter | None = None,
+        retention: Retention | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.store = store
-        self.boot_id = ""
+        self.boot_id = uuid.uuid4().hex
+        self._meter = meter or MemoryMeter()
+        self._retention = retention or Retention()
         self._clock = clock
+        self._born_s = clock()
         self._rows = LiveRows()
         self._statistics = TableStatistics()
-        self._readings: dict[str, tuple[float, int, Statistics]] = {}
         self._join = EngineJoin(self._rows.cards)
         self._artifacts: dict[str, str] = {}
         self._policy: Mapping[str, Any] = {}
-        self._secret = secrets.token_urlsafe(32)
+        self._secret = table_state.new_secret()
         self._publisher = Publisher(self._build)
         self._restored = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._started = False
-        self._restore()
+        self._tasks: list[asyncio.Future[None]] = []
+        try:
+            self._adopt(self.store.submit(self._restore).result())
+        except StorageUnavailableError as error:
+            logger.error("The table starts without its store: %s", error)
 
     async def register_model(self, card: ModelCard) -> None:
         """Takes over a model's card. Idempotent."""
@@ -126,9 +144,10 @@ class Table:
             return new, ledger.last_sequence(connection)
 
         new, last = await self.store.write(write)
-        self._statistics.add(new, last, now)
         for record in new:
+            self._statistics.add(record, now)
             self._join.counted(record, now)
+        self._statistics.sequence = last
         self._publisher.touch(quiet=True)
 
     async def snapshot(self, boot_id: str, version: int, timeout_s: float) -> Snapshot:
@@ -151,7 +170,6 @@ class Table:
         new = await self.store.write(lambda connection: ledger.write_evaluations(connection, records))
         for record in new:
             self._statistics.of(record.model).add_score(record)
-        self._readings.clear()
         self._publisher.touch()
         return len(new)
 
@@ -195,8 +213,7 @@ class Table:
     async def set_policy_state(self, state: dict[str, Any]) -> None:
         """Stores the rollout state, which appears in the snapshot. Raises StorageUnavailableError."""
         await self._ready()
-        data = msgspec.msgpack.encode(state)
-        await self.store.write(lambda connection: ledger.write_state(connection, "policy", data))
+        await self.store.write(lambda connection: table_state.save_policy(connection, state))
         self._policy = state
         self._publisher.touch()
 
@@ -214,18 +231,40 @@ class Table:
         await self._ready()
         await self.store.write(lambda connection: ledger.write_config_change(connection, name, detail))
 
+    async def status(self) -> dict[str, Any]:
+        """How the table itself fares, for operators."""
+        self._start()
+        try:
+            rows = await self._read(ledger.counts)
+        except StorageUnavailableError:
+            rows = {}
+        return {
+            "boot_id": self.boot_id,
+            "up_s": self._clock() - self._born_s,
+            "version": self._publisher.version,
+            "listeners": self._publisher.listeners,
+            "ingresses": self._rows.ingresses(self._clock()),
+            "statuses": {model: dict(s.statuses) for model, s in self._statistics.models.items()},
+            "store": {
+                "url": self.store.name,
+                "error": self.store.error,
+                "alarms": self.store.alarms,
+                "rows": rows,
+            },
+        }
+
     async def close(self) -> None:
         """Writes a last checkpoint and ends."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        try:
-            await self._checkpoint()
-        except StorageUnavailableError as error:
-            logger.warning("No last checkpoint: %s", error)
+        self._publisher.close()
+        if self._restored:
+            try:
+                await self._checkpoint()
+            except StorageUnavailableError as error:
+                logger.warning("No last checkpoint: %s", error)
         self.store.close()
-
-    # --- inside -------------------------------------------------------------------------------
 
     def _build(self, version: int) -> Snapshot:
         now = self._clock()
@@ -233,20 +272,12 @@ class Table:
             boot_id=self.boot_id,
             version=version,
             taken_at_s=now,
-            models=self._rows.models({model: self._reading(model, now) for model in self._rows.cards}),
+            models=self._rows.models(
+                {model: self._statistics.read(model, now) for model in self._rows.cards}
+            ),
             artifacts=self._artifacts,
             policy=self._policy,
         )
-
-    def _reading(self, model: str, now_s: float) -> Statistics:
-        """Totals as of now, percentiles at most READ_S old: merging sketches is not free."""
-        statistics = self._statistics.of(model)
-        read_s, requests, reading = self._readings.get(model, (0.0, -1, Statistics()))
-        pause_s = IDLE_READ_S if requests == statistics.requests else READ_S
-        if requests < 0 or now_s - read_s >= pause_s:
-            reading = statistics.read(now_s)
-            self._readings[model] = (now_s, statistics.requests, reading)
-        return replace(reading, requests=statistics.requests, cost_usd=statistics.cost_usd)
 
     def _amend(self, finished: list[EngineRecord], now_s: float) -> None:
         changes = [change for record in finished if (change := self._join.engine(record, now_s))]
@@ -258,9 +289,9 @@ class Table:
 
     def _save_live(self) -> None:
         data = self._rows.dump(self._clock())
-        self.store.submit(lambda connection: ledger.write_state(connection, "live", data))
+        self.store.submit(lambda connection: table_state.save_live(connection, data))
 
-    async def _read(self, operation: Callable[[Connection], Any]) -> Any:
+    async def _read(self, operation: Callable[[Connection], T]) -> T:
         await self._ready()
         return await self.store.read(operation)
 
@@ -268,42 +299,29 @@ class Table:
         """Starts; restores first if the store could not be read when this life began."""
         self._start()
         if not self._restored:
-            self._adopt(await self.store.write(_restore))
+            self._adopt(await self.store.write(self._restore))
 
-    def _restore(self) -> None:
-        """What earlier lives knew. Without a store the table serves with what it hears from now on."""
-        self.boot_id = uuid.uuid4().hex
-        try:
-            self._adopt(self.store.submit(_restore).result())
-        except StorageUnavailableError as error:
-            logger.error("The table starts without its store: %s", error)
+    def _restore(self, connection: Connection) -> TableState:
+        return table_state.restore(connection, self._secret, self._clock())
 
-    def _adopt(self, restored: "_Restored") -> None:
-        if self._restored:
+    def _adopt(self, state: TableState) -> None:
+        """Takes over what earlier lives knew; everybody registers again, as the secret may have changed."""
+        if self._restored:  # by another call that waited for the store as well
             return
-        now = self._clock()
-        self.boot_id = uuid.uuid4().hex  # a new secret may be in force: everybody asks for it again
-        self._statistics = restored.statistics
-        for record in restored.outcomes:
-            self._statistics.of(record.model).add(record, min(record.finished_s, now))
-        self._statistics.sequence = restored.sequence
-        for evaluation in restored.evaluations:
-            self._statistics.of(evaluation.model).add_score(evaluation)
-        if restored.live is not None:
-            self._rows.load(restored.live, now)
-        self._artifacts, self._policy = restored.artifacts, restored.policy
-        self._secret = restored.secret
+        self.boot_id = uuid.uuid4().hex
+        self._secret, self._statistics = state.secret, state.statistics
+        self._artifacts, self._policy = state.artifacts, state.policy
+        if state.live is not None:
+            self._rows.load(state.live, self._clock())
         self._restored = True
 
     def _start(self) -> None:
         """On the first call, when there is a running loop: the periodic work."""
-        if self._started:
+        if self._tasks:
             return
-        self._started = True
         if not self._restored:
             self._publisher.hold(SETTLE_S)
-        for work in (self._beat(), self._keep()):
-            self._tasks.add(asyncio.ensure_future(work))
+        self._tasks = [asyncio.ensure_future(work) for work in (self._beat(), self._keep())]
 
     async def _beat(self) -> None:
         while True:
@@ -313,50 +331,28 @@ class Table:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(CHECKPOINT_S)
             try:
                 await self._ready()
                 await self._checkpoint()
+                await self._prune()
             except StorageUnavailableError as error:
-                logger.error("No checkpoint of the table: %s", error)
+                logger.error("The table works without its store: %s", error)
+            self._measure()
+            await asyncio.sleep(CHECKPOINT_S)
 
     async def _checkpoint(self) -> None:
-        data, live = self._statistics.dump(), self._rows.dump(self._clock())
+        statistics, live = self._statistics.dump(), self._rows.dump(self._clock())
+        await self.store.write(lambda connection: table_state.save(connection, statistics, live))
 
-        def write(connection: Connection) -> None:
-            ledger.write_state(connection, "statistics", data)
-            ledger.write_state(connection, "live", live)
+    async def _prune(self) -> None:
+        keep, now = self._retention, self._clock()
+        before_s = await self.store.read(lambda c: ledger.oldest_kept(c, now, keep.age_s, keep.rows))
+        while await self.store.write(lambda connection: ledger.prune(connection, before_s)):
+            await asyncio.sleep(0)  # little by little, so that other writes come between
 
-        await self.store.write(write)
-
-
-class _Restored(msgspec.Struct):
-    statistics: TableStatistics
-    sequence: int
-    outcomes: list[OutcomeRecord]
-    evaluations: list[EvaluationRecord]
-    live: bytes | None
-    artifacts: dict[str, str]
-    policy: dict[str, Any]
-    secret: str
-
-
-def _restore(connection: Connection) -> _Restored:
-    """What earlier lives stored; makes the secret if there is none."""
-    secret = ledger.read_state(connection, "secret")
-    if secret is None:
-        secret = secrets.token_urlsafe(32).encode()
-        ledger.write_state(connection, "secret", secret)
-    checkpoint = ledger.read_state(connection, "statistics")
-    statistics = TableStatistics.load(checkpoint) if checkpoint else TableStatistics()
-    policy = ledger.read_state(connection, "policy")
-    return _Restored(
-        statistics=statistics,
-        sequence=ledger.last_sequence(connection),
-        outcomes=ledger.outcomes_since(connection, statistics.sequence),
-        evaluations=ledger.read_evaluations(connection, None, None),
-        live=ledger.read_state(connection, "live"),
-        artifacts=ledger.artifact_revisions(connection),
-        policy=msgspec.msgpack.decode(policy) if policy else {},
-        secret=secret.decode(),
-    )
+    def _measure(self) -> None:
+        self._meter.gauge("fastserve_store_available", (), float(not self.store.error))
+        self._meter.gauge("fastserve_store_alarms", (), len(self.store.alarms))
+        for model, statistics in self._statistics.models.items():
+            for status, count in statistics.statuses.items():
+                self._meter.gauge("fastserve_table_requests", (model, status), count)

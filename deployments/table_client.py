@@ -1,6 +1,7 @@
 """The table on Ray: its actor, and an adapter that gives the actor the methods of a local Table."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from deployments.engine_record import EngineRecord
 from deployments.home import store_url
+from deployments.meter import RayMeter
 from deployments.pusher import Pusher
 from deployments.records import (
     DecisionRecord,
@@ -20,7 +22,7 @@ from deployments.records import (
 )
 from deployments.snapshot import ModelCard, ReplicaRow, Snapshot
 from deployments.store import Store
-from deployments.table import Table
+from deployments.table import Retention, Table
 from deployments.table_publisher import decode_snapshot
 from deployments.table_rows import LiveRows
 from deployments.table_view import TableError, TableView
@@ -37,8 +39,8 @@ HEAD: Final = "node:__internal_head__"
 class TableActor(Table):
     """A Table that opens its own store: actors are made from what can be pickled."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(Store(url))
+    def __init__(self, url: str, retention: Retention) -> None:
+        super().__init__(Store(url), RayMeter(), retention)
 
 
 def get_or_create_table(url: str | None = None) -> "ActorHandle[Any]":
@@ -63,8 +65,14 @@ def get_or_create_table(url: str | None = None) -> "ActorHandle[Any]":
         max_concurrency=1000,
         resources={HEAD: 0.001} if HEAD in resources else None,
     )
-    handle: ActorHandle[Any] = actor.remote(url or store_url())
+    handle: ActorHandle[Any] = actor.remote(url or store_url(), _retention())
     return handle
+
+
+def _retention() -> Retention:
+    """From FASTSERVE_RETENTION_DAYS and FASTSERVE_RETENTION_ROWS."""
+    days = float(os.environ.get("FASTSERVE_RETENTION_DAYS", "30"))
+    return Retention(days * 86_400.0, int(os.environ.get("FASTSERVE_RETENTION_ROWS", "1000000")))
 
 
 class RayTable:
@@ -143,6 +151,9 @@ class RayTable:
 
     async def policy_events(self) -> list[PolicyEvent]:
         return list(await self._call("policy_events"))
+
+    async def status(self) -> dict[str, Any]:
+        return dict(await self._call("status"))
 
     async def config_change(self, name: str, detail: dict[str, Any]) -> None:
         await self._call("config_change", name, detail)

@@ -1,7 +1,6 @@
 """Versions of the snapshot: built and encoded once each, handed to every listener that waits for it."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -21,7 +20,8 @@ class Publisher:
 
     def __init__(self, build: Callable[[int], Snapshot]) -> None:
         self.version = 0
-        self.encoded = b""
+        self.encoded = encode_snapshot(Snapshot("", 0, 0.0))
+        self.listeners = 0
         self._build = build
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -49,13 +49,20 @@ class Publisher:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def close(self) -> None:
+        """No version any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
     async def wait(self, version: int, timeout_s: float) -> bytes:
         """The present snapshot, encoded, once it is newer than `version`; at the timeout the same."""
-        deadline = time.monotonic() + timeout_s
-        while self.version <= version or self.version == 0:
-            try:
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+        self.listeners += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.version <= version or self.version == 0:
                     await self._changed.wait()
-            except TimeoutError:
-                break
+        except TimeoutError:
+            pass  # the same again
+        finally:
+            self.listeners -= 1
         return self.encoded

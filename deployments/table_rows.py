@@ -1,6 +1,6 @@
 """The live half of the table: cards, replica rows and in-flight counts, each until it falls silent."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -107,10 +107,9 @@ class LiveRows:
             accuracy=statistics.accuracy,
         )
 
-    @property
-    def replicas(self) -> Iterable[ReplicaRow]:
-        """All replica rows."""
-        return self._replicas.values()
+    def ingresses(self, now_s: float) -> dict[str, float]:
+        """Seconds since each ingress replica reported."""
+        return {name: now_s - ingress.heard_s for name, ingress in self._ingresses.items()}
 
     def dump(self, now_s: float) -> bytes:
         """Cards and replicas, to be read by `load`."""

@@ -1,8 +1,8 @@
 """What the table has learned of each model from outcomes: totals, windows, error rate, accuracy."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +14,8 @@ from policies.outcome import Status
 
 QUANTITIES: Final = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "output_tokens")
 NONE: Final = Quantiles()
+READ_S: Final = 1.0  # statistics of a model are read anew at most this often
+IDLE_READ_S: Final = 10.0  # the same without new outcomes: old ones leave the window
 Z95: Final = 1.959964
 
 
@@ -59,6 +61,7 @@ class ModelStatistics:
     """Totals since the beginning and windows over the last minutes, of one model."""
 
     def __init__(self) -> None:
+        self.changes = 0
         self.requests = 0
         self.statuses: dict[str, int] = {}
         self.cost_usd = 0.0
@@ -72,6 +75,7 @@ class ModelStatistics:
     def add(self, record: OutcomeRecord, now_s: float) -> None:
         """Counts one outcome, once."""
         outcome = record.outcome
+        self.changes += 1
         self.requests += 1
         self.statuses[outcome.status.value] = self.statuses.get(outcome.status.value, 0) + 1
         self.cost_usd += outcome.cost_usd
@@ -88,6 +92,7 @@ class ModelStatistics:
     def amend(self, before: OutcomeRecord, after: OutcomeRecord, now_s: float) -> None:
         """Counts what an engine's record added to an outcome that was counted before."""
         old, new = before.outcome, after.outcome
+        self.changes += 1
         self.cost_usd += new.cost_usd - old.cost_usd
         self.prompt_tokens += new.prompt_tokens - old.prompt_tokens
         self.output_tokens += new.output_tokens - old.output_tokens
@@ -100,6 +105,7 @@ class ModelStatistics:
 
     def add_score(self, record: EvaluationRecord) -> None:
         """Counts one graded answer. A new revision of the model or of the suite starts its scores anew."""
+        self.changes += 1
         revision = (record.suite_revision, record.model_revision)
         if self._revisions.get(record.suite) != revision:
             self._revisions[record.suite], self._scores[record.suite] = revision, {}
@@ -152,16 +158,25 @@ class TableStatistics:
     def __init__(self) -> None:
         self.sequence = 0
         self.models: dict[str, ModelStatistics] = {}
+        self._readings: dict[str, tuple[float, int, Statistics]] = {}
 
     def of(self, model: str) -> ModelStatistics:
         """Statistics of a model, empty ones if nothing was counted yet."""
         return self.models.setdefault(model, ModelStatistics())
 
-    def add(self, records: Iterable[OutcomeRecord], sequence: int, now_s: float) -> None:
-        """Counts committed outcomes, up to and with `sequence`."""
-        for record in records:
-            self.of(record.model).add(record, min(record.finished_s, now_s))
-        self.sequence = sequence
+    def add(self, record: OutcomeRecord, now_s: float) -> None:
+        """Counts a committed outcome."""
+        self.of(record.model).add(record, min(record.finished_s, now_s))
+
+    def read(self, model: str, now_s: float) -> Statistics:
+        """Totals as of now, percentiles at most READ_S old: merging sketches is not free."""
+        statistics = self.of(model)
+        read_s, changes, reading = self._readings.get(model, (0.0, -1, Statistics()))
+        pause_s = IDLE_READ_S if changes == statistics.changes else READ_S
+        if changes < 0 or now_s - read_s >= pause_s:
+            reading = statistics.read(now_s)
+            self._readings[model] = (now_s, statistics.changes, reading)
+        return replace(reading, requests=statistics.requests, cost_usd=statistics.cost_usd)
 
     def dump(self) -> bytes:
         """The checkpoint."""

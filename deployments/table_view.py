@@ -7,17 +7,19 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from deployments.records import DecisionRecord, OutcomeRecord
 from deployments.snapshot import Snapshot
+from deployments.store import StorageUnavailableError
 
 logger = logging.getLogger(__name__)
 
 POLL_S: Final = 5.0
 REPORT_S: Final = 0.2
 HEARTBEAT_S: Final = 1.0
-BATCH: Final = 1_000
+BATCH: Final = 250  # of each kind: a report must not keep the table's loop busy for long
 KEPT: Final = 20_000
 BACKOFF_S: Final = (0.05, 1.0)
 LAGGING_S: Final = 2.0
@@ -64,7 +66,7 @@ class TableView:
         self._others: dict[str, int] = {}
         self._decisions: deque[DecisionRecord] = deque()
         self._outcomes: deque[OutcomeRecord] = deque()
-        self._sequence = 0
+        self._sequence, self._limit = 0, BATCH
         self._sending = asyncio.Lock()
         self._first = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -144,8 +146,7 @@ class TableView:
     async def flush(self) -> None:
         """Sends all records now; returns when they are durable. Raises what the table raised."""
         async with self._sending:
-            await self._send()
-            while self.unsent:
+            for _ in range(1 + max(len(self._decisions), len(self._outcomes)) // self._limit):
                 await self._send()
 
     def _keep(self, records: deque[Any], record: object, kind: str) -> None:
@@ -156,14 +157,30 @@ class TableView:
 
     async def _send(self) -> None:
         """One report. Records leave the buffer when acknowledged, so that a failed one is sent again."""
-        decisions = [self._decisions[i] for i in range(min(BATCH, len(self._decisions)))]
-        outcomes = [self._outcomes[i] for i in range(min(BATCH, len(self._outcomes)))]
+        decisions = list(islice(self._decisions, self._limit))
+        outcomes = list(islice(self._outcomes, self._limit))
         in_flight = self.own_in_flight()
         self._sequence += 1
-        await self._table.report_ingress(self._ingress, self._sequence, in_flight, decisions, outcomes)
+        try:
+            await self._table.report_ingress(self._ingress, self._sequence, in_flight, decisions, outcomes)
+        except (TableError, StorageUnavailableError):
+            raise
+        except Exception as error:
+            self._refused(decisions, outcomes, error)
+            raise
         self._reported, self._reported_at = in_flight, self._clock()
+        self._limit = min(BATCH, 2 * self._limit)
         _discard(self._decisions, decisions)
         _discard(self._outcomes, outcomes)
+
+    def _refused(self, decisions: list[Any], outcomes: list[Any], error: Exception) -> None:
+        """Halves the reports until the record that the table cannot take is alone, then drops it."""
+        if self._limit == 1:
+            logger.error("The table cannot take %s, %s: %s", decisions, outcomes, error)
+            self.dropped["refused"] += len(decisions) + len(outcomes)
+            _discard(self._decisions, decisions)
+            _discard(self._outcomes, outcomes)
+        self._limit = max(1, self._limit // 2)
 
     async def _report(self) -> None:
         backoff_s = BACKOFF_S[0]
