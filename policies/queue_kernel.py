@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from policies.reward import reward
+from policies import reward as rewards
+
+_reward = njit(cache=True)(rewards.reward)
+_lateness = njit(cache=True)(rewards.lateness)
 
 OFF: Final = 0
 COLD: Final = 1
@@ -115,14 +118,13 @@ def finish(q: Queues, e: int, k: int, outcome: int, at_s: float) -> None:
         request.cost_usd = 0.0
         if outcome == FAILED:
             model.error_rate += _ERROR_MEMORY * (1.0 - model.error_rate)
-    request.reward = reward(
+    request.reward = _reward(
         request.score,
-        request.e2e_s,
+        _lateness(request.e2e_s, pool.target_s),
         request.cost_usd / pool.cost_scale_usd,
         pool.accuracy_weight,
         pool.latency_weight,
         pool.cost_weight,
-        pool.target_s,
     )
     pool.earned += request.reward
 
