@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from deployments.record_merge import decision_id, merge
 from deployments.weights import BUILTIN, prepare_source
 
 LATE_RECORD_S = 0.2  # vLLM may report a request just after its last byte
+KEPT_ID_S = 10.0
 
 
 class VllmEngine(Engine):
@@ -25,7 +27,7 @@ class VllmEngine(Engine):
 
     def __init__(self, config: ModelConfig) -> None:
         self._config = config
-        self._active: dict[str, int] = {}
+        self._answered_s: dict[str, float] = {}  # decision id -> when its answer ended, inf before
 
     async def start(self) -> ASGIApp:
         """Load the weights and build vLLM's app.
@@ -74,21 +76,16 @@ class VllmEngine(Engine):
             return
         if not self._llm.output_processor.has_unfinished_requests():
             self._touch()
-        self._active[decision] = self._active.get(decision, 0) + 1
+        self._answered_s[decision] = math.inf
         try:
             await self._app(scope, receive, send)
         finally:
-            asyncio.get_running_loop().call_later(LATE_RECORD_S, self._close, decision)
+            self._answered_s[decision] = time.monotonic()
 
     def _touch(self) -> None:
         """An idle engine makes no steps: its time without progress starts with the next request."""
         for logger in self._loggers:
             logger.progressed_s = time.monotonic()
-
-    def _close(self, decision: str) -> None:
-        self._active[decision] -= 1
-        if not self._active[decision]:
-            del self._active[decision]
 
     def stats(self) -> EngineStats:
         """Sums over vLLM's engines; running is what vLLM's front end holds, so an abort shows at once."""
@@ -107,12 +104,16 @@ class VllmEngine(Engine):
 
     def take_finished(self) -> list[EngineRecord]:
         """The finished requests, the choices of one request merged; those still answering are kept."""
+        now_s = time.monotonic()
         groups: dict[str, list[EngineRecord]] = {}
         for logger in self._loggers:
             for name in list(logger.finished):
-                decision = decision_id(name, self._active)
-                if decision not in self._active:
+                decision = decision_id(name, self._answered_s)
+                if self._answered_s.get(decision, 0.0) < now_s - LATE_RECORD_S:
                     groups.setdefault(decision, []).extend(logger.finished.pop(name))
+        self._answered_s = {
+            name: ended_s for name, ended_s in self._answered_s.items() if ended_s > now_s - KEPT_ID_S
+        }
         return [merge(records, decision) for decision, records in groups.items()]
 
     async def check_health(self) -> None:

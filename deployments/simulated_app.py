@@ -20,7 +20,7 @@ from deployments.simulated_shapes import (
     Shape,
     Usage,
 )
-from deployments.simulated_text import Plan, count_tokens, embedding, plan
+from deployments.simulated_text import Plan, Question, count_tokens, embedding, plan
 
 SHAPES: dict[str, type[Shape]] = {
     "/v1/chat/completions": Chat,
@@ -127,8 +127,9 @@ class SimulatedApp:
             raise BadRequestError(f"'n' is {choices}, but must be at most {MAX_CHOICES}.", "n")
         seed = _whole(shape.body.get("seed") or 0, "seed", None)
         stop = _stop(shape.body.get("stop"))
+        ignore_eos = bool(shape.body.get("ignore_eos"))
         return [
-            plan(self._settings, shape.prompt, shape.last, seed + index, limit, stop)
+            plan(self._settings, Question(shape.prompt, shape.last, seed + index, limit, stop, ignore_eos))
             for index in range(choices)
         ]
 

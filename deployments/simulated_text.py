@@ -44,14 +44,25 @@ def count_tokens(text: str) -> int:
     return max(1, math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN))
 
 
-def plan(
-    settings: SimulatedSettings, prompt: str, last: str, seed: int, max_tokens: int, stop: tuple[str, ...]
-) -> Plan:
-    """The answer to `prompt` with last message `last`: at most `max_tokens`, cut before a stop string."""
-    canned = settings.answers.get(last)
-    tokens = _pieces(canned.split(" ")) if canned is not None else _seeded(settings, prompt, seed, max_tokens)
-    shown, finish_reason = tokens[:max_tokens], "stop" if len(tokens) <= max_tokens else "length"
-    return _cut(Plan(tuple(shown), finish_reason), stop) if stop else Plan(tuple(shown), finish_reason)
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one choice is asked: the whole prompt, its last user message, and the limits."""
+
+    prompt: str
+    last: str
+    seed: int
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False  # speak until `max_tokens`
+
+
+def plan(settings: SimulatedSettings, question: Question) -> Plan:
+    """The answer: at most `max_tokens`, cut before a stop string."""
+    canned = settings.answers.get(question.last)
+    tokens = _pieces(canned.split(" ")) if canned is not None else _seeded(settings, question)
+    shown = tuple(tokens[: question.max_tokens])
+    finish_reason = "stop" if len(tokens) <= question.max_tokens else "length"
+    return _cut(Plan(shown, finish_reason), question.stop)
 
 
 def embedding(settings: SimulatedSettings, text: str, size: int) -> list[float]:
@@ -62,17 +73,20 @@ def embedding(settings: SimulatedSettings, text: str, size: int) -> list[float]:
     return [value / norm for value in values]
 
 
-def _seeded(settings: SimulatedSettings, prompt: str, seed: int, max_tokens: int) -> list[str]:
-    digest = hashlib.blake2b(
-        f"{settings.seed}|{seed}|{prompt}".encode("utf-8", "replace"), digest_size=8
-    ).digest()
-    generator = random.Random(int.from_bytes(digest, "big"))
-    length = 1
-    if settings.mean_output_tokens > 1:
-        end_probability = 1.0 / settings.mean_output_tokens
-        length += int(math.log(1.0 - generator.random()) / math.log(1.0 - end_probability))
-    count = min(length, max_tokens + 1)  # one more shows that it was cut
+def _seeded(settings: SimulatedSettings, question: Question) -> list[str]:
+    key = f"{settings.seed}|{question.seed}|{question.prompt}".encode("utf-8", "replace")
+    generator = random.Random(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big"))
+    count = question.max_tokens + 1  # one more shows that it was cut
+    if not question.ignore_eos:
+        count = min(count, _geometric(generator, settings.mean_output_tokens))
     return _pieces([*OPENING, *generator.choices(WORDS, k=max(0, count - len(OPENING)))])[:count]
+
+
+def _geometric(generator: random.Random, mean: float) -> int:
+    """A length of at least 1 that ends with the same probability after each token."""
+    if mean <= 1:
+        return 1
+    return 1 + int(math.log(1.0 - generator.random()) / math.log(1.0 - 1.0 / mean))
 
 
 def _pieces(words: list[str]) -> list[str]:

@@ -31,7 +31,7 @@ class StrictModel(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """A validated copy with some fields changed."""
-        return type(self).model_validate({**self.model_dump(), **changes})
+        return type(self).model_validate({**self.model_dump(by_alias=True), **changes})
 
 
 def _complaint(key: str, owner: str, known: list[str]) -> str:
