@@ -146,7 +146,7 @@ def internal_error() -> ApiError:
 
 def from_upstream(status: int, body: bytes) -> ApiError:
     """An engine's own 4xx in our shape: its message and param, a string for `code`."""
-    message, param = "The model refused the request.", None
+    message, param, code = "The model refused the request.", None, None
     try:
         detail = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -156,6 +156,7 @@ def from_upstream(status: int, body: bytes) -> ApiError:
         if isinstance(inner, dict):
             message = str(inner.get("message") or inner.get("detail") or message)
             param = inner.get("param") if isinstance(inner.get("param"), str) else None
-    is_context = "maximum context length" in message or "max_model_len" in message
-    code = "context_length_exceeded" if is_context else "invalid_request"
-    return ApiError(status, message, code=code, param=param)
+            code = inner.get("code") if isinstance(inner.get("code"), str) else None
+    if "maximum context length" in message or "max_model_len" in message:
+        code = "context_length_exceeded"
+    return ApiError(status, message, code=code or "invalid_request", param=param)

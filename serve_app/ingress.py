@@ -18,7 +18,7 @@ from serve_app.config import IngressConfig, IngressSettings
 from serve_app.ejection import Ejections
 from serve_app.endpoint import Endpoint
 from serve_app.forward import Forwarder
-from serve_app.keys import KeyRing, ensure_key
+from serve_app.keys import KEY_FILE, KeyRing, ensure_key
 from serve_app.upstreams import Upstreams
 
 logger = logging.getLogger("ray.serve")
@@ -51,7 +51,7 @@ class Ingress:
             self.view,
             self.dispatcher,
             self.forwarder,
-            KeyRing(ensure_key(home())),
+            KeyRing(ensure_key(home()).with_name(KEY_FILE)),
             settings,
             self.metrics,
             max_in_flight=config.max_in_flight,

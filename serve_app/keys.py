@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 Role = Literal["infer", "feedback", "admin"]
 ALL_ROLES: tuple[Role, ...] = ("infer", "feedback", "admin")
 KEY_ENV = "FASTSERVE_API_KEY"
+KEY_FILE = "keys.yaml"
 
 
 class KeyEntry(StrictModel):
@@ -134,28 +135,34 @@ def read_key_file(path: Path) -> KeyFile:
 
 
 def ensure_key(home: Path) -> Path:
-    """The key file under `home`, made with one fresh key of all roles at the first run."""
-    path = home / "keys.yaml"
+    """The file with the text of the first key, made at the first run with the server's `keys.yaml` beside it.
+
+    `keys.yaml` holds the key's hash only; more keys are added there.
+    """
+    path = home / "key"
     key = f"fs-{secrets.token_urlsafe(32)}"
-    document = {"keys": [{"name": "default", "key": key, "roles": list(ALL_ROLES)}]}
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path
-    with os.fdopen(descriptor, "w") as file:
-        yaml.safe_dump(document, file, sort_keys=False)
+    if not _create(path, f"{key}\n"):
+        key = path.read_text().strip()
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    document = {"keys": [{"name": "default", "sha256": digest, "roles": list(ALL_ROLES)}]}
+    _create(home / KEY_FILE, yaml.safe_dump(document, sort_keys=False))
     return path
 
 
-def first_key(home: Path) -> str:
-    """The text of the first key, for scripts here. Raises ValueError where only hashes are kept."""
-    if os.environ.get(KEY_ENV):
-        return os.environ[KEY_ENV]
-    path = ensure_key(home)
-    for entry in read_key_file(path).keys:
-        if entry.key is not None:
-            return entry.key
-    raise ValueError(f"Key file '{path}' holds only hashes; set {KEY_ENV}.")
+def read_key(home: Path) -> str:
+    """The text of the first key, for programs on this machine."""
+    return os.environ.get(KEY_ENV) or ensure_key(home).read_text().strip()
+
+
+def _create(path: Path, text: str) -> bool:
+    """Write a new file that only its owner may read; whether there was none."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    return True
 
 
 def _key(entry: KeyEntry) -> Key:

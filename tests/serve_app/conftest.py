@@ -1,0 +1,94 @@
+"""A whole pool in this process: table, simulated models, ingress, each with real HTTP between them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from deployments.engine_http import EngineServer
+from deployments.model import Model
+from deployments.model_config import ModelConfig
+from deployments.store import Store
+from deployments.table import Table
+from serve_app.config import IngressConfig
+from serve_app.guard import Guard
+from serve_app.ingress import Ingress
+
+KEY = "fs-test-key-0123456789abcdef"
+
+
+class LocalModel(Model):
+    """Serve awaits `__del__`; Python does not, so here `leave` does."""
+
+    async def leave(self) -> None:
+        await Model.__del__(self)
+
+    def __del__(self) -> None:  # type: ignore[override]
+        pass
+
+
+@dataclass
+class Pool:
+    """What a test may touch."""
+
+    table: Table
+    ingress: Ingress
+    url: str
+    client: httpx.AsyncClient
+    models: list[LocalModel] = field(default_factory=list)
+
+    async def add(self, name: str, replica: str = "", **config: Any) -> LocalModel:
+        """Start one replica of a simulated model; returns when the ingress knows it."""
+        simulated = {"decode_step_s": 0.002, "mean_output_tokens": 12, **config.pop("simulated", {})}
+        made = ModelConfig(id=name, engine="simulated", simulated=simulated, drain_s=0.2, **config)
+        replica = replica or f"{name}-{len(self.models)}"
+        model = LocalModel.__new__(LocalModel)
+        await model.__init__(made, self.table, "127.0.0.1", replica)  # type: ignore[misc]
+        self.models.append(model)
+        for _ in range(100):
+            if any(row.replica == replica for row in self.ingress.upstreams.usable(name)):
+                return model
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"The ingress never heard of '{replica}'.")
+
+    async def chat(self, model: str = "auto", text: str = "Hello there", **body: Any) -> httpx.Response:
+        """One chat completion."""
+        messages = [{"role": "user", "content": text}]
+        return await self.client.post(
+            "/v1/chat/completions", json={"model": model, "messages": messages, **body}
+        )
+
+
+async def make_pool(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pool, Any]:
+    monkeypatch.setenv("FASTSERVE_HOME", str(path))
+    monkeypatch.setenv("FASTSERVE_API_KEY", KEY)
+    table = Table(Store(f"sqlite:///{path / 'table.sqlite3'}"))
+    ingress = Ingress(IngressConfig(), table, "ingress-1")
+    await ingress.start()
+    server = EngineServer(Guard(ingress.app(), 2 * 1024 * 1024, 1.0), "127.0.0.1")
+    await server.start()
+    client = httpx.AsyncClient(
+        base_url=server.url, headers={"authorization": f"Bearer {KEY}"}, timeout=30.0, trust_env=False
+    )
+    return Pool(table, ingress, server.url, client), server
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pool]:
+    """A running ingress without models; one for each test module."""
+    with pytest.MonkeyPatch.context() as patch:
+        made, server = await make_pool(tmp_path_factory.mktemp("home"), patch)
+        try:
+            yield made
+        finally:
+            await made.client.aclose()
+            for model in made.models:
+                await model.leave()
+            await made.ingress.stop()
+            await server.stop()
+            await made.table.close()
