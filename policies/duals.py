@@ -1,9 +1,12 @@
 """Budget, quality floor and latency target in closed loop: dual variables that move the caller's weights."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from policies.profile import Profile
 from policies.utility import Weights
+
+_WILD: Final = 100.0  # a violation beyond this many times the limit counts as this much
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,6 @@ class Duals:
             self.latency = self._step(self.latency, late - self.settings.late_share)
 
     def _step(self, value: float, violation: float) -> float:
-        """Bounded violation, so that one wild outcome moves a multiplier by one step at most."""
-        moved = value + self.settings.step * max(-1.0, min(1.0, violation))
+        """Bounded, so that no outcome throws the loop; widely, because clipping biases where it rests."""
+        moved = value + self.settings.step * max(-_WILD, min(_WILD, violation))
         return max(0.0, min(self.settings.most, moved))
