@@ -1,28 +1,20 @@
 """A private Ray cluster on this machine that runs one Serve config, and nothing else."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[int, str], None]  # how many applications run, and the names of the others
 
 
 class PoolError(RuntimeError):
     """The pool did not come up; the message names the application and Serve's reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """Applications of the config and how many of them serve."""
-
-    running: tuple[str, ...]
-    waiting: tuple[str, ...]
 
 
 class LocalPool:
@@ -57,7 +49,7 @@ class LocalPool:
             dashboard_host="127.0.0.1",
             object_store_memory=200 * 2**20,
             log_to_driver=False,
-            logging_level="WARNING",
+            logging_level=logging.WARNING,
         )
         try:
             self.deploy(self.document)
@@ -91,7 +83,7 @@ class LocalPool:
                 if state in {"DEPLOY_FAILED", "UNHEALTHY"}:
                     raise PoolError(f"Application '{name}' is {state}: {applications[name].message}")
             waiting = [name for name in self.names if states.get(name) != "RUNNING"]
-            progress(len(self.names) - len(waiting), len(self.names), ", ".join(waiting))
+            progress(len(self.names) - len(waiting), ", ".join(waiting))
             if not waiting:
                 return
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Start the pool of a Serve config on this machine and say how to talk to it; --check asks every model and stops."""
+"""Start the pool of a Serve config here and say how to talk to it; --check asks every model and stops."""
 
 import argparse
 import json
@@ -16,13 +16,15 @@ from scripts.check_pool import Answer, check
 from scripts.local_pool import LocalPool, PoolError
 from serve_app.cli import CommandError
 from serve_app.commands import prepare
-from serve_app.keys import read_key
+from serve_app.keys import ensure_key, first_key
 
 CALLS = """
-API key: {key_file}
-  export FASTSERVE_KEY=$(fastserve_key={key_file}; cat "$fastserve_key")
+API keys: {key_file}
 
-curl {url}/v1/chat/completions -H "Authorization: Bearer $FASTSERVE_KEY" -H 'Content-Type: application/json' \\
+export FASTSERVE_KEY=$(.venv/bin/fastserve key)
+
+curl {url}/v1/chat/completions \\
+  -H "Authorization: Bearer $FASTSERVE_KEY" -H 'Content-Type: application/json' \\
   -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
 
 python - <<'PY'
@@ -33,7 +35,8 @@ answer = client.chat.completions.create(model="auto", messages=[{{"role": "user"
 print(answer.model, answer.choices[0].message.content)
 PY
 
-curl -N {url}/v1/chat/completions -H "Authorization: Bearer $FASTSERVE_KEY" -H 'Content-Type: application/json' \\
+curl -N {url}/v1/chat/completions \\
+  -H "Authorization: Bearer $FASTSERVE_KEY" -H 'Content-Type: application/json' \\
   -d '{{"model": "auto", "stream": true, "messages": [{{"role": "user", "content": "Count to five."}}]}}'
 """
 
@@ -74,7 +77,12 @@ def _check(pool: LocalPool, key: str, out: Path | None) -> int:
     headers, rows = table(answers)
     print_table(headers, rows)
     if out is not None:
-        document = {"machine": machine(), "answers": [asdict(a) for a in answers], "headers": headers, "rows": rows}
+        document = {
+            "machine": machine(),
+            "answers": [asdict(a) for a in answers],
+            "headers": headers,
+            "rows": rows,
+        }
         out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     failed = [a for a in answers if a.error]
     print(f"\n{len(answers) - len(failed)} of {len(answers)} requests answered.")
@@ -85,7 +93,7 @@ def _serve_until_stopped(pool: LocalPool) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    print(CALLS.format(key_file=home() / "key", url=pool.base_url))
+    print(CALLS.format(key_file=ensure_key(home()), url=pool.base_url))
     print("Ctrl-C stops everything.", flush=True)
     stop.wait()
     print("stopping ...", flush=True)
@@ -93,26 +101,20 @@ def _serve_until_stopped(pool: LocalPool) -> int:
 
 
 def main() -> int:
-    """Prepare, start, wait, then check or serve."""
+    """Prepare, start, wait, then check or serve; everything that was started stops with it."""
     args = _arguments()
     prepare.run(args)
-    pool = LocalPool(args.config)
-    with tqdm(total=len(pool.names), desc="starting", unit="app", file=sys.stderr) as bar:
+    with LocalPool(args.config) as pool:
+        with tqdm(total=len(pool.names), desc="starting", unit="app", file=sys.stderr) as bar:
 
-        def progress(running: int, _total: int, waiting: str) -> None:
-            bar.n = running
-            bar.set_postfix_str(waiting)
+            def progress(running: int, waiting: str) -> None:
+                bar.n = running
+                bar.set_postfix_str(waiting)
 
-        pool.__enter__()
-        try:
             pool.wait(progress)
-        except BaseException:
-            pool.stop()
-            raise
-    try:
-        return _check(pool, read_key(home()), args.json) if args.check else _serve_until_stopped(pool)
-    finally:
-        pool.stop()
+        if args.check:
+            return _check(pool, first_key(home()), args.json)
+        return _serve_until_stopped(pool)
 
 
 if __name__ == "__main__":
