@@ -25,7 +25,8 @@ class Pace:
         self._seen_s = float("-inf")
         self._own: Counter[str] = Counter()
         self._levels: deque[tuple[float, str, int]] = deque()  # (until, model, requests in flight)
-        self._busy_s: dict[str, float] = {}  # when users last held too much
+        self._busy: set[str] = set()  # models with too many users in the last snapshot
+        self._busy_s: dict[str, float] = {}  # when that was last so
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -35,9 +36,8 @@ class Pace:
     def see(self, snapshot: Snapshot) -> None:
         """Take a new snapshot and note where users are."""
         self._snapshot, self._seen_s = snapshot, self._clock()
-        for model in snapshot.models:
-            if self._too_many_users(model):
-                self._busy_s[model] = self._seen_s
+        self._busy = {model for model in snapshot.models if self._too_many_users(model)}
+        self._busy_s |= dict.fromkeys(self._busy, self._seen_s)
 
     def begin(self, model: str) -> None:
         """A request of the evaluator goes out."""
@@ -60,15 +60,13 @@ class Pace:
             return "not in the table" if self._snapshot is not None else "no table"
         if not any(replica.state is ReplicaState.WARM for replica in row.replicas):
             return "no warm replica"
-        busy_s = self._last_busy_s(model)
-        if busy_s == self._seen_s or self._clock() - busy_s < self.settings.quiet_s:
-            return "users"
-        return None
+        return "users" if self._held_by_users(model) else None
 
-    def _last_busy_s(self, model: str) -> float:
-        if self.settings.shared_machine:
-            return max(self._busy_s.values(), default=float("-inf"))
-        return self._busy_s.get(model, float("-inf"))
+    def _held_by_users(self, model: str) -> bool:
+        """Too many users now, or not long enough ago; of this model, or of any where they share a machine."""
+        concerned = set(self._busy_s) if self.settings.shared_machine else {model}
+        last_s = max((self._busy_s.get(name, float("-inf")) for name in concerned), default=float("-inf"))
+        return bool(self._busy & concerned) or self._clock() - last_s < self.settings.quiet_s
 
     def _too_many_users(self, model: str) -> bool:
         row, users = self._row(model), self.users(model)

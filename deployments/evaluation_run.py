@@ -129,6 +129,11 @@ class EvaluationRun:
         self._graded: list[EvaluationRecord] = []
         self._grading = asyncio.Semaphore(2)
         self._written = asyncio.Lock()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Ask nothing more; `run` returns when what is under way is answered and recorded."""
+        self._stopped = True
 
     async def run(self, jobs: Sequence[Job]) -> Progress:
         """Ask, grade and record all jobs; returns when each is in the table or its model was given up.
@@ -155,7 +160,7 @@ class EvaluationRun:
     async def _ask_model(self, model: str, queue: deque[Job]) -> None:
         """One of a model's askers. A model that gives no answer for `give_up_s` is left for later."""
         alive_s, backoff_s = time.monotonic(), BACKOFF_S[0]
-        while queue:
+        while queue and not self._stopped:
             reason = self._pace.why_not(model)
             if reason is not None:
                 self.progress.reasons[model] = reason

@@ -32,12 +32,14 @@ class FitSettings(StrictModel):
 
     threads: int = Field(default=1, ge=1)
     timeout_s: float = Field(default=300.0, gt=0)
+    votes_every_s: float = Field(default=600.0, ge=1.0)  # new votes alone renew it at most this often
     feedback_metrics: tuple[str, ...] = ("quality", "browser")  # metrics where 1 is best
 
 
 class EvaluatorSettings(StrictModel):
     """`user_config` of deployment Evaluator. Without suites it only waits."""
 
+    endpoint: str = "http://127.0.0.1:8000"  # without /v1
     suites: tuple[str, ...] = ()  # files; relative ones are found from the working or the project folder
     models: tuple[str, ...] | None = None  # None is every model of the pool
     interval_s: float = Field(default=60.0, ge=1.0)  # between looks for a new or changed model or suite
