@@ -15,6 +15,7 @@ from deployments.records import (
     OutcomeRecord,
     PolicyEvent,
 )
+from deployments.table_report import DecisionRow
 from policies.outcome import Status
 
 CHUNK: Final = 500  # values in one IN (...), below every database's limit
@@ -40,21 +41,11 @@ def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) ->
         connection.execute(insert(table), rows)
 
 
-def write_decisions(connection: Connection, records: Iterable[DecisionRecord]) -> int:
+def write_decisions(connection: Connection, decisions: Iterable[DecisionRow]) -> int:
     """Stores those that are not there yet; returns how many."""
-    by_id = {record.decision_id: record for record in records}
+    by_id = {row.decision_id: row for row in decisions}
     present = _present(connection, schema.decisions.c.decision_id, list(by_id))
-    rows = [
-        {
-            "decision_id": r.decision_id,
-            "created_s": r.created_s,
-            "key_id": r.key_id,
-            "model": r.model,
-            "record": encode(r),
-        }
-        for r in by_id.values()
-        if r.decision_id not in present
-    ]
+    rows = [msgspec.structs.asdict(row) for row in by_id.values() if row.decision_id not in present]
     _insert(connection, schema.decisions, rows)
     return len(rows)
 

@@ -45,10 +45,20 @@ def open_engine(url: URL) -> Engine:
 
 
 def _configure(connection: Any, _record: object) -> None:
-    """WAL: reads do not wait. FULL: a commit survives a power cut; group commit can afford it."""
+    """WAL: reads do not wait. FULL: a commit survives a power cut; group commit can afford it.
+
+    A decision among eight models takes 2 to 3 kB: pages of 8 KiB hold 30 % more of them than those of 4 KiB.
+    """
     connection.isolation_level = None  # the "begin" event starts transactions, not the driver
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+    pragmas = (
+        "page_size=8192",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "busy_timeout=5000",
+        "cache_size=-16384",
+    )
+    for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -16,19 +16,17 @@ from deployments.meter import MemoryMeter, Meter
 from deployments.records import (
     DecisionRecord,
     EvaluationRecord,
-    FeedbackRecord,
     OutcomeRecord,
-    PolicyEvent,
 )
 from deployments.snapshot import ModelCard, ReplicaRow, Snapshot
 from deployments.store import StorageUnavailableError, Store
 from deployments.table_join import EngineJoin
+from deployments.table_log import TableLog
 from deployments.table_publisher import Publisher, decode_snapshot
+from deployments.table_report import DecisionRow, Report, decision_row, decode_report
 from deployments.table_rows import LiveRows
 from deployments.table_state import TableState
 from deployments.table_statistics import TableStatistics
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +43,7 @@ class Retention:
     rows: int = 1_000_000
 
 
-class Table:
+class Table(TableLog):
     """One row a model and a replica, in one process on one event loop.
 
     Live rows come from pushes and reports. Learned statistics count outcomes after they are durable, so
@@ -60,7 +58,7 @@ class Table:
         retention: Retention | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.store = store
+        super().__init__(store)
         self.boot_id = uuid.uuid4().hex
         self._meter = meter or MemoryMeter()
         self._retention = retention or Retention()
@@ -125,15 +123,23 @@ class Table:
         Records that are there already are left alone, so a report may be sent again.
         Raises StorageUnavailableError; the counts are taken over all the same.
         """
-        self._start()
-        if self._rows.report(ingress, in_flight, self._clock()):
-            self._publisher.touch()
-        if decisions or outcomes:
-            # shielded: what is committed must also be counted, even if the caller gives up
-            await asyncio.shield(asyncio.ensure_future(self._record(decisions, outcomes)))
-        return sequence
+        rows = [decision_row(record) for record in decisions]
+        return await self._report(Report(ingress, sequence, in_flight, rows, outcomes))
 
-    async def _record(self, decisions: list[DecisionRecord], outcomes: list[OutcomeRecord]) -> None:
+    async def report_encoded(self, data: bytes) -> int:
+        """`report_ingress` from another process."""
+        return await self._report(decode_report(data))
+
+    async def _report(self, report: Report) -> int:
+        self._start()
+        if self._rows.report(report.ingress, report.in_flight, self._clock()):
+            self._publisher.touch()
+        if report.decisions or report.outcomes:
+            # shielded: what is committed must also be counted, even if the caller gives up
+            await asyncio.shield(asyncio.ensure_future(self._record(report.decisions, report.outcomes)))
+        return report.sequence
+
+    async def _record(self, decisions: list[DecisionRow], outcomes: list[OutcomeRecord]) -> None:
         await self._ready()
         now = self._clock()
         joined = [self._join.outcome(record, now) for record in outcomes]
@@ -173,29 +179,6 @@ class Table:
         self._publisher.touch()
         return len(new)
 
-    async def evaluations(self, suite: str | None = None, model: str | None = None) -> list[EvaluationRecord]:
-        """Graded answers, oldest first."""
-        return await self._read(lambda connection: ledger.read_evaluations(connection, suite, model))
-
-    async def feedback(self, record: FeedbackRecord) -> str:
-        """Stores a vote before it returns "new"; one vote a decision and metric.
-
-        "same": sent before; "conflict": another score is there, and stays; "unknown": no such decision of
-        this key; "cancelled": its client left before the end. Raises StorageUnavailableError.
-        """
-        await self._ready()
-        return await self.store.write(lambda connection: ledger.write_feedback(connection, record))
-
-    async def feedback_records(self, after_s: float) -> list[FeedbackRecord]:
-        """Votes received after `after_s`, oldest first."""
-        return await self._read(lambda connection: ledger.read_feedback(connection, after_s))
-
-    async def transitions(
-        self, after_s: float, limit: int
-    ) -> list[tuple[DecisionRecord, OutcomeRecord | None]]:
-        """The decision log after `after_s`, oldest first, with the outcomes known by now."""
-        return await self._read(lambda connection: ledger.read_transitions(connection, after_s, limit))
-
     async def put_artifact(self, name: str, revision: str, data: bytes) -> None:
         """Stores a blob; its revision appears in the snapshot. Raises StorageUnavailableError."""
         await self._ready()
@@ -203,33 +186,12 @@ class Table:
         self._artifacts[name] = revision
         self._publisher.touch()
 
-    async def artifact(self, name: str) -> tuple[str, bytes]:
-        """Revision and bytes. Raises KeyError for an unknown name."""
-        found = await self._read(lambda connection: ledger.read_artifact(connection, name))
-        if found is None:
-            raise KeyError(f"Artifact '{name}' is not stored.")
-        return found
-
     async def set_policy_state(self, state: dict[str, Any]) -> None:
         """Stores the rollout state, which appears in the snapshot. Raises StorageUnavailableError."""
         await self._ready()
         await self.store.write(lambda connection: table_state.save_policy(connection, state))
         self._policy = state
         self._publisher.touch()
-
-    async def policy_event(self, event: PolicyEvent) -> None:
-        """Stores a step of a policy version, once. Raises StorageUnavailableError."""
-        await self._ready()
-        await self.store.write(lambda connection: ledger.write_event(connection, event))
-
-    async def policy_events(self) -> list[PolicyEvent]:
-        """All steps, oldest first."""
-        return await self._read(ledger.read_events)
-
-    async def config_change(self, name: str, detail: dict[str, Any]) -> None:
-        """Stores that something was configured anew. Raises StorageUnavailableError."""
-        await self._ready()
-        await self.store.write(lambda connection: ledger.write_config_change(connection, name, detail))
 
     async def status(self) -> dict[str, Any]:
         """How the table itself fares, for operators."""
@@ -290,10 +252,6 @@ class Table:
     def _save_live(self) -> None:
         data = self._rows.dump(self._clock())
         self.store.submit(lambda connection: table_state.save_live(connection, data))
-
-    async def _read(self, operation: Callable[[Connection], T]) -> T:
-        await self._ready()
-        return await self.store.read(operation)
 
     async def _ready(self) -> None:
         """Starts; restores first if the store could not be read when this life began."""

@@ -24,6 +24,7 @@ from deployments.snapshot import ModelCard, ReplicaRow, Snapshot
 from deployments.store import Store
 from deployments.table import Retention, Table
 from deployments.table_publisher import decode_snapshot
+from deployments.table_report import Report, decision_row, encode_report
 from deployments.table_rows import LiveRows
 from deployments.table_view import TableError, TableView
 
@@ -53,7 +54,7 @@ def get_or_create_table(url: str | None = None) -> "ActorHandle[Any]":
             ray.kill(ray.get_actor(f"fastserve:table:v{version}", NAMESPACE))
         except ValueError:  # there is none
             continue
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     actor: Any = ray.remote(TableActor).options(
         name=NAME,
         namespace=NAMESPACE,
@@ -79,12 +80,12 @@ class RayTable:
     """The methods of Table over an actor handle. Raises TableError while the actor cannot be reached."""
 
     def __init__(self, actor: "ActorHandle[Any]") -> None:
-        self._actor = actor
+        self.actor = actor
 
     async def _call(self, method: str, *args: object, timeout_s: float = CALL_S) -> Any:
         try:
             async with asyncio.timeout(timeout_s):
-                return await getattr(self._actor, method).remote(*args)
+                return await getattr(self.actor, method).remote(*args)
         except RayTaskError as error:
             raise error.cause from None
         except (RayActorError, TimeoutError) as error:
@@ -110,7 +111,9 @@ class RayTable:
         decisions: list[DecisionRecord],
         outcomes: list[OutcomeRecord],
     ) -> int:
-        return int(await self._call("report_ingress", ingress, sequence, in_flight, decisions, outcomes))
+        rows = [decision_row(record) for record in decisions]
+        data = encode_report(Report(ingress, sequence, in_flight, rows, outcomes))
+        return int(await self._call("report_encoded", data))
 
     async def snapshot(self, boot_id: str, version: int, timeout_s: float) -> Snapshot:
         data = await self._call("snapshot_bytes", boot_id, version, timeout_s, timeout_s=timeout_s + CALL_S)
