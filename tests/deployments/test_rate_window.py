@@ -1,0 +1,26 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployments.rate_window import RateWindow
+
+
+def test_old_values_leave() -> None:
+    window = RateWindow(2.0)
+    window.add(0.0, 10)
+    window.add(1.5, 4)
+    assert window.total(1.9) == 14
+    assert window.total(3.0) == 4
+    assert window.total(9.0) == 0.0
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 1e6)), max_size=50))
+def test_the_total_is_the_sum_of_the_window(steps: list[tuple[float, float]]) -> None:
+    window, now_s, entries = RateWindow(3.0), 0.0, []
+    for gap_s, value in steps:
+        now_s += gap_s
+        window.add(now_s, value)
+        entries.append((now_s, value))
+    expected = sum(value for at_s, value in entries if at_s >= now_s - 3.0)
+    assert window.total(now_s) == pytest.approx(expected, abs=1e-3)
+    assert window.per_s(now_s) == pytest.approx(expected / 3.0, abs=1e-3)
