@@ -31,6 +31,7 @@ class GateLimits:
 
     alpha: float = 0.05
     min_items: int = 100  # paired items before gate A says anything
+    paired_margin: float = 0.01  # largest loss overall that gate A lets stand unshown
     min_slice_items: int = 20  # smaller slices are judged together with all
     slice_margin: float = 0.10  # largest loss on one slice that cannot be excluded
     simulator_margin: float = 0.01
@@ -77,10 +78,10 @@ def finite_gate(candidate: FloatArray) -> Verdict:
 
 
 def paired_gate(evidence: PairedEvidence, limits: GateLimits) -> Verdict:
-    """Gate A: the one-sided lower bound of the paired gain is above 0, and no slice may have lost.
+    """Gate A: by the one-sided lower bound the paired gain is no loss, overall and on each slice.
 
-    A slice passes when its own lower bound excludes a loss of `slice_margin`. A slice that fails
-    only because it is small needs more evidence; one whose upper bound lies below 0 has regressed.
+    Overall a loss of `paired_margin` must be excluded, on a slice one of `slice_margin`. What fails
+    only for want of items needs more evidence; a slice whose upper bound lies below 0 has regressed.
     """
     gains = evidence.gains()
     overall = mean_bound(gains, limits.alpha)
@@ -133,6 +134,24 @@ def simulator_gate(
         if bound.low < -limits.simulator_margin:
             return Verdict("B", False, f"not shown to keep up with '{name}' {scenario}".strip(), numbers)
     return Verdict("B", True, f"keeps up with {', '.join(baselines)}", numbers)
+
+
+def gain_gate(verdicts: Sequence[Verdict]) -> Verdict:
+    """Somewhere the candidate must be measurably better than the incumbent: a lower bound above 0.
+
+    Looked for on the paired items (`gain.low` of gate A) and in every simulated scenario
+    (`incumbent.low` of gate B). A candidate that is merely not worse is not worth a change.
+    """
+    shown = {
+        f"{verdict.gate} {name}": value
+        for verdict in verdicts
+        for name, value in verdict.numbers.items()
+        if name == "gain.low" or name.endswith("incumbent.low")
+    }
+    best = max(shown, key=lambda name: shown[name], default="")
+    if best and shown[best] > 0.0:
+        return Verdict("gain", True, f"better by at least {shown[best]:+.4f} ({best})", shown)
+    return Verdict("gain", False, "nowhere measurably better than the incumbent", shown, True)
 
 
 def off_policy_gate(log: Log, candidate: FloatArray, incumbent: FloatArray, limits: GateLimits) -> Verdict:

@@ -7,6 +7,7 @@ from policies.gates import (
     GateLimits,
     PairedEvidence,
     finite_gate,
+    gain_gate,
     off_policy_gate,
     paired_gate,
     simulator_gate,
@@ -41,6 +42,19 @@ def test_an_equal_candidate_needs_evidence() -> None:
     assert verdict.needs_evidence or "worse" in verdict.reason
 
 
+def test_an_equal_candidate_with_much_evidence_is_no_loss_but_no_gain_either() -> None:
+    verdict = paired_gate(evidence(0.0, count=20_000), LIMITS)
+    assert verdict.passed
+    gain = gain_gate([verdict])
+    assert (gain.passed, gain.needs_evidence) == (False, True)
+
+
+def test_a_gain_under_load_alone_is_a_gain() -> None:
+    episodes = np.random.default_rng(0).normal(0.6, 0.02, 30)
+    burst = simulator_gate(episodes, {"incumbent": episodes - 0.05}, LIMITS, "burst")
+    assert gain_gate([paired_gate(evidence(0.0, count=20_000), LIMITS), burst]).passed
+
+
 def test_a_worse_candidate_is_refused_for_good() -> None:
     verdict = paired_gate(evidence(-0.08), LIMITS)
     assert not verdict.passed
@@ -60,7 +74,8 @@ def test_few_items_never_pass() -> None:
 
 
 def test_candidates_without_gain_pass_at_most_at_their_level() -> None:
-    passed = sum(paired_gate(evidence(0.0, seed=seed), LIMITS).passed for seed in range(300))
+    verdicts = (paired_gate(evidence(0.0, seed=seed), LIMITS) for seed in range(300))
+    passed = sum(verdict.passed and gain_gate([verdict]).passed for verdict in verdicts)
     assert passed / 300 <= 0.08
 
 
