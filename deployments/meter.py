@@ -1,5 +1,6 @@
 """Where metrics go: to Ray's Prometheus exporter, or into memory for tests."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from typing import Any, Final
@@ -71,6 +72,12 @@ class MemoryMeter(Meter):
     def value(self, name: str, *labels: str) -> float:
         """A counter's or gauge's value, 0 if it was never recorded."""
         return self.values[BY_NAME[name].name].get(labels, 0.0)
+
+
+def process_meter() -> Meter:
+    """A RayMeter in a process of a Ray cluster, elsewhere (in a test) a MemoryMeter."""
+    ray = sys.modules.get("ray")
+    return RayMeter() if ray is not None and ray.is_initialized() else MemoryMeter()
 
 
 class RayMeter(Meter):

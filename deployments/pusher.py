@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from deployments.engine_record import EngineRecord
+from deployments.meter import process_meter
+from deployments.metrics import EngineMetrics
 from deployments.snapshot import ModelCard, ReplicaRow
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Pusher:
 
     def __init__(self, table: ReplicaTable, card: ModelCard, read_row: Callable[[], ReplicaRow]) -> None:
         self.secret = ""
+        self.metrics = EngineMetrics(process_meter(), card.model)
         self.dropped = 0  # engine records lost while the table was away
         self._table, self._card, self._read_row = table, card, read_row
         self._finished: deque[EngineRecord] = deque()
@@ -62,7 +65,8 @@ class Pusher:
             logger.warning("Replica was not taken out of the table: %s", error)
 
     def finished(self, record: EngineRecord) -> None:
-        """A request that the engine finished, to be pushed soon."""
+        """A request that the engine finished: measured now, to be pushed soon."""
+        self.metrics.finished(record)
         if len(self._finished) >= KEPT:
             self._finished.popleft()
             self.dropped += 1
