@@ -81,14 +81,15 @@ class BreakerSettings(StrictModel):
 class GuardSettings(StrictModel):
     """Per-key protection outside the policy.
 
-    A key whose share of requests to expensive models exceeds `share_factor` times its own mean over
-    `window_days` gets baseline dispatch; one that has spent `key_usd_per_day` gets the cheapest models
-    only (0: no such budget). A model is expensive at `expensive_factor` times the cheapest price.
+    A key whose recent share of requests to expensive models exceeds `share_factor` times its own mean over
+    `window_days`, and twice that of all keys, gets baseline dispatch; one that has spent `key_usd_per_day`
+    gets the cheapest models only (0: no such budget). A model is expensive at `expensive_factor` times the
+    cheapest price.
     """
 
     share_factor: float = Field(default=3.0, gt=1.0)
     window_days: float = Field(default=7.0, gt=0.0)
-    min_requests: int = Field(default=50, ge=1)
+    min_requests: int = Field(default=200, ge=1)  # memory of the recent share, too
     expensive_factor: float = Field(default=2.0, gt=1.0)
     key_usd_per_day: float = Field(default=0.0, ge=0.0)
 

@@ -9,7 +9,9 @@ from deployments.dispatch_settings import DispatchSettings
 
 _DAY_S: Final = 86_400.0
 _MAX_KEYS: Final = 10_000
-_LEAST_ALARM_SHARE: Final = 0.15  # below it a multiple of almost nothing is no attack
+_LEAST_ALARM_SHARE: Final = 0.25  # below it a multiple of almost nothing is no attack
+_ABOVE_ALL: Final = 2.0  # times the share of all keys: what the load does to everyone is no attack
+_ALL_REQUESTS: Final = 1_000.0  # memory of the share of all keys
 
 
 @dataclass(slots=True)
@@ -31,10 +33,10 @@ class KeyGuard:
 
     def __init__(self, settings: DispatchSettings) -> None:
         self.settings = settings
-        self.alarms = 0  # requests dispatched while their key was alarmed
         self._keys: OrderedDict[str, KeyState] = OrderedDict()
         self._day = -1
         self._explored_usd = 0.0
+        self._all = 0.0  # recent share of expensive choices over all keys
 
     def epsilon(self, key: str) -> float:
         """Exploration for the next request: the setting, or 0 where a cap is reached."""
@@ -45,12 +47,12 @@ class KeyGuard:
         return settings.epsilon if state.explored + 1 <= allowed else 0.0
 
     def is_alarmed(self, key: str) -> bool:
-        """Whether the key's recent share of expensive models is far above its own mean."""
+        """Whether the key's recent share of expensive models is far above its own mean and that of all."""
         state, guard = self._keys.get(key), self.settings.guard
         if state is None or state.requests < guard.min_requests:
             return False
         mean = state.faded_expensive / max(state.faded_requests, 1.0)
-        return state.recent > max(guard.share_factor * mean, _LEAST_ALARM_SHARE)
+        return state.recent > max(guard.share_factor * mean, _ABOVE_ALL * self._all, _LEAST_ALARM_SHARE)
 
     def is_spent(self, key: str, now_s: float) -> bool:
         """Whether the key's budget of this day is spent."""
@@ -72,6 +74,7 @@ class KeyGuard:
         state.recent += (expensive - state.recent) / min(
             state.requests + 1.0, self.settings.guard.min_requests
         )
+        self._all += (expensive - self._all) / _ALL_REQUESTS
         state.requests += 1
         state.seen_s = now_s
         if explored:

@@ -11,9 +11,8 @@ class ArtifactLoaders:
         """Raises ValueError for bytes that are not a quality model of this version."""
         return QualityModel.from_bytes(data)
 
-    def policy(self, data: bytes, version: int, beta: float) -> Policy:
+    def policy(self, data: bytes) -> Policy:
         """Raises ValueError for bytes that are not a learned policy of this version, or not finite."""
         from policies.learned_policy import LearnedPolicy
 
-        policy: Policy = LearnedPolicy.from_bytes(data, beta)
-        return policy
+        return LearnedPolicy.from_bytes(data)

@@ -43,7 +43,7 @@ class Loaders(Protocol):
     def quality(self, data: bytes, revision: str) -> Quality:
         """A quality model."""
 
-    def policy(self, data: bytes, version: int, beta: float) -> Policy:
+    def policy(self, data: bytes) -> Policy:
         """A learned policy."""
 
 
@@ -87,12 +87,8 @@ class PolicyHost:
         return self._settings.breaker
 
     def reconfigure(self, settings: DispatchSettings) -> None:
-        """Take new settings; a changed beta reaches the learned versions, which hold the formula inside."""
-        if settings.beta != self._settings.beta:
-            self.formula = FormulaPolicy(settings.beta)
-            for held in self._versions.values():
-                if hasattr(held.policy, "beta"):
-                    held.policy.beta = settings.beta
+        """Take new settings. A learned version keeps the beta that it was trained and gated with."""
+        self.formula = FormulaPolicy(settings.beta)
         self._settings = settings
 
     def wanted(self, snapshot: Snapshot) -> list[str]:
@@ -127,7 +123,7 @@ class PolicyHost:
             self.latency = LatencyModel.from_bytes(data)
         elif name.startswith(POLICY):
             version = int(name.removeprefix(POLICY))
-            policy = self._loaders.policy(data, version, self._settings.beta)
+            policy = self._loaders.policy(data)
             policy.name = f"learned@{version}"
             self.hold(version, policy, revision)
 

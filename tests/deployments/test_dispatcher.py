@@ -284,10 +284,10 @@ def test_a_spent_budget_leaves_the_cheapest_model() -> None:
 
 def test_an_alarmed_key_gets_the_formula_without_the_quality_model() -> None:
     made = dispatcher(epsilon=0.0)
-    for i in range(500):
+    for i in range(2_000):
         made.guard.chosen("k", float(i), 0.0, expensive=i % 50 == 0, explored=False)
-    for i in range(20):
-        made.guard.chosen("k", 500.0 + i, 0.0, expensive=True, explored=False)
+    for i in range(120):
+        made.guard.chosen("k", 2_000.0 + i, 0.0, expensive=True, explored=False)
     made.host.quality = MadeQuality("q1")
     record = made.dispatch(ask(key_id="k")).record
     assert (record.policy, record.quality_revision) == ("formula;fallback=alarm", "")

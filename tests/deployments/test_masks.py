@@ -63,8 +63,8 @@ def test_a_profile_allows_only_its_models() -> None:
 
 def test_a_named_model_keeps_its_hard_limits_and_forgets_its_weight() -> None:
     assert reasons(model("a"), model("b", weight=0.0), requested="b") == {"a": Reason.NOT_NAMED.value}
+    dispatcher = Dispatcher(View(snapshot(model("a", context_tokens=8))), DispatchSettings())
     with pytest.raises(NoModelError) as caught:
-        dispatcher = Dispatcher(View(snapshot(model("a", context_tokens=8))), DispatchSettings())
         dispatcher.dispatch(DispatchRequest("d", "a", "hello", max_tokens=100))
     assert caught.value.reasons == {"a": "context too short"}
 

@@ -63,7 +63,7 @@ class MadeLoaders:
             raise ValueError("not a quality model")
         return MadeQuality(revision)
 
-    def policy(self, data: bytes, version: int, beta: float) -> Policy:
+    def policy(self, data: bytes) -> Policy:
         if data == b"bad":
             raise ValueError("not finite")
         return Made()
@@ -239,13 +239,13 @@ def test_a_quality_model_that_fails_is_left_out() -> None:
     assert kept.fallbacks["quality"] == 1
 
 
-def test_a_new_beta_reaches_every_policy() -> None:
+def test_a_new_beta_changes_the_formula_and_no_trained_policy() -> None:
     kept = host()
     policy = Made()
     kept.hold(1, policy)
     kept.reconfigure(DispatchSettings(beta=3.0))
     assert kept.formula.beta == 3.0
-    assert policy.beta == 3.0
+    assert policy.beta == 1.0
 
 
 def test_old_versions_are_forgotten() -> None:
