@@ -10,8 +10,10 @@ from policies.network_features import formula_utility, network_features
 from policies.observation import MODEL_COLUMN, FloatArray, Observation
 from policies.policy import Policy, masked_softmax
 
-_NAMES = ("encode.weight", "encode.bias", "own.weight", "own.bias", "context.weight", "score.weight", "score.bias")
-RESIDUAL_SCALE = 10.0  # as in policies.network; a test holds the two equal
+_NAMES = (
+    "encode.weight", "encode.bias", "own.weight", "own.bias", "context.weight", "score.weight", "score.bias", "skip.weight",
+)  # fmt: skip
+RESIDUAL_SCALE = 20.0  # as in policies.network; a test holds the two equal
 
 
 class LearnedPolicy(Policy):
@@ -32,6 +34,7 @@ class LearnedPolicy(Policy):
         self._own = np.ascontiguousarray(w["own.weight"].T)
         self._context = np.ascontiguousarray(w["context.weight"].T)
         self._score = np.ascontiguousarray(w["score.weight"][0]) * np.float32(RESIDUAL_SCALE)
+        self._skip = np.ascontiguousarray((w["skip.weight"] * tensors["keep"])[0]) * np.float32(RESIDUAL_SCALE)
         self._encode_bias, self._own_bias = w["encode.bias"], w["own.bias"]
         self._score_bias = float(w["score.bias"][0]) * RESIDUAL_SCALE
 
@@ -56,7 +59,7 @@ class LearnedPolicy(Policy):
         mean = masked.sum(axis=-2) / np.maximum(mask.sum(axis=-1), 1)[..., None]
         context = np.concatenate((mean, masked.max(axis=-2)), axis=-1).astype(np.float32) @ self._context
         u = np.maximum(h @ self._own + self._own_bias + context[..., None, :], 0.0)
-        g: npt.NDArray[np.float32] = u @ self._score + np.float32(self._score_bias)
+        g: npt.NDArray[np.float32] = u @ self._score + x @ self._skip + np.float32(self._score_bias)
         return g
 
     def logits(self, observation: Observation) -> FloatArray:

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from policies.network_features import FEATURES
 
-RESIDUAL_SCALE = 10.0  # logits of the formula reach tens; g gets there without large weights
+RESIDUAL_SCALE = 20.0  # logits of the formula reach tens; g gets there without large weights
 
 
 class ModelSetNetwork(nn.Module):
     """Scores every model from its own features and the pooled features of the whole set.
 
     Shared over models, so the output is equivariant to their order and M is free (deep sets, Zaheer
-    2017): h_m = relu(W x_m); c = [mean_m h, max_m h]; u_m = relu(A h_m + C c); score_m = v u_m.
+    2017): h_m = relu(W x_m); c = [mean_m h, max_m h]; u_m = relu(A h_m + C c); score_m = v u_m + s x_m.
     Masked models take no part in c.
     """
 
@@ -27,6 +27,7 @@ class ModelSetNetwork(nn.Module):
         self.own = nn.Linear(hidden, hidden)
         self.context = nn.Linear(2 * hidden, hidden, bias=False)
         self.score = nn.Linear(hidden, 1)
+        self.skip = nn.Linear(features, 1, bias=False)
 
     def forward(self, x_BMK: Tensor, mask_BM: Tensor) -> Tensor:  # noqa: N803 - shapes in names
         """[B, M] scores; entries outside the mask mean nothing."""
@@ -36,7 +37,7 @@ class ModelSetNetwork(nn.Module):
         mean = masked.sum(dim=-2) / present.sum(dim=-2).clamp(min=1.0)
         context = self.context(torch.cat((mean, masked.amax(dim=-2)), dim=-1))
         u_BMH = torch.relu(self.own(h_BMH) + context.unsqueeze(-2))
-        score: Tensor = self.score(u_BMH).squeeze(-1)
+        score: Tensor = (self.score(u_BMH) + self.skip(x_BMK)).squeeze(-1)
         return score
 
 
@@ -60,6 +61,7 @@ class DispatchNetwork(nn.Module):
             self.value = ModelSetNetwork(len(FEATURES), hidden)
         nn.init.zeros_(self.policy.score.weight)
         nn.init.zeros_(self.policy.score.bias)
+        nn.init.zeros_(self.policy.skip.weight)
         self.register_buffer("keep", torch.tensor([0.0 if name in drop else 1.0 for name in FEATURES]))
 
     def residual(self, x_BMK: Tensor, mask_BM: Tensor) -> Tensor:  # noqa: N803

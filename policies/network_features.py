@@ -25,6 +25,7 @@ OWN_FEATURES: Final = (
     "speed",  # fastest allowed e2e / own e2e
     "cheapness",  # cheapest allowed / own cost
     "cost_share",  # own cost / dearest allowed
+    "cost",  # log(1 + cost / $0.001)
     "load",  # log(1 + in flight / slots)
     "queue",  # log(1 + waiting / slots)
     "slots",  # log(1 + slots) / 4
@@ -115,6 +116,7 @@ def _own_features(
         speed,
         cheapness,
         share,
+        np.log1p(cost * 1e3),
         np.log1p(column["in_flight"] / slots),
         np.log1p(column["waiting"] / slots),
         np.log1p(column["slots"]) * 0.25,

@@ -80,6 +80,7 @@ POOL: Final = np.dtype(
         ("target_s", np.float64),
         ("deadline_s", np.float64),  # a request that waits longer is given up
         ("cost_scale_usd", np.float64),
+        ("blind", np.int64),  # 1: observations show idle engines, whatever the load
         ("earned", np.float64),  # sum of the rewards that became known in this step
         ("random", np.uint64),  # state of the failures' generator
     ]

@@ -20,7 +20,7 @@ class QueueSimulator:
     """E pools of the same M models, each serving its own episode.
 
     `requests_kept` is K: the fields of request k stay readable at k % K until K more were dispatched;
-    it must exceed what a pool can have open. Times in seconds, see policies.queue_kernel.Queues for shapes.
+    it must exceed what a pool can have open. `blind` hides the live load from observations. Times in seconds, see policies.queue_kernel.Queues for shapes.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class QueueSimulator:
         cost_scale_usd: float = 1e-3,
         waiting_places: int = 512,
         requests_kept: int = 4096,
+        blind: bool = False,
         seed: int = 0,
     ) -> None:
         if table.models != len(models):
@@ -47,6 +48,7 @@ class QueueSimulator:
         self.queues = _empty_queues(size, replicas, slots, waiting_places, requests_kept, seed)
         self.queues.pools["deadline_s"] = deadline_s
         self.queues.pools["cost_scale_usd"] = cost_scale_usd
+        self.queues.pools["blind"] = blind
         self.seen = _empty_seen(size)
         self._stream: Stream | None = None
         self.ended = np.zeros(pools, dtype=np.bool_)

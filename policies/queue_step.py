@@ -56,6 +56,15 @@ class Seen(NamedTuple):
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
+def predict_idle(q: Queues, e: int, m: int, prompt: float, output: float) -> tuple[float, float, float]:
+    """(ttft_s, e2e_s, tpot_s) of a request on an idle replica."""
+    p = q.params[e, m]
+    tpot = p.step_base_s + p.step_per_sequence_s
+    ttft = max(1.0, prompt / p.chunk_tokens) * p.step_base_s + prompt / p.prefill_tokens_per_s + p.overhead_s
+    return ttft, ttft + max(output - 1.0, 0.0) * tpot, tpot
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def predict(q: Queues, e: int, m: int, r: int, prompt: float, output: float) -> tuple[float, float, float]:
     """(ttft_s, e2e_s, tpot_s) of a request sent to replica `r` now, from what an engine reports.
 
@@ -107,6 +116,9 @@ def observe_model(q: Queues, e: int, m: int, prompt: float, output: float, row: 
     row[_C[11]] = q.models[e, m].error_rate
     row[_C[12]] = warm
     row[_C[13]] = 0.0 if warm else 1.0
+    if q.pools[e].blind:
+        row[_C[3]], row[_C[4]], row[_C[5]] = predict_idle(q, e, m, prompt, output)
+        row[_C[7]] = row[_C[8]] = row[_C[10]] = row[_C[11]] = 0.0
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]

@@ -1,0 +1,100 @@
+"""One replay or one training as a job for a worker process: everything a job needs travels with it."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from policies.formula import FormulaPolicy
+from policies.learned_policy import LearnedPolicy
+from policies.policy import Policy
+from policies.queue_simulator import QueueSimulator
+from policies.scenario import Scenario
+from policies.training import LocalRunners, Trainer, TrainingConfig
+from policies.workload import QualityTable
+from scripts.benchmarks._dispatchers import baselines, clairvoyant
+from scripts.benchmarks._load_study import MakeEnv, Study
+from scripts.benchmarks._replay import Requests, replay
+
+T = TypeVar("T")
+FORMULA = "formula (g = 0)"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One episode against one configuration of one dispatcher; `policy` holds a learned policy's bytes."""
+
+    dispatcher: str
+    configuration: str
+    scenario: Scenario
+    seed: int
+    train: bool
+    requests: int | None = None
+    policy: bytes | None = None
+    blind: bool = False
+
+
+def run_replay(study: Study, job: Replay) -> Requests:
+    """Make the policy afresh, replay, return the requests."""
+    torch.set_num_threads(1)
+    simulator = study.simulator()
+    simulator.queues.pools["blind"] = job.blind
+    policy = _policy(study, job, simulator)
+    episode = study.episode(job.scenario, job.seed, train=job.train, requests=job.requests)
+    return replay(simulator, policy, episode, job.seed)
+
+
+def _policy(study: Study, job: Replay, simulator: QueueSimulator) -> Policy:
+    if job.policy is not None:
+        return LearnedPolicy.from_bytes(job.policy)
+    if job.dispatcher == FORMULA:
+        return FormulaPolicy()
+    known = {dispatcher.name: dispatcher for dispatcher in [*baselines(study), clairvoyant()]}
+    return known[job.dispatcher].configurations[job.configuration](simulator, job.scenario.load)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training run. `blind` hides the live load; `horizon_s` in the config is the discount."""
+
+    name: str
+    config: TrainingConfig
+    blind: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A policy's bytes, seconds it took, and the logged metrics: (decisions so far, metrics) per update."""
+
+    name: str
+    seed: int
+    policy: bytes
+    seconds: float
+    curve: tuple[tuple[int, dict[str, float]], ...]
+
+
+def run_training(study: Study, job: Training) -> Trained:
+    """Train on the study's training stretch with the quality model's expected scores as qualities."""
+    torch.set_num_threads(1)
+    table = study.table
+    expected = QualityTable(table.accuracy, table.accuracy, table.accuracy_std, table.prompt)
+    make_env = MakeEnv(replace(study, table=expected), blind=job.blind)
+    trainer = Trainer(job.config, LocalRunners(make_env, job.config))
+    curve: list[tuple[int, dict[str, float]]] = []
+    policy = trainer.run(lambda decisions, metrics: curve.append((decisions, dict(metrics))))
+    seconds = float(np.sum([m["sample_s"] + m["update_s"] for _, m in curve]))
+    return Trained(job.name, job.config.seed, policy.to_bytes(), seconds, tuple(curve))
+
+
+def run_all(work: Callable[[Any], T], jobs: Iterable[Any], processes: int, title: str) -> list[T]:
+    """Results in the order of the jobs, made by worker processes, with a progress bar."""
+    queued = list(jobs)
+    if processes == 1:
+        return [work(job) for job in tqdm(queued, desc=title)]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return list(tqdm(pool.map(work, queued), total=len(queued), desc=title))

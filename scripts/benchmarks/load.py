@@ -1,0 +1,264 @@
+"""Dispatch under load: every baseline, the learned policy and a clairvoyant one on the same replayed requests."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from policies.network_features import CALLER_FEATURES
+from policies.observation import FloatArray
+from policies.ppo import PPOConfig
+from policies.scenario import BURST_CV, SQUARE_HIGH, SQUARE_LOW, STANDARD, Scenario
+from policies.training import TrainingConfig
+from scripts.benchmarks._dispatchers import baselines, clairvoyant
+from scripts.benchmarks._frame import Bar, Report, bar, interval, print_table
+from scripts.benchmarks._jobs import FORMULA, Replay, Trained, Training, run_all, run_replay, run_training
+from scripts.benchmarks._learning_curve import draw
+from scripts.benchmarks._load_pool import CALLER, DEADLINE_S, TARGET_S
+from scripts.benchmarks._load_study import Study, make_study
+from scripts.benchmarks._replay import Requests, blocks, summarise
+
+LEARNED = "learned (PPO)"
+CLAIRVOYANT = "clairvoyant"
+OVERLOADED = ("overload 1.5", "gamma bursts", "square 6/40")
+BLOCKS = 10  # paired blocks per replay
+GAP_SHARE = 0.30
+TRAINING_LIMIT_S = 20 * 60
+ABLATIONS = ("no live load", "discount 0", "no caller weights")
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is run: decisions per training, requests per tuning and scoring replay, scoring seeds."""
+
+    decisions: int
+    tuning: int
+    scoring: int | None
+    seeds: int
+
+
+FULL = Effort(decisions=1_500_000, tuning=2_500, scoring=None, seeds=3)
+QUICK = Effort(decisions=60_000, tuning=300, scoring=800, seeds=2)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--arrivals", type=Path, help="CSV: arrival_s, prompt_tokens, output_tokens (default: synthetic)"
+    )
+    parser.add_argument("--quality", type=Path, help="JSONL: prompt, task, scores (default: synthetic)")
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="training seeds of the learning curve (default 5)"
+    )
+    parser.add_argument("--decisions", type=int, help="decisions per training")
+    parser.add_argument("--processes", type=int, default=2, help="worker processes (default 2)")
+    parser.add_argument("--policy-out", type=Path, help="write the learned policy's checkpoint here")
+    parser.add_argument("--curve", type=Path, help="write the learning curves here, as PNG")
+    parser.add_argument("--quick", action="store_true", help="a few minutes of it, to see that it runs")
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Tune on the first half, train on it, score on the second."""
+    effort = QUICK if args.quick else FULL
+    if args.decisions:
+        effort = replace(effort, decisions=args.decisions)
+    study = make_study(args.arrivals, args.quality)
+    _describe(study)
+    tuned = _tune(study, effort, args.processes)
+    trained = run_all(partial(run_training, study), _trainings(effort, args.seeds), args.processes, "train")
+    scored = _score(study, effort, tuned, trained, args.processes)
+    if args.curve:
+        draw([run for run in trained if run.name == LEARNED], args.curve)
+    if args.policy_out:
+        args.policy_out.write_bytes(trained[0].policy)
+    return _report(study, effort, tuned, trained, scored)
+
+
+def _describe(study: Study) -> None:
+    rows = [
+        (
+            m.name,
+            m.step_base_s * 1e3,
+            m.prefill_tokens_per_s,
+            m.slots,
+            float(study.table.score[study.train_rows, i].mean()),
+        )
+        for i, m in enumerate(study.models)
+    ]
+    title = f"Pool: capacity {study.capacity:.2f} requests/s, the rate at which the static best mix fills every model"
+    print_table(("model", "step ms", "prefill tok/s", "slots", "mean score"), rows, title)
+    print(f"utility = {CALLER[0]} score - {CALLER[1]} lateness - {CALLER[2]} cost share; target {TARGET_S} s")
+
+
+def _trainings(effort: Effort, seeds: int) -> list[Training]:
+    config = TrainingConfig(decisions=effort.decisions)
+    learned = [Training(LEARNED, replace(config, seed=seed)) for seed in range(seeds)]
+    return [
+        *learned,
+        Training("no live load", config, blind=True),
+        Training("discount 0", replace(config, ppo=replace(PPOConfig(), horizon_s=0.0))),
+        Training("no caller weights", replace(config, drop=CALLER_FEATURES)),
+    ]
+
+
+Tuned = dict[tuple[str, str], str]  # (dispatcher, scenario) -> its best configuration on the training stretch
+
+
+def _tune(study: Study, effort: Effort, processes: int) -> Tuned:
+    """Every configuration of every dispatcher on the training stretch of every scenario."""
+    jobs = [
+        Replay(dispatcher.name, label, scenario, seed=0, train=True, requests=effort.tuning)
+        for dispatcher in [*baselines(study), clairvoyant()]
+        for label in dispatcher.configurations
+        for scenario in STANDARD
+    ]
+    utility = run_all(partial(_mean_utility, study), jobs, processes, "tune")
+    best: dict[tuple[str, str], tuple[float, str]] = {}
+    for job, value in zip(jobs, utility, strict=True):
+        key = job.dispatcher, job.scenario.name
+        best[key] = max(best.get(key, (-np.inf, "")), (value, job.configuration))
+    return {key: label for key, (_, label) in best.items()}
+
+
+def _mean_utility(study: Study, job: Replay) -> float:
+    return float(run_replay(study, job)["reward"].mean())
+
+
+Scored = dict[tuple[str, str], list[Requests]]  # (dispatcher, scenario) -> one replay per seed
+
+
+def _score(study: Study, effort: Effort, tuned: Tuned, trained: Sequence[Trained], processes: int) -> Scored:
+    jobs = [
+        Replay(name, tuned[name, scenario.name], scenario, seed, train=False, requests=effort.scoring)
+        for name in [*(dispatcher.name for dispatcher in baselines(study)), CLAIRVOYANT]
+        for scenario in STANDARD
+        for seed in range(effort.seeds)
+    ]
+    for scenario in STANDARD:
+        for seed in range(effort.seeds):
+            common = Replay(FORMULA, "", scenario, seed, train=False, requests=effort.scoring)
+            jobs.append(common)
+            for run in trained:
+                # Scoring seed s meets training seed s: the interval holds both sources of chance.
+                if run.name != LEARNED or run.seed == seed % _seeds(trained):
+                    blind = run.name == "no live load"
+                    jobs.append(replace(common, dispatcher=run.name, policy=run.policy, blind=blind))
+    scored: Scored = {}
+    for job, requests in zip(
+        jobs, run_all(partial(run_replay, study), jobs, processes, "score"), strict=True
+    ):
+        scored.setdefault((job.dispatcher, job.scenario.name), []).append(requests)
+    return scored
+
+
+def _seeds(trained: Sequence[Trained]) -> int:
+    return sum(run.name == LEARNED for run in trained)
+
+
+def _blocks(replays: Sequence[Requests]) -> FloatArray:
+    return np.concatenate([blocks(requests, BLOCKS) for requests in replays])
+
+
+def _gain(scored: Scored, one: str, other: str, scenario: str) -> tuple[float, float]:
+    """Mean and 95 % half-width of the paired difference in utility per request."""
+    return interval(_blocks(scored[one, scenario]) - _blocks(scored[other, scenario]))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One scenario's comparison with the best baseline, chosen on the scored stretch: the hardest rival."""
+
+    scenario: str
+    best: str
+    gain: float
+    spread: float
+    gap: float  # clairvoyant - best baseline
+    closed: float  # share of the gap
+
+
+def _verdict(scored: Scored, names: Sequence[str], scenario: Scenario) -> Verdict:
+    best = max(names, key=lambda name: float(_blocks(scored[name, scenario.name]).mean()))
+    gain, spread = _gain(scored, LEARNED, best, scenario.name)
+    gap, _ = _gain(scored, CLAIRVOYANT, best, scenario.name)
+    return Verdict(scenario.name, best, gain, spread, gap, gain / gap if gap > 0.0 else 0.0)
+
+
+def _report(study: Study, effort: Effort, tuned: Tuned, trained: Sequence[Trained], scored: Scored) -> Report:
+    names = [dispatcher.name for dispatcher in baselines(study)]
+    verdicts = [_verdict(scored, names, scenario) for scenario in STANDARD]
+    worth = {name: _gain(scored, name, FORMULA, "overload 1.5") for name in (LEARNED, *ABLATIONS)}
+    _print(scored, verdicts, worth)
+    seconds = max(run.seconds for run in trained)
+    bars: list[Bar] = [
+        bar(f"{v.scenario}: gain over {v.best}", v.gain, ">=", -v.spread, v.spread) for v in verdicts
+    ]
+    bars += [
+        bar(f"{v.scenario}: gap closed", v.closed, ">=", GAP_SHARE)
+        for v in verdicts
+        if v.scenario in OVERLOADED
+    ]
+    gain, spread = worth[LEARNED]
+    bars.append(bar("overload 1.5: gain over g = 0, lower bound", gain - spread, ">=", 1e-9, spread))
+    bars.append(bar("training, seconds", seconds, "<=", TRAINING_LIMIT_S))
+    return Report("load", tuple(bars), _results(study, effort, tuned, trained, scored, verdicts, worth))
+
+
+def _print(scored: Scored, verdicts: Sequence[Verdict], worth: dict[str, tuple[float, float]]) -> None:
+    for scenario in STANDARD:
+        rows = []
+        for (name, where), replays in scored.items():
+            if where == scenario.name:
+                mean, spread = interval(_blocks(replays))
+                s = summarise(np.concatenate(replays), TARGET_S)
+                rows.append(
+                    (name, mean, spread, s.accuracy, s.in_target, s.p95_ttft_s, s.cost_usd * 1e3, s.lost)
+                )
+        rows.sort(key=lambda row: -row[1])
+        print_table(
+            ("dispatcher", "utility", "± 95 %", "accuracy", "in target", "p95 TTFT s", "$/1000", "lost"),
+            rows, f"{scenario.name}: {scenario.load} times capacity",
+        )  # fmt: skip
+    print_table(
+        ("scenario", "best baseline", "gain", "± 95 %", "gap to clairvoyant", "closed"),
+        [tuple(asdict(verdict).values()) for verdict in verdicts], "learned against the best baseline",
+    )  # fmt: skip
+    print_table(
+        ("policy", "gain over g = 0", "± 95 %"),
+        [(FORMULA + ", no residual", 0.0, 0.0), *((name, *gain) for name, gain in worth.items())],
+        "overload 1.5: what the residual is worth",
+    )
+
+
+def _results(
+    study: Study,
+    effort: Effort,
+    tuned: Tuned,
+    trained: Sequence[Trained],
+    scored: Scored,
+    verdicts: Sequence[Verdict],
+    worth: dict[str, tuple[float, float]],
+) -> dict[str, object]:
+    table = {
+        scenario.name: {
+            name: asdict(summarise(np.concatenate(replays), TARGET_S))
+            | {"utility_interval": interval(_blocks(replays))}
+            for (name, where), replays in scored.items()
+            if where == scenario.name
+        }
+        for scenario in STANDARD
+    }
+    return {
+        "capacity_per_s": study.capacity,
+        "utility": {"accuracy": CALLER[0], "lateness": CALLER[1], "cost": CALLER[2], "target_s": TARGET_S,
+                    "deadline_s": DEADLINE_S, "cost_scale_usd": study.cost_scale_usd},
+        "scenarios": {"burst_cv": BURST_CV, "square": [SQUARE_LOW, SQUARE_HIGH]},
+        "effort": asdict(effort),
+        "table": table,
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+        "gain_over_formula_at_overload": worth,
+        "configurations": {f"{name} | {scenario}": label for (name, scenario), label in tuned.items()},
+        "training_s": {f"{run.name} {run.seed}": run.seconds for run in trained},
+    }  # fmt: skip
