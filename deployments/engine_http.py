@@ -119,7 +119,13 @@ class EngineServer:
     def __init__(self, app: ASGIApp, host: str) -> None:
         self._socket = socket.create_server((host, 0), backlog=1024)
         config = uvicorn.Config(
-            app, lifespan="off", log_config=None, access_log=False, timeout_keep_alive=75, ws="none"
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=1,
+            ws="none",
         )
         self._server = uvicorn.Server(config)
         self._task: asyncio.Task[None] | None = None
@@ -136,10 +142,9 @@ class EngineServer:
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
-        """Close all connections."""
+        """Close all connections; what still runs has a second."""
         if self._task is not None:
             self._server.should_exit = True
-            self._server.force_exit = True
             await self._task
         self._socket.close()
 

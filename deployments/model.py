@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import ray.util
@@ -45,7 +45,7 @@ def make_engine(config: ModelConfig) -> Engine:
 class Model:
     """A replica: it loads the engine, serves it on a port of its own and reports to the performance table.
 
-    Ray Serve awaits `__init__`, so a replica counts as running only when its engine serves.
+    Ray Serve awaits `__init__` and `__del__`, so a replica counts as running only when its engine serves.
     """
 
     async def __init__(  # type: ignore[misc]
@@ -137,8 +137,14 @@ class Model:
             memory_bytes=memory_bytes,
         )
 
-    async def __del__(self) -> None:
-        """Leave: tell the table, let streams end for at most `drain_s`, free everything."""
+    def __del__(self) -> Coroutine[Any, Any, None] | None:
+        """Leave. Serve awaits what this returns; Python, which collects the object later, gets nothing."""
+        if self.__dict__.get("_state") in (None, ReplicaState.DRAINING):
+            return None
+        return self.leave()
+
+    async def leave(self) -> None:
+        """Tell the table, let streams end for at most `drain_s`, free everything."""
         self._state = ReplicaState.DRAINING
         self._pusher.touch()
         until_s = time.monotonic() + self.config.drain_s
@@ -161,4 +167,4 @@ def replica_name() -> str:
 
 def node_address() -> str:
     """The address under which Ray knows this node; loopback where Ray was started on it."""
-    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+    return str(ray.util.get_node_ip_address())

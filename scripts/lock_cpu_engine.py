@@ -1,4 +1,4 @@
-"""Print the pins of the CPU engine as this environment has them: what vLLM for CPU needs, without what breaks it.
+"""Print the CPU engine's pins as this environment has them: what vLLM needs, without what breaks it.
 
 scripts/cpu-engine.lock is made in an environment that passed the tests, with uv:
 `python scripts/lock_cpu_engine.py > pins && uv pip compile pins --no-deps --generate-hashes --no-annotate`
