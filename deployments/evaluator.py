@@ -1,11 +1,12 @@
 """The Serve deployment `Evaluator`: asks what was not asked yet, and publishes what follows from it."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from deployments.evaluation_client import EvaluationClient
@@ -55,7 +56,7 @@ class Evaluator:
         self._use = ResourceUse()
         self._run: EvaluationRun | None = None
         self._fitted, self._fitted_at_s = (-1, -1), float("-inf")  # answers and votes, and when
-        self._look = asyncio.Event()
+        self._look, self._news = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
@@ -70,7 +71,7 @@ class Evaluator:
         self.start()
         for task in self._tasks:
             if task.done():
-                raise RuntimeError(f"The evaluator's '{task.get_coro()}' has ended.")
+                raise RuntimeError(f"The evaluator's task '{task.get_name()}' has ended.")
 
     async def status(self) -> dict[str, Any]:
         """How far it is."""
@@ -89,7 +90,8 @@ class Evaluator:
     def start(self) -> None:
         """Begin the background work, once."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._work())]
+            work = (self._listen, self._work, self._learn)
+            self._tasks = [asyncio.create_task(one(), name=one.__name__) for one in work]
 
     async def stop(self) -> None:
         """End the background work; what was graded is recorded."""
@@ -99,7 +101,7 @@ class Evaluator:
         self._tasks = []
 
     async def round(self) -> Progress:
-        """Ask what is missing, as far as the budget reaches; publish report and fit where they change."""
+        """Ask what is missing, as far as the budget reaches."""
         settings = self.settings
         suites = await asyncio.to_thread(self._suites, settings)
         cards = self._cards(settings)
@@ -113,7 +115,6 @@ class Evaluator:
             self.problems.append(f"The day's budget is used up: {len(jobs) - len(taken)} questions wait.")
         if taken:
             await self._ask(taken, cards, settings)
-        await self._publish(settings)
         return self.progress
 
     async def _ask(
@@ -130,8 +131,9 @@ class Evaluator:
             await client.close()
         logger.info("Evaluation round: %d of %d questions answered.", self.progress.done, len(jobs))
 
-    async def _publish(self, settings: EvaluatorSettings) -> None:
+    async def publish(self) -> None:
         """Report and quality model as artifacts, where answers are new, or votes are and it is their time."""
+        settings = self.settings
         records, votes = await self._table.evaluations(None, None), await self._votes(settings)
         due = time.monotonic() - self._fitted_at_s >= settings.fit.votes_every_s
         if (
@@ -170,34 +172,41 @@ class Evaluator:
 
     def _suites(self, settings: EvaluatorSettings) -> list[Suite]:
         """The suites that can be read; of the others the error is kept and logged."""
-        suites, self.problems = [], []
+        suites, problems = [], []
         for path in settings.paths():
             try:
                 suites.append(load_suite(path))
             except (SuiteError, OSError) as error:
-                self.problems.append(str(error))
+                problems.append(str(error))
                 logger.error("Suite left out: %s", error)
+        self.problems = problems
         return suites
 
     def _cards(self, settings: EvaluatorSettings) -> dict[str, ModelCard]:
         return {card.model: card for card in _chat_cards(self.pace.snapshot, settings.models)}
 
     async def _work(self) -> None:
+        """Rounds, one each interval and at once when something changed."""
         while True:
             self._look.clear()
-            try:
-                await self.round()
-                self.rounds += 1
-            except (
-                Exception
-            ) as error:  # whatever ails table or endpoint, serving goes on and this tries again
-                self.problems.append(f"{type(error).__name__}: {error}")
-                logger.exception("Evaluation round ended early; the next one resumes it.")
-            try:
-                async with asyncio.timeout(self.settings.interval_s):
-                    await self._look.wait()
-            except TimeoutError:
-                continue
+            await self._try(self.round, "Evaluation round")
+            self.rounds += 1
+            self._news.set()
+            await _either(self._look, self.settings.interval_s)
+
+    async def _learn(self) -> None:
+        """What follows from the answers, beside the rounds: a fit takes its time."""
+        while True:
+            self._news.clear()
+            await self._try(self.publish, "Report and quality model")
+            await _either(self._news, self.settings.interval_s)
+
+    async def _try(self, work: Callable[[], Awaitable[object]], name: str) -> None:
+        try:
+            await work()
+        except Exception as error:  # whatever ails table or endpoint, the next look goes on where this ended
+            self.problems.append(f"{name}: {type(error).__name__}: {error}")
+            logger.exception("%s ended early; the next look goes on from there.", name)
 
     async def _listen(self) -> None:
         boot_id, version = "", 0
@@ -219,6 +228,13 @@ class Evaluator:
         if self._run is not None:
             self._run.stop()
         self._look.set()
+
+
+async def _either(event: asyncio.Event, timeout_s: float) -> None:
+    """Returns when the event is set, at the latest after `timeout_s`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
 
 
 def local_key() -> str:

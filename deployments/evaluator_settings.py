@@ -31,6 +31,7 @@ class FitSettings(StrictModel):
     """How the quality model is fitted after a round, in a process of its own."""
 
     threads: int = Field(default=1, ge=1)
+    nice: int = Field(default=10, ge=0, le=19)  # 19 would never end beside a busy engine
     timeout_s: float = Field(default=300.0, gt=0)
     votes_every_s: float = Field(default=600.0, ge=1.0)  # new votes alone renew it at most this often
     feedback_metrics: tuple[str, ...] = ("quality", "browser")  # metrics where 1 is best

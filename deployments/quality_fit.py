@@ -20,7 +20,6 @@ from policies.outcome import Status
 from policies.quality_data import QualityData, ScoredAnswer
 from policies.quality_model import QualityModel
 
-NICE: Final = 19
 _PROJECT: Final = Path(__file__).resolve().parent.parent
 _MAX_LOGIT_SHIFT: Final = 4.0
 
@@ -37,7 +36,7 @@ class FitInput(msgspec.Struct):
 
 
 async def fit_apart(data: FitInput, settings: FitSettings) -> QualityModel:
-    """`fit_quality` in a process with nice 19 and few threads. Raises FitError, TimeoutError."""
+    """`fit_quality` in a process of low priority and few threads. Raises FitError, TimeoutError."""
     threads = str(settings.threads)
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     path = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))
@@ -45,7 +44,7 @@ async def fit_apart(data: FitInput, settings: FitSettings) -> QualityModel:
         source, result = Path(folder, "input"), Path(folder, "quality")
         await asyncio.to_thread(source.write_bytes, msgspec.msgpack.encode(data))
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "deployments.quality_fit", str(source), str(result)),
+            *(sys.executable, "-m", "deployments.quality_fit", str(source), str(result), str(settings.nice)),
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, **limits, "PYTHONPATH": path},
         )
@@ -147,10 +146,10 @@ def votes_of(
 
 
 def main() -> None:
-    """`python -m deployments.quality_fit INPUT OUTPUT`: read FitInput, write the quality model."""
+    """`python -m deployments.quality_fit INPUT OUTPUT NICE`: read FitInput, write the quality model."""
     import torch
 
-    os.nice(NICE)
+    os.nice(int(sys.argv[3]))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     data = msgspec.msgpack.decode(Path(sys.argv[1]).read_bytes(), type=FitInput)
     Path(sys.argv[2]).write_bytes(fit_quality(data.evaluations, data.votes).to_bytes())
