@@ -230,6 +230,7 @@ class Table(TableLog):
 
     def _build(self, version: int) -> Snapshot:
         now = self._clock()
+        self._meter.count("fastserve_table_versions")
         return Snapshot(
             boot_id=self.boot_id,
             version=version,
@@ -295,6 +296,7 @@ class Table(TableLog):
                 await self._prune()
             except StorageUnavailableError as error:
                 logger.error("The table works without its store: %s", error)
+                self._meter.count("fastserve_degraded", ("table without store",))
             self._measure()
             await asyncio.sleep(CHECKPOINT_S)
 

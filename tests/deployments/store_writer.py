@@ -1,5 +1,6 @@
 """Writes to a store for ever and tells each id once it is acknowledged; test_store_kill kills it."""
 
+from functools import partial
 from itertools import count
 from multiprocessing.connection import Connection
 
@@ -20,14 +21,11 @@ def write_for_ever(url: str, prefix: str, acknowledged: Connection) -> None:
         decisions = [DecisionRecord(n, 1.0, "k", "auto", "", "m", "formula", 1.0, 0.0, 0) for n in names]
         rows = [decision_row(record) for record in decisions]
         outcomes = [OutcomeRecord(n, 1.0, "m", "r", Outcome(Status.OK)) for n in names]
-        writes = [
-            write
-            for _ in range(2)
-            for write in (
-                store.submit(lambda c, rows=rows: ledger.write_decisions(c, rows)),
-                store.submit(lambda c, records=outcomes: len(ledger.write_outcomes(c, records))),
-            )
+        operations = [
+            partial(ledger.write_decisions, decisions=rows),
+            partial(ledger.write_outcomes, records=outcomes),
         ]
+        writes = [store.submit(operation) for operation in operations * 2]
         for write in writes:
             write.result()
         acknowledged.send(names)

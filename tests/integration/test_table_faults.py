@@ -1,0 +1,73 @@
+"""The table's process is killed 20 times under load: no request fails, no acknowledged outcome is lost."""
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from deployments.table_client import RayTable, TableError, get_or_create_table
+from tests.integration.conftest import Cluster, Load
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+KILLS = 20
+
+
+def _pid(_actor: object) -> int:
+    return os.getpid()
+
+
+async def _status(table: RayTable) -> dict[str, Any]:
+    """The table's own status, once it answers."""
+    async with asyncio.timeout(30.0):
+        while True:
+            try:
+                return await table.status()
+            except TableError:
+                await asyncio.sleep(0.1)
+
+
+def _counted(status: dict[str, Any]) -> int:
+    return sum(sum(statuses.values()) for statuses in status["statuses"].values())
+
+
+def test_killing_the_table_fails_no_request_and_loses_no_outcome(cluster: Cluster) -> None:
+    import ray
+
+    actor = get_or_create_table()
+    table = RayTable(actor)
+    cluster.wait_for(lambda: _settled(table), 20.0)
+    before = asyncio.run(_status(table))
+    away_s = []
+    with Load(cluster, ["auto", "alpha", "beta"], callers=4, max_tokens=8) as load:
+        for _ in range(KILLS):
+            time.sleep(0.3)
+            boot_id = asyncio.run(_status(table))["boot_id"]
+            os.kill(ray.get(actor.__ray_call__.remote(_pid)), signal.SIGKILL)
+            killed_s = time.monotonic()
+            while asyncio.run(_status(table))["boot_id"] == boot_id:
+                time.sleep(0.05)
+            away_s.append(time.monotonic() - killed_s)
+    failed = [answer for answer in load.answers if not answer.is_whole]
+    assert failed == []
+    cluster.wait_for(lambda: _settled(table), 20.0)
+    after = asyncio.run(_status(table))
+    assert _counted(after) - _counted(before) == len(load.answers)
+    rows = {
+        name: after["store"]["rows"][name] - before["store"]["rows"][name]
+        for name in ("decisions", "outcomes")
+    }
+    assert rows == {"decisions": len(load.answers), "outcomes": len(load.answers)}
+    assert after["store"]["alarms"] == []
+    assert len(load.answers) > 20 * KILLS
+    assert sorted(away_s)[KILLS // 2] < 5.0
+
+
+def _settled(table: RayTable) -> bool:
+    """Whether the counts have stopped to move: ingress replicas have reported all."""
+    first = _counted(asyncio.run(_status(table)))
+    time.sleep(1.5)
+    return first == _counted(asyncio.run(_status(table)))
