@@ -37,6 +37,8 @@ _CONTROL = frozenset(
     }
 )
 _CONTROL_PREFIX = b"x-serve-"
+_DISCARD_BYTES = 16 * 1024 * 1024
+_TOO_LARGE = b"<too large>"
 
 App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
@@ -70,16 +72,21 @@ class Guard:
 
     async def _body(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes | None:
         """The whole body; None where the client left before its end. Raises ApiError (413, 408)."""
-        declared = next((value for name, value in headers if name == b"content-length"), None)
-        if declared is not None and declared.isdigit() and int(declared) > self._max_bytes:
-            raise body_too_large(self._max_bytes)
+        declared = next((value for name, value in headers if name == b"content-length"), b"")
+        too_large = declared.isdigit() and int(declared) > self._max_bytes
         try:
             async with asyncio.timeout(self._max_s):
-                return await self._read(receive)
+                body = None if too_large else await self._read(receive)
+                if body is not _TOO_LARGE and not too_large:
+                    return body
+                await _discard(receive)
         except TimeoutError:
-            raise body_too_slow(self._max_s) from None
+            if not too_large:
+                raise body_too_slow(self._max_s) from None
+        raise body_too_large(self._max_bytes)
 
     async def _read(self, receive: Receive) -> bytes | None:
+        """The body, None where the client left, _TOO_LARGE where it is over the cap."""
         parts, size = [], 0
         while True:
             message = await receive()
@@ -88,10 +95,20 @@ class Guard:
             part = message.get("body", b"")
             size += len(part)
             if size > self._max_bytes:
-                raise body_too_large(self._max_bytes)
+                return _TOO_LARGE
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _discard(receive: Receive) -> None:
+    """Let a client finish sending, within bounds: one that is cut off while it sends never reads why."""
+    left = _DISCARD_BYTES
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b"")) + 1
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
 
 
 class _Replay:

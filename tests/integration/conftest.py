@@ -1,12 +1,11 @@
 """One Ray cluster for the whole session, with simulated models behind HAProxy on ports of its own."""
 
 import copy
-import os
-import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,9 @@ import httpx
 import pytest
 import yaml
 
+from deployments.observe import is_usable
+from deployments.snapshot import Snapshot
+from deployments.table_publisher import decode_snapshot
 from scripts.local_pool import LocalPool
 
 KEY = "fs-integration-key-0123456789"
@@ -50,7 +52,7 @@ def model_app(name: str, replicas: int = 1, **args: Any) -> dict[str, Any]:
             "simulated": simulated,
             **args,
         },
-        "deployments": [{"name": "Model"}],
+        "deployments": [{"name": "Model", "user_config": {"faults": {}}}],  # absent, faults would stay
     }
 
 
@@ -62,6 +64,9 @@ def document(port: int, models: list[dict[str, Any]], ingresses: int = 2) -> dic
     ingress["deployments"] = [entry for entry in ingress["deployments"] if entry["name"] == "Ingress"]
     ingress["deployments"][0]["num_replicas"] = ingresses
     made["http_options"]["port"] = port
+    switches = made["controller_options"]["runtime_env"]["env_vars"]
+    for name, value in switches.items():
+        switches[name] = value.replace("timeout http-request 15s", "timeout http-request 3s")
     made["applications"] = [ingress, *models]
     return made
 
@@ -72,8 +77,7 @@ class Cluster:
 
     pool: LocalPool
     url: str
-    document: dict[str, Any]
-    base: dict[str, Any] = field(default_factory=dict)
+    base: dict[str, Any]  # the config that tests find and leave behind
 
     def client(self, **options: Any) -> httpx.Client:
         """A client with the key, blind to the environment's proxies."""
@@ -82,13 +86,20 @@ class Cluster:
 
     def deploy(self, changed: dict[str, Any], *, wait: bool = True) -> None:
         """Apply a config, as `serve deploy` does, and wait until it serves."""
-        self.document = changed
         self.pool.names = tuple(app["name"] for app in changed["applications"])
         self.pool.deploy(changed)
         if wait:
-            self.pool.wait(lambda *_: None, 90.0)
+            self.wait_for(self._all_run, 90.0)
             names = [app["args"]["id"] for app in changed["applications"] if app["name"].startswith("model-")]
             self.wait_for(lambda: set(names) == set(self.served()), 30.0)
+
+    def _all_run(self) -> bool:
+        from ray import serve
+
+        applications = serve.status().applications
+        return set(applications) == set(self.pool.names) and all(
+            app.status == "RUNNING" for app in applications.values()
+        )
 
     def served(self) -> list[str]:
         """Models in the listing, `auto` left out."""
@@ -107,24 +118,101 @@ class Cluster:
 
     def pids(self, app: str, deployment: str) -> dict[str, int]:
         """Process ids of a deployment's running replicas, by replica id."""
-        from ray import serve
+        from ray.util.state import list_actors
 
-        replicas = serve.status().applications[app].deployments[deployment]
-        assert replicas is not None
-        return _replica_pids(app, deployment)
+        prefix = f"SERVE_REPLICA::{app}#{deployment}#"
+        actors = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
+        return {a.name.removeprefix(prefix): a.pid for a in actors if a.name and a.name.startswith(prefix)}
+
+    def running(self, model: str) -> int:
+        """Requests inside the engines of a model, as the table heard."""
+        return sum(row.running + row.waiting for row in self.snapshot().models[model].replicas)
+
+    def usable(self, model: str) -> int:
+        """Replicas that take requests, as the table heard."""
+        snapshot = self.snapshot()
+        return sum(is_usable(row, snapshot.taken_at_s) for row in snapshot.models[model].replicas)
+
+    def snapshot(self) -> Snapshot:
+        """The table's newest snapshot."""
+        import ray
+
+        from deployments.table_client import get_or_create_table
+
+        return decode_snapshot(ray.get(get_or_create_table().snapshot_bytes.remote("", 0, 1.0)))
+
+    def with_model(self, name: str) -> dict[str, Any]:
+        """The base config with one simulated model more."""
+        changed = copy.deepcopy(self.base)
+        changed["applications"].append(model_app(name))
+        return changed
 
 
-def _replica_pids(app: str, deployment: str) -> dict[str, int]:
-    from ray.util.state import list_actors
+@dataclass
+class Answer:
+    """One request of a load: when it ended, what came back."""
 
-    prefix = f"SERVE_REPLICA::{app}#{deployment}#"
-    actors = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
-    return {a.name.removeprefix(prefix): a.pid for a in actors if a.name and a.name.startswith(prefix)}
+    model: str
+    stream: bool
+    began_s: float
+    took_s: float
+    status: int
+    text: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """200, and for a stream its end mark without an error event."""
+        whole = "[DONE]" in self.text and '"error"' not in self.text
+        return self.status == 200 and (whole or not self.stream)
+
+
+class Load:
+    """Closed-loop callers in threads; use as a context, read `answers` afterwards."""
+
+    def __init__(self, cluster: Cluster, models: list[str], callers: int, **body: Any) -> None:
+        self.answers: list[Answer] = []
+        self._cluster, self._models, self._body = cluster, models, body
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60.0)
+
+    def _call(self, number: int) -> None:
+        with self._cluster.client() as client:
+            turn = number
+            while not self._stop.is_set():
+                turn += 1
+                self.answers.append(self._once(client, self._models[turn % len(self._models)], turn % 2 == 0))
+
+    def _once(self, client: httpx.Client, model: str, stream: bool) -> Answer:
+        messages = [{"role": "user", "content": "Hello"}]
+        body = {"model": model, "messages": messages, "stream": stream, **self._body}
+        began_s = time.monotonic()
+        try:
+            answer = client.post("/v1/chat/completions", json=body)
+            status, text = answer.status_code, answer.text
+        except httpx.HTTPError as error:
+            status, text = 0, repr(error)
+        return Answer(model, stream, began_s, time.monotonic() - began_s, status, text)
+
+
+@pytest.fixture
+def load() -> type[Load]:
+    """Makes a load on the cluster."""
+    return Load
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two ingress replicas, `alpha` with two replicas and `beta` with one."""
+    """Two ingress replicas; `alpha` with two replicas, `beta` with one, `slow` that speaks for a minute."""
     home = tmp_path_factory.mktemp("fastserve")
     port, metrics, stats, low = free_ports(4)
     low = 20_000 + low % 5_000
@@ -142,14 +230,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "RAY_ENABLE_METRICS_COLLECTION": "0",
         "RAY_AUTH_MODE": "disabled",
     }
-    made = document(port, [model_app("alpha", 2), model_app("beta", accuracy_prior=0.6)])
+    slow = {"decode_step_s": 0.02, "mean_output_tokens": 100_000}
+    models = [
+        model_app("alpha", 2, simulated={"answers": {"Give me JSON": '{"a": 1}'}}),
+        model_app("beta", accuracy_prior=0.6),
+        model_app("slow", weight=0.0, simulated=slow),
+    ]
+    made = document(port, models)
     path = home / "cluster.yaml"
     path.write_text(yaml.safe_dump(made))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
         with LocalPool(path) as pool:
-            running = Cluster(pool, f"http://127.0.0.1:{port}", made, copy.deepcopy(made))
+            running = Cluster(pool, f"http://127.0.0.1:{port}", copy.deepcopy(made))
             pool.wait(lambda *_: None, 120.0)
             running.wait_for(lambda: _is_ready(running), 60.0)
             yield running
@@ -158,7 +252,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def _is_ready(cluster: Cluster) -> bool:
     with cluster.client() as client:
         try:
-            return client.get("/ready").status_code == 200 and len(cluster.served()) == 2
+            return client.get("/ready").status_code == 200 and len(cluster.served()) == 3
         except (httpx.HTTPError, KeyError, ValueError):
             return False
 
@@ -168,8 +262,3 @@ def restored(cluster: Cluster) -> Iterator[Cluster]:
     """The cluster for a test that changes the config; put back afterwards."""
     yield cluster
     cluster.deploy(copy.deepcopy(cluster.base))
-
-
-def kill(pid: int, number: int = signal.SIGKILL) -> None:
-    """Signal one process that this cluster started."""
-    os.kill(pid, number)

@@ -1,10 +1,9 @@
 """The endpoint over a simulated pool in one process: what callers see."""
 
-import asyncio
 import json
 
 import pytest
-from openai import AsyncOpenAI, NotFoundError
+from openai import AsyncOpenAI
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -1,0 +1,158 @@
+"""What callers see when replicas die, hang or fail, on real Ray."""
+
+import copy
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def with_faults(cluster, model, **faults):
+    """The base config with faults switched on in one model, live."""
+    changed = copy.deepcopy(cluster.base)
+    app = next(app for app in changed["applications"] if app["name"] == f"model-{model}")
+    app["deployments"][0]["user_config"] = {"faults": faults}
+    return changed
+
+
+def test_sigkill_of_one_of_two_replicas_fails_nobody_without_a_first_byte(cluster, load):
+    victim = next(iter(cluster.pids("model-alpha", "Model").values()))
+    with load(cluster, ["alpha"], 12, max_tokens=64) as running:
+        time.sleep(1.5)
+        killed_s = time.monotonic()
+        os.kill(victim, signal.SIGKILL)
+        time.sleep(4.0)
+    answers = running.answers
+    assert len(answers) > 100
+    plain = [a for a in answers if not a.stream]
+    assert [a for a in plain if a.status != 200] == []
+    broken = [a for a in answers if a.stream and not a.is_whole]
+    assert all(a.status == 200 for a in broken)
+    for answer in broken:  # only streams that had begun before the kill, each with a told end
+        assert answer.began_s < killed_s
+        events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
+        assert events[-1] == "[DONE]"
+        assert json.loads(events[-2])["error"]["code"] == "upstream_interrupted"
+    cluster.wait_for(lambda: len(cluster.pids("model-alpha", "Model")) == 2, 30.0)
+
+
+def test_a_hung_replica_is_out_of_rotation_in_five_seconds_and_returns(cluster):
+    victim = next(iter(cluster.pids("model-alpha", "Model").values()))
+    body = {"model": "alpha", "messages": HELLO, "max_tokens": 4}
+    took_s: list[tuple[float, float]] = []
+
+    def probe(at_s):
+        with cluster.client() as client:
+            answer = client.post("/v1/chat/completions", json=body)
+            assert answer.status_code == 200, answer.text
+        took_s.append((at_s, time.monotonic() - at_s))
+
+    os.kill(victim, signal.SIGSTOP)
+    stopped_s = time.monotonic()
+    threads = []
+    try:
+        while time.monotonic() - stopped_s < 7.0:
+            thread = threading.Thread(target=probe, args=(time.monotonic(),))
+            thread.start()
+            threads.append(thread)
+            time.sleep(0.1)
+    finally:
+        os.kill(victim, signal.SIGCONT)
+    for thread in threads:
+        thread.join(30.0)
+    assert len(took_s) == len(threads)
+    late = [began_s - stopped_s for began_s, took in took_s if began_s - stopped_s > 5.0 and took > 1.5]
+    assert late == []
+
+    def is_back():
+        return len(cluster.pids("model-alpha", "Model")) == 2 and cluster.usable("alpha") == 2
+
+    cluster.wait_for(is_back, 30.0)
+
+
+def test_a_failing_model_is_left_by_auto_and_503_by_name(restored):
+    cluster = restored
+    cluster.deploy(with_faults(cluster, "beta", error_rate=1.0))
+    with cluster.client() as client:
+        body = {"model": "auto", "messages": HELLO, "fastserve": {"weights": {"accuracy": 1}}}
+        answers = [client.post("/v1/chat/completions", json=body) for _ in range(30)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.headers["x-fastserve-model"] for answer in answers} == {"alpha"}
+        assert any(answer.headers.get("x-fastserve-fallbacks") == "beta" for answer in answers)
+        named = client.post("/v1/chat/completions", json={"model": "beta", "messages": HELLO})
+    assert named.status_code == 503
+    assert named.json()["error"]["code"] == "upstream_failed"
+
+
+def test_a_stream_that_breaks_ends_with_an_error_event(restored):
+    cluster = restored
+    cluster.deploy(with_faults(cluster, "beta", die_at_token=3))
+    with cluster.client() as client:
+        body = {"model": "beta", "messages": HELLO, "stream": True, "max_tokens": 50}
+        answer = client.post("/v1/chat/completions", json=body)
+    events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert answer.status_code == 200
+    assert events[-1] == "[DONE]"
+    error = json.loads(events[-2])["error"]
+    assert (error["code"], error["type"]) == ("upstream_interrupted", "server_error")
+    assert all("choices" in json.loads(event) for event in events[:-2])
+
+
+def test_a_hanging_model_is_left_within_the_deadline(restored):
+    cluster = restored
+    changed = with_faults(cluster, "beta", hang_rate=1.0)
+    user_config = changed["applications"][0]["deployments"][0]["user_config"]
+    user_config["deadlines"] = {"first_byte_s": 1.0, "try_s": 1.0}
+    user_config["dispatch"]["epsilon"] = 0.0
+    cluster.deploy(changed)
+    with cluster.client() as client:
+        for stream in (True, False):
+            body = {"model": "auto", "messages": HELLO, "stream": stream}
+            began_s = time.monotonic()
+            answer = client.post(
+                "/v1/chat/completions", json=body, headers={"x-fastserve-weights": "accuracy=9"}
+            )
+            assert answer.status_code == 200
+            assert answer.headers["x-fastserve-model"] == "alpha"
+            assert time.monotonic() - began_s < 3.0
+        began_s = time.monotonic()
+        answer = client.post(
+            "/v1/chat/completions",
+            json={"model": "beta", "messages": HELLO, "fastserve": {"deadline_s": 1.5}},
+        )
+        assert answer.status_code in (503, 504)
+        assert time.monotonic() - began_s < 3.5
+
+
+@pytest.mark.parametrize("name", ["table", "controller"])
+def test_losing_an_actor_of_ours_or_serve_s_fails_no_request(cluster, load, name):
+    from ray.util.state import list_actors
+
+    wanted = "fastserve:table" if name == "table" else "SERVE_CONTROLLER_ACTOR"
+    actors = [a for a in list_actors(filters=[("state", "=", "ALIVE")]) if (a.name or "").startswith(wanted)]
+    with load(cluster, ["alpha", "beta", "auto"], 6, max_tokens=8) as running:
+        time.sleep(1.0)
+        os.kill(actors[0].pid, signal.SIGKILL)
+        time.sleep(5.0)
+    assert len(running.answers) > 50
+    assert [a for a in running.answers if not a.is_whole] == []
+
+
+def test_sigkill_of_one_ingress_replica_leaves_the_other(cluster):
+    """HAProxy sends what had not begun to the other replica; what was in flight there is lost."""
+    victim = next(iter(cluster.pids("fastserve", "Ingress").values()))
+    os.kill(victim, signal.SIGKILL)
+    statuses = []
+    with cluster.client() as client:
+        for _ in range(40):
+            statuses.append(client.get("/ready").status_code)
+            time.sleep(0.05)
+    assert statuses.count(200) == len(statuses)
+    cluster.wait_for(lambda: len(cluster.pids("fastserve", "Ingress")) == 2, 60.0)

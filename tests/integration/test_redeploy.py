@@ -1,0 +1,45 @@
+"""`serve deploy` of one model more, then one less, under load: nobody else notices."""
+
+import copy
+import time
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+NAMES = [("fastserve", "Ingress"), ("model-alpha", "Model"), ("model-beta", "Model")]
+
+
+def test_one_model_more_and_one_less_fails_nothing_and_restarts_nobody(restored, load):
+    cluster = restored
+    before = [cluster.pids(*name) for name in NAMES]
+    with load(cluster, ["alpha", "beta", "auto"], 6, max_tokens=8) as running:
+        time.sleep(0.5)
+        cluster.deploy(cluster.with_model("gamma"))
+        found = cluster.served()
+        with cluster.client() as client:
+            body = {"model": "gamma", "messages": [{"role": "user", "content": "Hello"}]}
+            answered = client.post("/v1/chat/completions", json=body)
+        cluster.deploy(copy.deepcopy(cluster.base))
+        time.sleep(1.0)
+    assert "gamma" in found
+    assert answered.json()["model"] == "gamma"
+    assert "gamma" not in cluster.served()
+    assert len(running.answers) > 100
+    assert [a for a in running.answers if not a.is_whole] == []
+    assert [cluster.pids(*name) for name in NAMES] == before
+
+
+def test_a_model_leaves_with_its_streams_ended(restored):
+    """A removed model's replica drains: the stream that runs there comes to its end."""
+    cluster = restored
+    cluster.deploy(cluster.with_model("gamma"))
+    body = {"model": "gamma", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+    with cluster.client() as client, client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        cluster.deploy(copy.deepcopy(cluster.base), wait=False)
+        text = "\n".join(lines)
+    assert text.rstrip().endswith("data: [DONE]")
+    assert '"error"' not in text
+    cluster.wait_for(lambda: "gamma" not in cluster.served(), 30.0)
