@@ -3,7 +3,6 @@
 import asyncio
 import hmac
 import json
-import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -117,9 +116,11 @@ class EngineServer:
     """Serves an ASGI app on `host` and a port that the system picks."""
 
     def __init__(self, app: ASGIApp, host: str) -> None:
-        self._socket = socket.create_server((host, 0), backlog=1024)
         config = uvicorn.Config(
             app,
+            host=host,
+            port=0,
+            backlog=1024,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -127,26 +128,27 @@ class EngineServer:
             timeout_graceful_shutdown=1,
             ws="none",
         )
+        self._host = f"[{host}]" if ":" in host else host
         self._server = uvicorn.Server(config)
         self._task: asyncio.Task[None] | None = None
-        port = self._socket.getsockname()[1]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.url = ""  # known once it listens
 
     async def start(self) -> None:
         """Return once it listens."""
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        self._task = asyncio.create_task(self._server.serve())
         while not self._server.started:
             if self._task.done():
                 self._task.result()
-                raise RuntimeError(f"The engine's HTTP server on {self.url} ended while starting.")
+                raise RuntimeError(f"The engine's HTTP server on {self._host} ended while starting.")
             await asyncio.sleep(0.01)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://{self._host}:{port}"
 
     async def stop(self) -> None:
         """Close all connections; what still runs has a second."""
         if self._task is not None:
             self._server.should_exit = True
             await self._task
-        self._socket.close()
 
     @property
     def alive(self) -> bool:

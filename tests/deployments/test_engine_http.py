@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -121,6 +122,18 @@ class Leaving:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+
+
+async def test_small_answers_do_not_wait_for_acknowledgements() -> None:
+    """Without TCP_NODELAY, headers and body in two writes cost a client 40 ms."""
+    took_s = []
+    async with serving(Gate(lambda: "right", 4, Held())) as (url, client):
+        for _ in range(10):
+            began_s = time.monotonic()
+            async with client.post(url, data=b"now") as answer:
+                await answer.read()
+            took_s.append(time.monotonic() - began_s)
+    assert min(took_s[1:]) < 0.03
 
 
 async def test_a_stopped_server_is_not_alive() -> None:
