@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -13,6 +14,7 @@ from deployments.strict import StrictModel
 
 Capability = Literal["chat", "tools", "vision", "json", "embeddings"]
 RESERVED_IDS = frozenset({"auto"})
+PASSED_ON = ("FASTSERVE_HOME", "FASTSERVE_STORE")  # where weights and the table's store are
 SHUTDOWN_MARGIN_S = 45.0  # in HAProxy mode Serve waits 30 s before it lets a replica drain
 
 
@@ -167,7 +169,9 @@ def _placement(config: ModelConfig) -> dict[str, Any]:
 
     A bundle of a placement group never spans nodes, so the ranks stay within reach of each other.
     """
-    environment = {"runtime_env": {"env_vars": dict(config.env)}} if config.env else {}
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    variables = {**passed_on, **config.env}
+    environment = {"runtime_env": {"env_vars": variables}} if variables else {}
     accelerator = {"accelerator_type": config.accelerator_type} if config.accelerator_type else {}
     if config.tensor_parallel == 1:
         return {

@@ -59,6 +59,18 @@ def test_the_revision_changes_with_what_decides_the_answers_only() -> None:
     assert config(source="builtin:tiny").card().revision != revision
 
 
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FASTSERVE_HOME", raising=False)
+    monkeypatch.delenv("FASTSERVE_STORE", raising=False)
+
+
+def test_a_replica_finds_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTSERVE_HOME", "/state")
+    variables = deployment_options(config(env={"A": "b"}))["ray_actor_options"]["runtime_env"]["env_vars"]
+    assert variables == {"FASTSERVE_HOME": "/state", "A": "b"}
+
+
 def test_one_gpu_goes_to_the_replica_itself() -> None:
     options = deployment_options(config(num_gpus=1, accelerator_type="H100", env={"A": "b"}))
     assert options["ray_actor_options"] == {
