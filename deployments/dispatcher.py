@@ -1,6 +1,7 @@
 """The dispatcher: one request in, one model out, with everything that explains and replays the choice."""
 
 import hashlib
+import math
 import os
 import time
 from collections import OrderedDict
@@ -227,10 +228,10 @@ class Dispatcher:
         if quality is None or self.host.quality is None:
             return rows, ""
         mean, std = quality
-        known = np.isfinite(mean)
-        if known.all():
+        if math.isfinite(np.add.reduce(mean)):
             rows[:, _ACCURACY], rows[:, _STD] = mean, std
         else:
+            known = np.isfinite(mean)
             rows[known, _ACCURACY], rows[known, _STD] = mean[known], std[known]
         return rows, self.host.quality.revision
 

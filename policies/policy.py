@@ -1,5 +1,6 @@
 """The policy interface: observation -> probabilities over models. Safety and shape are checked here only."""
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -37,15 +38,15 @@ class Policy(ABC):
         has no mass on an allowed model.
         """
         pi = np.where(observation.mask, self.distribution(observation), 0.0)
-        total = float(pi.sum()) if pi.shape == observation.mask.shape else float("nan")
-        if not (total > 0.0 and total < float("inf") and float(pi.min()) >= 0.0):
+        total = float(np.add.reduce(pi)) if pi.shape == observation.mask.shape else math.nan
+        if not (0.0 < total < math.inf and np.minimum.reduce(pi) >= 0.0):
             raise PolicyError(
                 f"Policy '{self.name}' gave {pi.tolist()}: not a distribution over allowed models."
             )
         pi = pi / total
         if epsilon > 0.0:
             plausible = self.plausible(observation)
-            count = int(plausible.sum())
+            count = int(np.count_nonzero(plausible))
             if count:
                 pi = (1.0 - epsilon) * pi + (epsilon / count) * plausible
         return pi
@@ -68,9 +69,9 @@ class Policy(ABC):
 def masked_softmax(logits: FloatArray, mask: BoolArray) -> FloatArray:
     """[M] softmax over the entries where `mask` is True, 0 elsewhere; all 0 where none is allowed."""
     shifted = np.where(mask, logits, -np.inf)
-    top = shifted.max(initial=-np.inf)
-    if not np.isfinite(top):
-        return np.zeros_like(logits) if top == -np.inf else np.full_like(logits, np.nan)
+    top = float(np.maximum.reduce(shifted, initial=-math.inf))
+    if not math.isfinite(top):
+        return np.zeros_like(logits) if top == -math.inf else np.full_like(logits, np.nan)
     weights: FloatArray = np.exp(shifted - top)
-    normalised: FloatArray = weights / weights.sum()
+    normalised: FloatArray = weights / np.add.reduce(weights)
     return normalised

@@ -1,5 +1,6 @@
 """The formula: f = a1 * accuracy + a2 * relative speed + a3 * cheapness, weighted by w_i."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +25,9 @@ def relative(amount: FloatArray, mask: BoolArray) -> FloatArray:
     Serves both RT_i = min_j latency_j / latency_i and cheapness_i = min_j cost_j / cost_i. An
     amount of 0 (a free model, an unknown latency) counts as the smallest.
     """
-    if not mask.any():
+    best = float(np.minimum.reduce(amount, where=mask, initial=math.inf))
+    if best == math.inf:
         return np.zeros_like(amount)
-    best = float(amount[mask].min())
     return np.minimum((best + _TINY) / (amount + _TINY), 1.0)
 
 

@@ -39,4 +39,4 @@ class RouteBalancePolicy(GreedyPolicy):
 def _below_most(values: FloatArray, mask: BoolArray) -> FloatArray:
     """[M] 1 - v / max v over `mask`; 1 everywhere where the largest is 0."""
     most = float(values[mask].max()) if mask.any() else 0.0
-    return 1.0 - values / most if most > 0.0 else np.ones_like(values)
+    return 1.0 - np.minimum(values, most) / most if most > 0.0 else np.ones_like(values)
