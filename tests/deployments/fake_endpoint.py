@@ -18,8 +18,11 @@ KEY = "key-of-the-tests"
 class FakeEndpoint:
     """Answers `answer(model, prompt)`; `fault(model, prompt)` may give an HTTP status or "cut" instead."""
 
-    def __init__(self, answer: Callable[[str, str], str], delay_s: float = 0.0) -> None:
+    def __init__(
+        self, answer: Callable[[str, str], str], delay_s: float = 0.0, open_to_all: bool = False
+    ) -> None:
         self.answer = answer
+        self.open_to_all = open_to_all  # without it only KEY is let in
         self.fault: Callable[[str, str], int | str | None] = lambda model, prompt: None
         self.delay_s = delay_s
         self.asked: Counter[tuple[str, str]] = Counter()
@@ -42,7 +45,7 @@ class FakeEndpoint:
         await self._runner.cleanup()
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        if request.headers.get("authorization") != f"Bearer {KEY}":
+        if not self.open_to_all and request.headers.get("authorization") != f"Bearer {KEY}":
             return web.json_response(
                 {"error": {"message": "Wrong key.", "code": "invalid_api_key"}}, status=401
             )
@@ -122,4 +125,6 @@ def card(model: str, revision: str = "r1", price: float = 1.0) -> ModelCard:
 
 def warm(model: str, **fields: Any) -> ReplicaRow:
     """A warm replica of a model."""
-    return ReplicaRow(f"{model}-0", model, "http://x", ReplicaState.WARM, **({"slots": 4} | fields))
+    return ReplicaRow(
+        f"{model}-0", model, state=ReplicaState.WARM, **({"url": "http://x", "slots": 4} | fields)
+    )

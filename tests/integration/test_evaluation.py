@@ -1,0 +1,144 @@
+"""Evaluation on a real cluster: kills in the middle, every item counts once; the command."""
+
+import asyncio
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.evaluation_report import summarise
+from deployments.records import EvaluationRecord
+from tests.integration.conftest import Cluster, kill
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+ITEMS = 120
+
+
+def suite_file(folder: Path) -> Path:
+    """Items of two tasks with graders that a canned text can pass or fail."""
+    rows = [
+        {
+            "id": f"i{n}",
+            "task": "any" if n % 2 else "none",
+            "prompt": f"Question {n}: say something.",
+            "answer": r"\w" if n % 2 else "no canned text says this",
+            "grader": "regex" if n % 2 else "contains",
+            "max_tokens": 12,
+        }
+        for n in range(ITEMS)
+    ]
+    path = folder / "canned.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def with_evaluator(cluster: Cluster, suite: Path, **pace: Any) -> dict[str, Any]:
+    """The cluster's config and an evaluator of that suite."""
+    changed = copy.deepcopy(cluster.base)
+    config = {
+        "endpoint": cluster.url,
+        "suites": [str(suite)],
+        "interval_s": 1.0,
+        "pace": {"concurrency": 2, **pace},
+        "fit": {"nice": 0},
+    }
+    changed["applications"].append(
+        {
+            "name": "evaluator",
+            "route_prefix": None,
+            "import_path": "deployments.evaluator_app:build",
+            "args": {"num_cpus": 0.05},
+            "deployments": [{"name": "Evaluator", "user_config": config}],
+        }
+    )
+    return changed
+
+
+def table_call(method: str, *args: object) -> Any:
+    """A method of the table's actor."""
+    import ray
+
+    from deployments.table_client import NAME, NAMESPACE
+
+    return ray.get(getattr(ray.get_actor(NAME, NAMESPACE), method).remote(*args), timeout=30)
+
+
+def answers() -> list[EvaluationRecord]:
+    try:
+        records: list[EvaluationRecord] = table_call("evaluations", "canned", None)
+    except Exception as error:  # the table was just killed: this is what the test does to it
+        print(f"table away: {error}")
+        return []
+    return records
+
+
+def table_pid() -> int:
+    from ray.util.state import list_actors
+
+    from deployments.table_client import NAME
+
+    return next(
+        int(a.pid) for a in list_actors(filters=[("state", "=", "ALIVE")], limit=1000) if a.name == NAME
+    )
+
+
+def reached(count: int) -> Callable[[], bool]:
+    return lambda: len(answers()) >= count
+
+
+def test_kills_in_the_middle_leave_every_item_answered_once(restored: Cluster, tmp_path: Path) -> None:
+    restored.deploy(with_evaluator(restored, suite_file(tmp_path), user_share=1.0))
+    restored.wait_for(reached(20), 60.0)
+    kill(next(iter(restored.pids("evaluator", "Evaluator").values())))
+    restored.wait_for(reached(60), 60.0)
+    kill(table_pid(), signal.SIGKILL)
+    restored.wait_for(reached(100), 60.0)
+    kill(next(iter(restored.pids("model-beta", "Model").values())))
+    restored.wait_for(reached(2 * ITEMS), 90.0)
+    counts = Counter((r.item, r.model) for r in answers())
+    assert len(counts) == 2 * ITEMS
+    assert set(counts.values()) == {1}
+    cells = {(c.task, c.model): c.accuracy for c in summarise(answers())}
+    assert cells["any", "alpha"] == cells["any", "beta"] == 1.0
+    assert cells["none", "alpha"] == cells["none", "beta"] == 0.0
+    restored.wait_for(lambda: {"quality", "evaluation"} <= set(_artifacts()), 60.0)
+    asked_once = len(answers())
+    asyncio.run(asyncio.sleep(2.5))
+    assert len(answers()) == asked_once
+
+
+def _artifacts() -> list[str]:
+    from deployments.table_client import RayTable, get_or_create_table
+
+    snapshot = asyncio.run(RayTable(get_or_create_table()).snapshot("", 0, 0.0))
+    return list(snapshot.artifacts)
+
+
+def test_the_command_evaluates_resumes_and_writes_json(cluster: Cluster, tmp_path: Path) -> None:
+    import ray
+
+    suite = suite_file(tmp_path).rename(tmp_path / "command.jsonl")
+    address = ray.get_runtime_context().gcs_address
+    main = "import sys; from serve_app.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", main, "evaluate", "--suite", str(suite), "--url", cluster.url]
+    command += ["--address", address, "--json", str(tmp_path / "out.json"), "--models", "alpha,beta"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr
+    assert "alpha - beta" in done.stdout
+    assert f"{2 * ITEMS}/{2 * ITEMS}" in done.stderr
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert {c["items"] for c in report["cells"] if c["task"] == "all"} == {ITEMS}
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ))
+    assert again.returncode == 0, again.stderr
+    unknown = subprocess.run([*command[:-1], "nobody"], capture_output=True, text=True, timeout=120)
+    assert unknown.returncode == 1
+    assert "Model 'nobody' is not in the pool." in unknown.stderr
