@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from policies import arrivals
+from policies.arrivals import Trace
+from policies.env_runner import EnvRunner, concatenate
+from policies.network import DispatchNetwork
+from policies.network_features import FEATURES
+from policies.pool_spec import ModelSpec
+from policies.training import weights_of
+from policies.vector_environment import DispatchVectorEnv
+from policies.workload import Episode, episode_from_trace, synthetic_quality
+
+MODELS = [ModelSpec("fast", step_base_s=0.01, slots=4), ModelSpec("slow", step_base_s=0.03, slots=4)]
+TABLE = synthetic_quality(2, 64, seed=0)
+
+
+def _source(rng: np.random.Generator) -> Episode:
+    trace = Trace(arrivals.poisson(3.0, 31, rng), np.full(31, 200.0), np.full(31, 60.0))
+    return episode_from_trace(trace, np.arange(64), np.array([1.0, 1.0, 0.2, 5.0]), 0.6, rng)
+
+
+def _make_env(seed: int) -> DispatchVectorEnv:
+    return DispatchVectorEnv(MODELS, TABLE, _source, 4, seed=seed)
+
+
+def _runner(lag: int = 16, seed: int = 0) -> EnvRunner:
+    return EnvRunner(_make_env, DispatchNetwork(8), beta=20.0, lag=lag, seed=seed)
+
+
+def test_rollouts_have_the_stated_shapes_and_join_without_a_gap() -> None:
+    runner = _runner()
+    first, second = runner.sample(20), runner.sample(20)
+    assert first.features.shape == (21, 4, 2, len(FEATURES))
+    assert first.mask.shape == first.base.shape == (21, 4, 2)
+    assert first.action.shape == first.reward.shape == first.ended.shape == (20, 4)
+    assert np.array_equal(first.features[-1], second.features[0])
+
+
+def test_rewards_are_credited_to_the_decision_that_earned_them() -> None:
+    runner = _runner(lag=0)
+    rollout = runner.sample(30)  # exactly one episode: all rewards are known at its end
+    assert rollout.censored == 0.0
+    for pool in range(4):
+        requests = runner.env.simulator.requests(pool, 0, 30)
+        assert rollout.reward[:, pool] == pytest.approx(requests["reward"], abs=1e-6)
+        assert rollout.action[:, pool].tolist() == requests["model"].tolist()
+
+
+def test_a_longer_lag_leaves_fewer_rewards_unknown() -> None:
+    assert _runner(lag=0).sample(10).censored > _runner(lag=4).sample(10).censored
+    assert _runner(lag=31).sample(10).censored == 0.0
+
+
+def test_reset_steps_are_masked_and_episodes_marked() -> None:
+    rollout = _runner().sample(31)
+    assert rollout.ended[29].all()
+    assert not rollout.decided[30].any()
+    assert rollout.decided[:30].all()
+    assert rollout.decisions == 120
+
+
+def test_the_seed_fixes_a_rollout_and_weights_are_taken_over() -> None:
+    one, other = _runner(seed=3).sample(10), _runner(seed=3).sample(10)
+    assert np.array_equal(one.action, other.action)
+    assert np.array_equal(one.reward, other.reward)
+    runner = _runner()
+    trained = DispatchNetwork(8, seed=9)
+    runner.set_weights(weights_of(trained))
+    for name, value in weights_of(runner.network).items():
+        assert np.array_equal(value, weights_of(trained)[name])
+
+
+def test_rollouts_are_joined_as_more_environments() -> None:
+    joined = concatenate([_runner(seed=1).sample(8), _runner(seed=2).sample(8)])
+    assert joined.reward.shape == (8, 8)
+    assert joined.features.shape[:2] == (9, 8)
