@@ -11,7 +11,7 @@ from deployments.policy_host import Choice
 from deployments.records import DecisionRecord
 from policies.decision import Decision
 from policies.features import PromptFeatures, pack
-from policies.observation import CALLER_COLUMN, MODEL_COLUMN, OBSERVATION_VERSION, Observation
+from policies.observation import CALLER_COLUMN, MODEL_COLUMN, OBSERVATION_VERSION, FloatArray, Observation
 from policies.profile import Profile
 from policies.utility import observed_utility
 
@@ -31,12 +31,20 @@ class Considered:
     choice: Choice
     seed: int
     session: str | None  # key under which the session's model is kept, None where there is none
+    stay: int | None  # index of the session's model, where it has one that is allowed
     age_s: float
     quality_revision: str
 
+    @property
+    def probabilities(self) -> FloatArray:
+        """[M] what is sampled: the policy's, or all on the model with which the session stays."""
+        if self.stay is None:
+            return self.choice.probabilities
+        return np.eye(len(self.observation.models))[self.stay]
+
     def candidates(self) -> list[dict[str, object]]:
         """One dict a model, most probable first: what the policy saw and what it made of it."""
-        o, probabilities = self.observation, self.choice.probabilities
+        o, probabilities = self.observation, self.probabilities
         scores = observed_utility(o)
         order = np.argsort(-probabilities, kind="stable").tolist()
         return [
@@ -71,12 +79,13 @@ class Dispatched:
     reasons: dict[str, str]
     record: DecisionRecord
     profile: Profile
+    preference: FloatArray  # [M] the policy's probabilities
 
     @property
     def ranking(self) -> tuple[str, ...]:
-        """The allowed models but the chosen one, most probable first."""
-        o, p = self.observation, self.decision.probabilities
-        order = np.argsort(-p, kind="stable").tolist()
+        """The allowed models but the chosen one, the policy's favourite first."""
+        o = self.observation
+        order = np.argsort(-self.preference, kind="stable").tolist()
         return tuple(o.models[i] for i in order if i != self.decision.index and o.mask[i])
 
 

@@ -145,7 +145,8 @@ class Dispatcher:
         prompt_hash = self._prompt_hash(request.text)
         took_s = perf_counter() - started_s
         record = record_of(seen, decision, self._wall(), prompt_hash, shadow, took_s)
-        return Dispatched(decision, seen.observation, seen.reasons, record, seen.profile)
+        preference = seen.choice.probabilities
+        return Dispatched(decision, seen.observation, seen.reasons, record, seen.profile, preference)
 
     def explain(self, request: DispatchRequest) -> list[dict[str, object]]:
         """The candidates as dispatch would see them now; nothing is drawn, counted or kept."""
@@ -184,16 +185,25 @@ class Dispatcher:
             mask.keep(columns.completion_usd <= columns.completion_usd.min(), Reason.BUDGET)
         session = request.session_key(profile) if selected else None
         seed = hash64(request.decision_id if session is None else session)
-        if session is not None:
-            self._stay(session, mask)
-        elif static.new is not None:
+        stay = self._stay(session, mask)
+        if static.new is not None and session is None:
             keep_probation(mask, static.new, self.settings.limits.new_model_share, seed)
         caller = self._caller(profile, request)
         observation = Observation(columns.models, rows, features.dense, caller, mask.allowed)
         choice = self._choose(observation, request, selected, alarmed=alarmed, sticky=session is not None)
-        reasons = mask.reasons
         return Considered(
-            request, profile, columns, features, observation, reasons, choice, seed, session, age_s, revision
+            request=request,
+            profile=profile,
+            columns=columns,
+            features=features,
+            observation=observation,
+            reasons=mask.reasons,
+            choice=choice,
+            seed=seed,
+            session=session,
+            stay=stay,
+            age_s=age_s,
+            quality_revision=revision,
         )
 
     def _rows(
@@ -235,11 +245,12 @@ class Dispatcher:
             rows[known, _ACCURACY], rows[known, _STD] = mean[known], std[known]
         return rows, self.host.quality.revision
 
-    def _stay(self, session: str, mask: Mask) -> None:
-        """Keep a session on its model while that is allowed."""
-        model = self._sessions.get(session)
-        if model in mask.models and model not in mask.reasons:
-            mask.keep_only((model,), Reason.SESSION)
+    def _stay(self, session: str | None, mask: Mask) -> int | None:
+        """Index of the model with which a session stays: the one it had, while that is allowed."""
+        model = self._sessions.get(session) if session is not None else None
+        if model is None or model not in mask.models or model in mask.reasons:
+            return None
+        return mask.models.index(model)
 
     def _caller(self, profile: Profile, request: DispatchRequest) -> FloatArray:
         """[C] the caller's fields, with what the closed loop asks for on top of the weights."""
@@ -267,8 +278,8 @@ class Dispatcher:
 
     @staticmethod
     def _draw(seen: Considered) -> Decision:
-        """Sample; a session by rendezvous, so that ingress replicas agree about it."""
-        pi, models, choice = seen.choice.probabilities, seen.observation.models, seen.choice
+        """Sample; a new session by rendezvous, so that ingress replicas agree about it."""
+        pi, models, choice = seen.probabilities, seen.observation.models, seen.choice
         index = draw(pi, seen.seed) if seen.session is None else rendezvous(pi, models, seen.seed)
         return Decision(index, models[index], float(pi[index]), pi, choice.policy, choice.epsilon, seen.seed)
 

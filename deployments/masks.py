@@ -39,7 +39,6 @@ class Reason(StrEnum):
     COST = "too expensive for max_cost_usd"
     BUDGET = "key's daily budget is spent"
     PROBATION = "not known well enough yet"
-    SESSION = "the session stays with its model"
 
 
 class NoModelError(RuntimeError):

@@ -202,6 +202,9 @@ def test_a_session_stays_with_its_model_while_that_is_healthy() -> None:
         again = made.dispatch(ask("d1", "auto:chat", session=session))
         assert again.decision.model == chosen
         assert again.decision.policy == "formula;sticky"
+        assert again.decision.propensity == 1.0
+        assert again.decision.probabilities.sum() == 1.0
+        assert len(again.ranking) == 2
     moved = {
         s: made.dispatch(ask("d2", "auto:chat", session=s, excluded=frozenset({"small"}))) for s in first
     }
