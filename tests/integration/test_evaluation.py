@@ -16,7 +16,6 @@ import pytest
 
 from deployments.evaluation_report import summarise
 from deployments.records import EvaluationRecord
-from tests.integration.conftest import Cluster, kill
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -41,7 +40,7 @@ def suite_file(folder: Path) -> Path:
     return path
 
 
-def with_evaluator(cluster: Cluster, suite: Path, **pace: Any) -> dict[str, Any]:
+def with_evaluator(cluster: Any, suite: Path, **pace: Any) -> dict[str, Any]:
     """The cluster's config and an evaluator of that suite."""
     changed = copy.deepcopy(cluster.base)
     config = {
@@ -95,14 +94,14 @@ def reached(count: int) -> Callable[[], bool]:
     return lambda: len(answers()) >= count
 
 
-def test_kills_in_the_middle_leave_every_item_answered_once(restored: Cluster, tmp_path: Path) -> None:
+def test_kills_in_the_middle_leave_every_item_answered_once(restored: Any, tmp_path: Path) -> None:
     restored.deploy(with_evaluator(restored, suite_file(tmp_path), user_share=1.0))
     restored.wait_for(reached(20), 60.0)
-    kill(next(iter(restored.pids("evaluator", "Evaluator").values())))
+    os.kill(next(iter(restored.pids("evaluator", "Evaluator").values())), signal.SIGKILL)
     restored.wait_for(reached(60), 60.0)
-    kill(table_pid(), signal.SIGKILL)
+    os.kill(table_pid(), signal.SIGKILL)
     restored.wait_for(reached(100), 60.0)
-    kill(next(iter(restored.pids("model-beta", "Model").values())))
+    os.kill(next(iter(restored.pids("model-beta", "Model").values())), signal.SIGKILL)
     restored.wait_for(reached(2 * ITEMS), 90.0)
     counts = Counter((r.item, r.model) for r in answers())
     assert len(counts) == 2 * ITEMS
@@ -123,7 +122,7 @@ def _artifacts() -> list[str]:
     return list(snapshot.artifacts)
 
 
-def test_the_command_evaluates_resumes_and_writes_json(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_command_evaluates_resumes_and_writes_json(cluster: Any, tmp_path: Path) -> None:
     import ray
 
     suite = suite_file(tmp_path).rename(tmp_path / "command.jsonl")

@@ -1,0 +1,89 @@
+"""A real pool for a benchmark: started from a Serve config, or one that runs already."""
+
+import argparse
+import contextlib
+import copy
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from deployments.table_client import NAME, NAMESPACE, RayTable
+from scripts.local_pool import LocalPool
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A running pool: its endpoint, a key for it, and its table."""
+
+    url: str
+    key: str
+    table: RayTable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say which pool."""
+    parser.add_argument("--config", type=Path, default=Path("cluster.yaml"), help="Serve config to start")
+    parser.add_argument("--only", metavar="A,B", help="start only these models of the config")
+    parser.add_argument("--url", help="use the pool that runs there instead, with its Ray at --address")
+    parser.add_argument("--address", default="auto", help="Ray cluster of the running pool")
+
+
+@contextlib.contextmanager
+def serving(args: argparse.Namespace, companions: Sequence[str] = ()) -> Iterator[Serving]:
+    """The pool that the options name. One that was started here ends with the block, and its store too.
+
+    Evaluator and Learner run only where `companions` names them: they would disturb what is measured.
+    """
+    import ray
+
+    from deployments.evaluator import local_key
+
+    if args.url:
+        ray.init(address=args.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            yield Serving(args.url, local_key(), RayTable(ray.get_actor(NAME, NAMESPACE)))
+        finally:
+            ray.shutdown()
+        return
+    with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder:
+        config = Path(folder, "cluster.yaml")
+        config.write_text(yaml.safe_dump(_document(args.config, args.only, companions)))
+        key = os.environ.get("FASTSERVE_API_KEY") or f"fs-bench-{os.urandom(16).hex()}"
+        environment = {"FASTSERVE_API_KEY": key, "FASTSERVE_STORE": f"sqlite:///{folder}/store.sqlite3"}
+        with LocalPool(config, environment) as pool:
+            with tqdm(total=len(pool.names), desc="start", unit="app") as progress:
+
+                def show(running: int, waiting: str) -> None:
+                    progress.set_postfix_str(waiting)
+                    progress.update(running - progress.n)
+
+                pool.wait(show)
+            yield Serving(pool.base_url, key, RayTable(ray.get_actor(NAME, NAMESPACE)))
+
+
+def _document(config: Path, only: str | None, companions: Sequence[str]) -> dict[str, Any]:
+    document: dict[str, Any] = copy.deepcopy(yaml.safe_load(config.read_text()))
+    wanted = None if only is None else set(only.split(","))
+    kept = []
+    for app in document["applications"]:
+        args = app.get("args", {})
+        if app["name"] == "fastserve":
+            for name in ("evaluator", "learner"):
+                args[name] = name in companions
+            wanted_names = {"Ingress", *(name.title() for name in companions)}
+            app["deployments"] = [d for d in app["deployments"] if d["name"] in wanted_names]
+        elif app["name"] in ("evaluator", "learner"):
+            if app["name"] not in companions:
+                continue
+        elif wanted is not None and args.get("id") not in wanted:
+            continue
+        kept.append(app)
+    document["applications"] = kept
+    return document
