@@ -1,0 +1,87 @@
+"""Calibration of the simulator: fitted on one recorded load, scored on another."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from policies.pool_spec import ModelSpec
+from policies.scenario import bursty
+from policies.simulator_fit import Served, errors, fit_model
+from scripts.benchmarks._frame import Report, bar, print_table
+from scripts.benchmarks._load_study import synthetic_trace
+from scripts.benchmarks._step_engine import StepEngine, serve
+
+LIMIT = 0.20
+FIELDS = ("model", "arrival_s", "prompt_tokens", "output_tokens", "ttft_s", "e2e_s")
+ENGINES = (
+    StepEngine("small", fixed_s=0.009, per_sequence_s=0.0003, per_token_s=1 / 15_000),
+    StepEngine("middle"),
+    StepEngine("large", fixed_s=0.04, per_sequence_s=0.0012, per_token_s=1 / 2_500, slots=8),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    described = "JSONL of answered requests: " + ", ".join(FIELDS)
+    parser.add_argument("--fit", type=Path, metavar="FILE", help=f"{described} (default: a step-by-step engine)")
+    parser.add_argument("--score", type=Path, metavar="FILE", help="the same of another load")
+    parser.add_argument("--slots", type=float, default=16, help="sequences a replica runs at once (default 16)")
+    parser.add_argument("--replicas", type=float, default=1, help="replicas of every model (default 1)")
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Fit every model that has enough requests, score it on the other load."""
+    if (args.fit is None) != (args.score is None):
+        raise SystemExit("--fit and --score go together: two loads, one to fit and one to score.")
+    if args.fit is not None:
+        fitted_on, scored_on = read_served(args.fit), read_served(args.score)
+        start = {s.model: ModelSpec(s.model, slots=args.slots, min_replicas=args.replicas, max_replicas=args.replicas) for s in fitted_on}
+    else:
+        fitted_on, scored_on = _reference_loads()
+        start = {engine.name: ModelSpec(engine.name, slots=engine.slots) for engine in ENGINES}
+    return _report(start, fitted_on, scored_on)
+
+
+def read_served(path: Path) -> list[Served]:
+    """The lines of a recorded load. Raises ValueError naming the line that is not a request."""
+    served = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            record = json.loads(line)
+            served.append(Served(**{name: record[name] for name in FIELDS}))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"'{path.name}', line {number}: {error}; needs {', '.join(FIELDS)}.") from error
+    return served
+
+
+def _reference_loads() -> tuple[list[Served], list[Served]]:
+    """Poisson at about 0.6 of capacity to fit on; Gamma bursts at about 0.75 with other lengths to score on."""
+    fit_load: list[Served] = []
+    score_load: list[Served] = []
+    for i, engine in enumerate(ENGINES):
+        output, prompt = 200.0, 1000.0
+        step = engine.fixed_s + engine.slots * engine.per_sequence_s
+        capacity = 1.0 / (output * step / engine.slots + prompt * engine.per_token_s)
+        fit_load += serve(engine, synthetic_trace(600, i).at_rate(0.6 * capacity), seed=i)
+        other = synthetic_trace(600, 100 + i)
+        times = bursty(other, 0.75 * capacity, np.random.default_rng(i))
+        score_load += serve(engine, other.at_times(times), seed=50 + i)
+    return fit_load, score_load
+
+
+def _report(start: dict[str, ModelSpec], fitted_on: Sequence[Served], scored_on: Sequence[Served]) -> Report:
+    rows, bars, results = [], [], {}
+    for name, spec in sorted(start.items()):
+        fitted = fit_model(spec, fitted_on)
+        inside, outside = errors(fitted, fitted_on), errors(fitted, scored_on)
+        rows.append((name, fitted.step_base_s * 1e3, fitted.step_per_sequence_s * 1e3, fitted.prefill_tokens_per_s,
+                     fitted.overhead_s * 1e3, *(100 * e for e in outside.values())))  # fmt: skip
+        bars += [bar(f"{name}: error of {what}", error, "<=", LIMIT) for what, error in outside.items()]
+        results[name] = {"parameters": {key: getattr(fitted, key) for key in ("step_base_s", "step_per_sequence_s", "prefill_tokens_per_s", "overhead_s")},
+                         "fit": inside, "score": outside}  # fmt: skip
+    headers = ("model", "step ms", "per sequence ms", "prefill tok/s", "overhead ms")
+    print_table((*headers, *(f"{what} error %" for what in ("ttft_p50", "ttft_p95", "e2e_p50", "e2e_p95"))), rows)
+    return Report("calibration", tuple(bars), results)
