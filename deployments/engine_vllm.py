@@ -20,6 +20,11 @@ from deployments.weights import BUILTIN, prepare_source
 
 LATE_RECORD_S = 0.2  # vLLM may report a request just after its last byte
 KEPT_ID_S = 10.0
+TOOL_FLAGS: dict[str, JsonValue] = {
+    "enable-auto-tool-choice": True,
+    "tool-call-parser": "hermes",
+    "tool-strict-level": "parameter",  # arguments follow the tool's schema, which small models need
+}
 
 
 class VllmEngine(Engine):
@@ -140,6 +145,8 @@ def _resolve(source: str) -> str:
 def command_line(config: ModelConfig, path: str) -> list[str]:
     """vLLM's command-line flags: ours from the config, then `engine_args`, which win.
 
+    A model with the capability `tools` gets `TOOL_FLAGS`; one that does not call as Hermes does names its
+    own parser.
     `true` becomes `--flag`, `false` becomes `--no-flag`, an object becomes JSON.
     """
     flags: dict[str, JsonValue] = {
@@ -152,6 +159,8 @@ def command_line(config: ModelConfig, path: str) -> list[str]:
     }
     if config.revision is not None:
         flags["revision"] = config.revision
+    if "tools" in config.capabilities:
+        flags.update(TOOL_FLAGS)
     flags.update({name.replace("_", "-"): value for name, value in config.engine_args.items()})
     return [word for name, value in flags.items() for word in _flag(name, value)]
 

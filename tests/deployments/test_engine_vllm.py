@@ -60,3 +60,11 @@ def test_vllm_takes_the_flags() -> None:
 def test_flags_that_vllm_refuses_are_an_error_of_ours(engine_args: dict[str, Any]) -> None:
     with pytest.raises(EngineError, match="vLLM refuses its arguments"):
         parse_arguments(words(engine_args=engine_args))
+
+
+def test_a_model_with_tools_gets_a_parser_unless_it_names_one() -> None:
+    assert "--enable-auto-tool-choice" not in words()
+    given = words(capabilities=["chat", "tools"])
+    assert given[given.index("--tool-call-parser") + 1] == "hermes"
+    named = words(capabilities=["chat", "tools"], engine_args={"tool_call_parser": "llama3_json"})
+    assert named[named.index("--tool-call-parser") + 1] == "llama3_json"
