@@ -72,10 +72,8 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
         shown = [suite for suite in suites if suite in own]
         x = [suites.index(suite) + (place - (len(models) - 1) / 2) * width for suite in shown]
         y = [own[suite].accuracy for suite in shown]
-        error = [
-            [own[s].accuracy - own[s].low for s in shown],
-            [own[s].high - own[s].accuracy for s in shown],
-        ]
+        below = [own[suite].accuracy - own[suite].low for suite in shown]
+        above = [own[suite].high - own[suite].accuracy for suite in shown]
         axes.bar(x, y, width, yerr=[below, above], capsize=3, label=model)
     axes.set_xticks(range(len(suites)), suites)
     axes.set_ylim(0, 1)
