@@ -27,7 +27,7 @@ logger = logging.getLogger("ray.serve")
 POLL_S: Final = 5.0
 DAY_S: Final = 86_400.0
 FEEDBACK_WINDOW_S: Final = 14 * DAY_S
-MAX_DECISIONS: Final = 20_000  # newest ones that votes are joined to
+MAX_DECISIONS: Final = 50_000  # read to join votes to them
 PAGE: Final = 2_000
 
 
@@ -42,7 +42,7 @@ class EvaluatorTable(EvaluationTable, Protocol):
 
 
 class Evaluator:
-    """One replica. Each look at the pool is a round: what is missing is asked, then the fit is renewed."""
+    """One replica. Each look at the pool is a round that asks what is missing; the fit follows beside it."""
 
     def __init__(self, key: Callable[[], str] | None = None, table: EvaluatorTable | None = None) -> None:
         """`key` gives an API key of the endpoint; it and `table` are found on this machine and on Ray."""
@@ -53,6 +53,7 @@ class Evaluator:
         self.progress = Progress()
         self.problems: list[str] = []
         self.rounds = 0
+        self._window_s = FEEDBACK_WINDOW_S
         self._use = ResourceUse()
         self._run: EvaluationRun | None = None
         self._fitted, self._fitted_at_s = (-1, -1), float("-inf")  # answers and votes, and when
@@ -156,19 +157,29 @@ class Evaluator:
         logger.info("Quality model '%s': %d answers, %d votes.", model.revision, len(records), len(votes))
 
     async def _votes(self, settings: EvaluatorSettings) -> list[Vote]:
-        after_s = time.time() - FEEDBACK_WINDOW_S
-        feedback = await self._table.feedback_records(after_s)
-        if not feedback:
-            return []
+        """Votes with what they are about. Where more was decided than can be read, of a shorter time only."""
+        while True:
+            after_s = time.time() - self._window_s
+            feedback = await self._table.feedback_records(after_s)
+            pairs = await self._decisions(after_s, feedback) if feedback else []
+            if pairs is not None:
+                return votes_of(feedback, pairs, settings.fit.feedback_metrics)
+            self._window_s /= 2
+            logger.info("Votes of the last %.1f hours are read from now on.", self._window_s / 3600)
+
+    async def _decisions(
+        self, after_s: float, feedback: Sequence[FeedbackRecord]
+    ) -> list[tuple[DecisionRecord, OutcomeRecord | None]] | None:
+        """Decisions since `after_s` that votes are about; None where there are more than MAX_DECISIONS."""
         wanted = {record.decision_id for record in feedback} | {record.detail for record in feedback}
         found: list[tuple[DecisionRecord, OutcomeRecord | None]] = []
         for _ in range(MAX_DECISIONS // PAGE):
             page = await self._table.transitions(after_s, PAGE)
             found += [pair for pair in page if pair[0].decision_id in wanted]
             if len(page) < PAGE:
-                break
+                return found
             after_s = page[-1][0].created_s
-        return votes_of(feedback, found, settings.fit.feedback_metrics)
+        return None
 
     def _suites(self, settings: EvaluatorSettings) -> list[Suite]:
         """The suites that can be read; of the others the error is kept and logged."""

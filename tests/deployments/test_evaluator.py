@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from deployments.quality_fit import FitInput, fit_quality
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.store import Store
 from deployments.table import Table
+from policies.feedback_aggregate import Vote
 from policies.outcome import Outcome, Status
 from policies.quality_model import QualityModel
 from tests.deployments.fake_endpoint import KEY, FakeEndpoint, card, right, sums, sums_file, warm
@@ -242,6 +244,25 @@ async def test_votes_renew_the_fit_within_the_evaluations_interval(ground: Groun
 
     await until(renewed)
     await evaluator.stop()
+
+
+async def test_votes_are_joined_to_the_newest_decisions_that_can_be_read(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.evaluator.MAX_DECISIONS", 8)
+    monkeypatch.setattr("deployments.evaluator.PAGE", 4)
+    now_s = time.time()
+    ages_s = [10.0 * 86_400 - n for n in range(20)] + [60.0 - n for n in range(5)]
+    decisions = [
+        DecisionRecord(f"d{n}", now_s - age_s, "k", "auto", "", "poor", "formula", 1.0, 0.0, n)
+        for n, age_s in enumerate(ages_s)
+    ]
+    outcomes = [OutcomeRecord(d.decision_id, d.created_s, "poor", "p", Outcome(Status.OK)) for d in decisions]
+    await ground.table.report_ingress("i", 1, {}, decisions, outcomes)
+    for d in decisions:
+        await ground.table.feedback(FeedbackRecord(d.decision_id, "k", "quality", 1.0, d.created_s))
+    evaluator = Evaluator(lambda: KEY, ground.table)
+    assert await evaluator._votes(evaluator.settings) == [Vote("k", "poor", 1.0)] * 5
 
 
 async def test_a_session_asks_records_and_returns_its_records(ground: Ground) -> None:
