@@ -1,9 +1,10 @@
 """The replica's own HTTP server: a free port, a bearer token, an admission limit, OpenAI-shaped refusals."""
 
 import asyncio
+import contextlib
 import hmac
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import uvicorn
@@ -53,6 +54,30 @@ async def disconnected(receive: Receive) -> None:
     """Return when the client is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+@contextlib.asynccontextmanager
+async def until_disconnected(receive: Receive) -> AsyncIterator[None]:
+    """Run the block until the client leaves: then it is cancelled, and ends without an error."""
+    task = asyncio.current_task()
+    assert task is not None, "an ASGI app runs in a task"
+    inside = True
+
+    def leave(watch: asyncio.Task[None]) -> None:
+        if inside and not watch.cancelled():
+            task.cancel()
+
+    watch = asyncio.create_task(disconnected(receive))
+    watch.add_done_callback(leave)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if watch.cancelled() or not watch.done():
+            raise
+        task.uncancel()
+    finally:
+        inside = False
+        watch.cancel()
 
 
 def header(scope: Scope, name: bytes) -> str | None:

@@ -1,6 +1,5 @@
 """Engine `openai`: an OpenAI-compatible upstream by URL; only the name of the model is changed."""
 
-import asyncio
 import json
 import os
 import time
@@ -11,7 +10,7 @@ import aiohttp
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.engine import Engine, EngineError, EngineStats
-from deployments.engine_http import disconnected, header, read_body, request_id, send_error, send_json
+from deployments.engine_http import header, read_body, request_id, send_error, send_json, until_disconnected
 from deployments.engine_record import EngineRecord
 from deployments.model_config import ModelConfig, Upstream
 
@@ -80,17 +79,10 @@ class OpenAiEngine(Engine):
             return
         self._progressed_s = time.monotonic() if not self._running else self._progressed_s
         self._running += 1
-        call = asyncio.create_task(self._forward(scope, body, send))
-        watch = asyncio.create_task(disconnected(receive))
-        watch.add_done_callback(lambda _: call.cancel())
         try:
-            await asyncio.gather(call, return_exceptions=call.cancelled())
-        except asyncio.CancelledError:
-            if not watch.done():
-                raise
+            async with until_disconnected(receive):
+                await self._forward(scope, body, send)
         finally:
-            watch.cancel()
-            call.cancel()
             self._running -= 1
 
     async def _forward(self, scope: Scope, body: bytes, send: Send) -> None:

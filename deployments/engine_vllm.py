@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deployments.engine import Engine, EngineError, EngineStats
 from deployments.engine_http import request_id
 from deployments.engine_record import EngineRecord
+from deployments.gpu_load import GpuLoad
 from deployments.home import home
 from deployments.model_config import ModelConfig
 from deployments.record_merge import decision_id, merge
@@ -42,6 +43,7 @@ class VllmEngine(Engine):
         """
         from vllm.entrypoints.launchers.api_server.app_state import init_app_state
         from vllm.entrypoints.launchers.app import build_app
+        from vllm.third_party import pynvml
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -69,6 +71,7 @@ class VllmEngine(Engine):
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineError(f"vLLM cannot load '{source}': {error}") from error
         self._slots = int(vllm_config.scheduler_config.max_num_seqs)
+        self._gpus = GpuLoad(pynvml)
         tasks = await self._llm.get_supported_tasks()
         self._app = build_app(args, tasks, self._llm.model_config)
         await init_app_state(self._llm, self._app.state, args, tasks)
@@ -104,6 +107,7 @@ class VllmEngine(Engine):
             kv_use=sum(logger.kv_use for logger in self._loggers) / count if unfinished else 0.0,
             prefix_hit_rate=sum(logger.prefix_hit_rate for logger in self._loggers) / count,
             tokens_per_s=sum(logger.tokens_per_s for logger in self._loggers),
+            gpu_share=self._gpus.sample(),
             progressed_s=max((logger.progressed_s for logger in self._loggers), default=time.monotonic()),
         )
 

@@ -26,6 +26,13 @@ from tests.deployments.tiny_llama import make_tiny_llama
 TOKEN = "internal-secret"
 CONTEXT_TOKENS = 512
 SETTINGS = SimulatedSettings(decode_step_s=0.002, decode_step_per_sequence_s=0, mean_output_tokens=200)
+SCHEMA = {
+    "type": "object",
+    "properties": {"unit": {"enum": ["celsius", "fahrenheit"]}, "rounded": {"type": "boolean"}},
+    "required": ["unit", "rounded"],
+    "additionalProperties": False,
+}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
 MESSAGES = [{"role": "user", "content": "Count to ten."}]
 
 
@@ -93,6 +100,7 @@ async def serve_vllm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         id="small",
         source=str(make_tiny_llama(folder)),
         context_tokens=CONTEXT_TOKENS,
+        capabilities=frozenset({"chat", "tools", "json"}),
         engine_args={"enforce_eager": True, "dtype": "bfloat16", "max_num_seqs": 8},
     )
     async with serve(VllmEngine(config)) as served:
@@ -259,3 +267,37 @@ async def test_the_load_shows_in_the_stats(served: Served) -> None:
 
 async def test_a_healthy_engine_passes_its_check(served: Served) -> None:
     await served.engine.check_health()
+
+
+only_vllm = pytest.mark.parametrize(
+    "served", [pytest.param("vllm", marks=pytest.mark.vllm)], indirect=True, scope="module"
+)
+
+
+def assert_follows_the_schema(text: str) -> None:
+    value = json.loads(text)
+    assert set(value) == {"unit", "rounded"}
+    assert value["unit"] in ("celsius", "fahrenheit")
+    assert isinstance(value["rounded"], bool)
+
+
+@only_vllm
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "weather"}}], ids=["required", "named"]
+)
+async def test_a_forced_tool_call_has_arguments_of_the_schema(served: Served, choice: Any) -> None:
+    body = {"model": "small", "messages": MESSAGES, "max_tokens": 200, "tools": [TOOL], "tool_choice": choice}
+    status, text = await served.post("/v1/chat/completions", {**body, "parallel_tool_calls": False})
+    assert status == 200, text
+    call = json.loads(text)["choices"][0]["message"]["tool_calls"][0]
+    assert call["function"]["name"] == "weather"
+    assert_follows_the_schema(call["function"]["arguments"])
+
+
+@only_vllm
+async def test_an_answer_follows_a_json_schema(served: Served) -> None:
+    response_format = {"type": "json_schema", "json_schema": {"name": "weather", "schema": SCHEMA}}
+    body = {"model": "small", "messages": MESSAGES, "max_tokens": 200, "response_format": response_format}
+    status, text = await served.post("/v1/chat/completions", body)
+    assert status == 200, text
+    assert_follows_the_schema(json.loads(text)["choices"][0]["message"]["content"])
