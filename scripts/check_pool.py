@@ -9,7 +9,9 @@ from typing import Any
 
 import aiohttp
 
-QUESTION = "Is this review positive or negative? 'The room was clean and the staff were kind.' Answer in one word."
+QUESTION = (
+    "Is this review positive or negative? 'The room was clean and the staff were kind.' Answer in one word."
+)
 MAX_TOKENS = 24
 TIMEOUT_S = 120.0
 
@@ -69,7 +71,9 @@ class Checker:
                 start_s = time.perf_counter()
                 async with session.post("/v1/chat/completions", json=_body(asked, streamed)) as response:
                     if response.status != 200:
-                        return Answer(asked, streamed, error=f"{response.status} {(await response.text())[:200]}")
+                        return Answer(
+                            asked, streamed, error=f"{response.status} {(await response.text())[:200]}"
+                        )
                     read = self._read_stream if streamed else self._read_plain
                     return await read(asked, response, start_s)
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
