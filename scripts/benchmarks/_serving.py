@@ -9,13 +9,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from tqdm import tqdm
 
-from deployments.table_client import NAME, NAMESPACE, RayTable
+from deployments.evaluator import local_key
 from scripts.local_pool import LocalPool
+
+if TYPE_CHECKING:  # Ray reads its environment when it is imported, and the pool sets that first
+    from deployments.table_client import RayTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Serving:
 
     url: str
     key: str
-    table: RayTable
+    table: "RayTable"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,14 +44,12 @@ def serving(args: argparse.Namespace, companions: Sequence[str] = ()) -> Iterato
 
     Evaluator and Learner run only where `companions` names them: they would disturb what is measured.
     """
-    import ray
-
-    from deployments.evaluator import local_key
-
     if args.url:
-        ray.init(address=args.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        import ray
+
+        ray.init(address=args.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
-            yield Serving(args.url, local_key(), RayTable(ray.get_actor(NAME, NAMESPACE)))
+            yield Serving(args.url, local_key(), _table())
         finally:
             ray.shutdown()
         return
@@ -65,7 +66,15 @@ def serving(args: argparse.Namespace, companions: Sequence[str] = ()) -> Iterato
                     progress.update(running - progress.n)
 
                 pool.wait(show)
-            yield Serving(pool.base_url, key, RayTable(ray.get_actor(NAME, NAMESPACE)))
+            yield Serving(pool.base_url, key, _table())
+
+
+def _table() -> "RayTable":
+    import ray
+
+    from deployments.table_client import NAME, NAMESPACE, RayTable
+
+    return RayTable(ray.get_actor(NAME, NAMESPACE))
 
 
 def _document(config: Path, only: str | None, companions: Sequence[str]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from deployments import graders
 from deployments.evaluation_client import Answer, EvaluationClient, TransientError
 from deployments.evaluation_report import wilson
+from deployments.evaluation_run import EvaluationTable
 from deployments.suite import Suite, load_suite
 from deployments.suite_item import Item
-from deployments.table_client import RayTable
 from scripts.benchmarks import _serving
 from scripts.benchmarks._frame import Report, bar, print_table
 
@@ -90,7 +90,7 @@ async def _ask(client: EvaluationClient, model: str, item: Item) -> Answer:
     raise AssertionError("the last attempt raises")
 
 
-async def _replica_url(table: RayTable, model: str) -> str:
+async def _replica_url(table: EvaluationTable, model: str) -> str:
     """Where the model's own server listens. Raises TimeoutError if it does not come up."""
     deadline_s = time.monotonic() + WARM_S
     while time.monotonic() < deadline_s:
