@@ -18,7 +18,7 @@ from policies.utility import observed_utility
 NAMED: Final = "named"  # the policy's name where the caller chose
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Considered:
     """One request looked at, nothing drawn yet: what dispatch samples from and explain shows."""
 

@@ -190,7 +190,10 @@ class Dispatcher:
             keep_probation(mask, static.new, self.settings.limits.new_model_share, seed)
         caller = self._caller(profile, request)
         observation = Observation(columns.models, rows, features.dense, caller, mask.allowed)
-        choice = self._choose(observation, request, selected, alarmed=alarmed, sticky=session is not None)
+        if selected is None or len(mask.reasons) == len(columns.models):
+            choice = Choice(mask.allowed.astype(np.float64), NAMED if selected is None else "none", 0.0)
+        else:
+            choice = self._choose(observation, request, alarmed=alarmed, sticky=session is not None)
         return Considered(
             request=request,
             profile=profile,
@@ -258,17 +261,9 @@ class Dispatcher:
         return np.array([w.accuracy, w.latency, w.cost, profile.target_s])
 
     def _choose(
-        self,
-        observation: Observation,
-        request: DispatchRequest,
-        profile: Profile | None,
-        *,
-        alarmed: bool,
-        sticky: bool,
+        self, observation: Observation, request: DispatchRequest, *, alarmed: bool, sticky: bool
     ) -> Choice:
-        """Ask whoever decides this request; a named model needs nobody."""
-        if profile is None or not observation.mask.any():
-            return Choice(observation.mask.astype(np.float64), NAMED if profile is None else "none", 0.0)
+        """Ask whoever decides this request of `auto`."""
         epsilon = 0.0 if sticky else self.guard.epsilon(request.key_id)
         if alarmed:
             return self.host.baseline(observation, epsilon, "alarm")

@@ -161,5 +161,7 @@ def is_distribution(probabilities: FloatArray, mask: BoolArray) -> bool:
     """Whether `probabilities` [M] can be sampled: finite, >= 0, sums to 1, all of it inside `mask` [M]."""
     if probabilities.shape != mask.shape or not probabilities.size:
         return False
-    inside, total = float(probabilities @ mask), float(probabilities.sum())
-    return abs(inside - 1.0) < 1e-6 and abs(total - 1.0) < 1e-6 and float(probabilities.min()) >= 0.0
+    inside, total = np.add.reduce(probabilities * mask), np.add.reduce(probabilities)
+    return bool(
+        abs(inside - 1.0) < 1e-6 and abs(total - 1.0) < 1e-6 and np.minimum.reduce(probabilities) >= 0.0
+    )
