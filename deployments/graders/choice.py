@@ -8,6 +8,7 @@ from deployments.graders.grade import Grade, bare, plain, right_or_wrong
 from deployments.suite_item import Item
 
 _LEADING: Final = re.compile(r"^[\s(\[*\"'`「（【]*([A-Za-z])(?=[\s)\].,:;*\"'`」）】。，：、]|$)")
+_LISTED: Final = re.compile(r"^[\s(*]*([A-Z])[.):]", re.MULTILINE)
 _ANNOUNCED: Final = re.compile(
     r"(?:answer|option|choice|答案|选项|选择|选)[^A-Za-z0-9]{0,12}(?:is|are|为|是)?[^A-Za-z0-9]{0,6}([A-Z])(?![A-Za-z])",
     re.I,
@@ -41,7 +42,13 @@ def chosen_letter(item: Item, text: str) -> str | None:
     letters = _letters(item)
     tidy = plain(text)
     leading = _LEADING.match(tidy)
-    if leading and _is_letter_not_word(tidy, leading.end(1)) and leading.group(1).upper() in letters:
+    listing = len(set(_LISTED.findall(text))) > 1  # all the options said again choose none
+    if (
+        leading
+        and not listing
+        and _is_letter_not_word(tidy, leading.end(1))
+        and leading.group(1).upper() in letters
+    ):
         return leading.group(1).upper()
     announced = [found.upper() for found in _ANNOUNCED.findall(tidy) if found.upper() in letters]
     if announced:

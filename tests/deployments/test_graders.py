@@ -106,6 +106,12 @@ def test_the_article_and_the_pronoun_are_no_letters() -> None:
     assert choice.chosen_letter(many, "A") == "A"
 
 
+def test_options_that_are_only_said_again_choose_none() -> None:
+    echo = "A. hen\nB. egg\nC. rooster"
+    assert choice.chosen_letter(item("choice", "A", OPTIONS), echo) is None
+    assert choice.chosen_letter(item("choice", "A", OPTIONS), f"{echo}\n\nThe answer is A.") == "A"
+
+
 def test_choice_answer_may_be_the_options_text() -> None:
     assert score(item("choice", "egg", OPTIONS), "B") == 1.0
 
