@@ -3,6 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from importlib import import_module
 from typing import Any, Final
 
 from deployments.metric_names import BY_NAME, METRICS, Kind, Metric
@@ -81,7 +82,7 @@ def process_meter() -> Meter:
 
 
 class RayMeter(Meter):
-    """Records into ray.serve.metrics, which adds deployment, replica and application in a Serve replica."""
+    """Records through Ray; ray.serve.metrics adds deployment, replica and application in a Serve replica."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,9 +97,8 @@ class RayMeter(Meter):
         record(value, tags)
 
     def _make(self, metric: Metric) -> Any:
-        from ray.serve import metrics as serve_metrics
-
-        metrics: Any = serve_metrics  # its stubs call for tuples of one label
+        serve = "ray.serve" in sys.modules  # the table's actor is no replica: it need not import it
+        metrics: Any = import_module("ray.serve.metrics" if serve else "ray.util.metrics")
         if metric.kind is Kind.COUNTER:
             record = metrics.Counter(metric.name, metric.meaning, metric.labels).inc
         elif metric.kind is Kind.GAUGE:

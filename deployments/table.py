@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 0.5  # a version at least this often, so that silence of replicas is seen
 CHECKPOINT_S: Final = 5.0
-SETTLE_S: Final = 1.0  # after a restart without the store: replicas push before the first version
+SETTLE_S: Final = 1.0  # after a restart that found no live rows: replicas push before the first version
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,11 @@ class Table(TableLog):
         self._policy = state
         self._publisher.touch()
 
+    async def policy_state(self) -> dict[str, Any]:
+        """The rollout state as last stored, ahead of the next snapshot."""
+        await self._ready()
+        return dict(self._policy)
+
     async def status(self) -> dict[str, Any]:
         """How the table itself fares, for operators."""
         self._start()
@@ -202,6 +208,7 @@ class Table(TableLog):
             rows = {}
         return {
             "boot_id": self.boot_id,
+            "pid": os.getpid(),
             "up_s": self._clock() - self._born_s,
             "version": self._publisher.version,
             "listeners": self._publisher.listeners,
@@ -278,7 +285,7 @@ class Table(TableLog):
         """On the first call, when there is a running loop: the periodic work."""
         if self._tasks:
             return
-        if not self._restored:
+        if not self._restored or self.store.alarms:
             self._publisher.hold(SETTLE_S)
         self._tasks = [asyncio.ensure_future(work) for work in (self._beat(), self._keep())]
 
@@ -297,12 +304,22 @@ class Table(TableLog):
             except StorageUnavailableError as error:
                 logger.error("The table works without its store: %s", error)
                 self._meter.count("fastserve_degraded", ("table without store",))
+            except Exception:  # the periodic work must go on, whatever one turn of it ran into
+                logger.exception("The table could not keep its state.")
             self._measure()
             await asyncio.sleep(CHECKPOINT_S)
 
     async def _checkpoint(self) -> None:
         statistics, live = self._statistics.dump(), self._rows.dump(self._clock())
-        await self.store.write(lambda connection: table_state.save(connection, statistics, live))
+        secret, policy = self._secret, self._policy
+
+        def write(connection: Connection) -> None:
+            table_state.save_statistics(connection, statistics)
+            table_state.save_live(connection, live)
+            table_state.save_secret(connection, secret)
+            table_state.save_policy(connection, policy)
+
+        await self.store.write(write)
 
     async def _prune(self) -> None:
         keep, now = self._retention, self._clock()

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from deployments.engine_record import EngineRecord
 from deployments.home import store_url
@@ -88,8 +88,9 @@ class RayTable:
                 return await getattr(self.actor, method).remote(*args)
         except RayTaskError as error:
             raise error.cause from None
-        except (RayActorError, TimeoutError) as error:
-            raise TableError(f"Table '{NAME}' did not answer '{method}': {error or 'timeout'}.") from error
+        except (RayError, TimeoutError) as error:
+            reason = str(error) or "timeout"
+            raise TableError(f"Table '{NAME}' did not answer '{method}': {reason}.") from error
 
     async def register_model(self, card: ModelCard) -> None:
         await self._call("register_model", card)
@@ -148,6 +149,9 @@ class RayTable:
 
     async def set_policy_state(self, state: dict[str, Any]) -> None:
         await self._call("set_policy_state", state)
+
+    async def policy_state(self) -> dict[str, Any]:
+        return dict(await self._call("policy_state"))
 
     async def policy_event(self, event: PolicyEvent) -> None:
         await self._call("policy_event", event)

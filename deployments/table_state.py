@@ -27,7 +27,7 @@ def restore(connection: Connection, secret: str, now_s: float) -> TableState:
     """The last checkpoint and all that was stored after it. An earlier secret wins over the one given."""
     stored = ledger.read_state(connection, "secret")
     if stored is None:
-        ledger.write_state(connection, "secret", secret.encode())
+        save_secret(connection, secret)
     policy = ledger.read_state(connection, "policy")
     return TableState(
         secret=secret if stored is None else stored.decode(),
@@ -49,10 +49,14 @@ def _statistics(connection: Connection, now_s: float) -> TableStatistics:
     return statistics
 
 
-def save(connection: Connection, statistics: bytes, live: bytes) -> None:
-    """A checkpoint."""
+def save_statistics(connection: Connection, statistics: bytes) -> None:
+    """A checkpoint of what was learned, TableStatistics.dump."""
     ledger.write_state(connection, "statistics", statistics)
-    save_live(connection, live)
+
+
+def save_secret(connection: Connection, secret: str) -> None:
+    """The bearer token: with each checkpoint, as the store may have been replaced by an empty one."""
+    ledger.write_state(connection, "secret", secret.encode())
 
 
 def save_live(connection: Connection, live: bytes) -> None:

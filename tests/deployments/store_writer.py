@@ -4,11 +4,18 @@ from functools import partial
 from itertools import count
 from multiprocessing.connection import Connection
 
+from sqlalchemy import Connection as Transaction
+
 from deployments import ledger
 from deployments.records import DecisionRecord, OutcomeRecord
 from deployments.store import Store
-from deployments.table_report import decision_row
+from deployments.table_report import DecisionRow, decision_row
 from policies.outcome import Outcome, Status
+
+
+def _write(rows: list[DecisionRow], outcomes: list[OutcomeRecord], connection: Transaction) -> None:
+    ledger.write_decisions(connection, rows)
+    ledger.write_outcomes(connection, outcomes)
 
 
 def write_for_ever(url: str, prefix: str, acknowledged: Connection) -> None:
@@ -21,11 +28,8 @@ def write_for_ever(url: str, prefix: str, acknowledged: Connection) -> None:
         decisions = [DecisionRecord(n, 1.0, "k", "auto", "", "m", "formula", 1.0, 0.0, 0) for n in names]
         rows = [decision_row(record) for record in decisions]
         outcomes = [OutcomeRecord(n, 1.0, "m", "r", Outcome(Status.OK)) for n in names]
-        operations = [
-            partial(ledger.write_decisions, decisions=rows),
-            partial(ledger.write_outcomes, records=outcomes),
-        ]
-        writes = [store.submit(operation) for operation in operations * 2]
-        for write in writes:
-            write.result()
+        write = partial(_write, rows, outcomes)
+        writes = [store.submit(write), store.submit(write)]
+        for acknowledgement in writes:
+            acknowledgement.result()
         acknowledged.send(names)

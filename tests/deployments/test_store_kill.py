@@ -22,7 +22,7 @@ def kill_one(url: str, number: int, life_s: float) -> list[str]:
     process = FORKS.Process(target=write_for_ever, args=(url, str(number), theirs))
     process.start()
     theirs.close()
-    names: list[str] = ours.recv()
+    names: list[str] = ours.recv() + ours.recv()  # open, and the first acknowledgement
     time.sleep(life_s)
     process.kill()
     try:
@@ -42,7 +42,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, kills: int) -> 
         acknowledged.update(kill_one(f"sqlite:///{path}", number, lives.uniform(0.005, 0.15)))
         with sqlite3.connect(path) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert len(acknowledged) > 20 * kills
+    assert len(acknowledged) >= 20 * kills
     store = Store(f"sqlite:///{path}")
     found = store.submit(lambda c: ledger.read_transitions(c, 0.0, 10**6)).result()
     counts = store.submit(ledger.counts).result()

@@ -16,10 +16,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 KILLS = 20
 
 
-def _pid(_actor: object) -> int:
-    return os.getpid()
-
-
 async def _status(table: RayTable) -> dict[str, Any]:
     """The table's own status, once it answers."""
     async with asyncio.timeout(30.0):
@@ -35,20 +31,17 @@ def _counted(status: dict[str, Any]) -> int:
 
 
 def test_killing_the_table_fails_no_request_and_loses_no_outcome(cluster: Cluster) -> None:
-    import ray
-
-    actor = get_or_create_table()
-    table = RayTable(actor)
+    table = RayTable(get_or_create_table())
     cluster.wait_for(lambda: _settled(table), 20.0)
     before = asyncio.run(_status(table))
     away_s = []
     with Load(cluster, ["auto", "alpha", "beta"], callers=4, max_tokens=8) as load:
         for _ in range(KILLS):
             time.sleep(0.3)
-            boot_id = asyncio.run(_status(table))["boot_id"]
-            os.kill(ray.get(actor.__ray_call__.remote(_pid)), signal.SIGKILL)
+            status = asyncio.run(_status(table))
+            os.kill(status["pid"], signal.SIGKILL)
             killed_s = time.monotonic()
-            while asyncio.run(_status(table))["boot_id"] == boot_id:
+            while asyncio.run(_status(table))["boot_id"] == status["boot_id"]:
                 time.sleep(0.05)
             away_s.append(time.monotonic() - killed_s)
     failed = [answer for answer in load.answers if not answer.is_whole]

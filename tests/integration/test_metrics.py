@@ -1,0 +1,121 @@
+"""A scripted load of known outcome yields exactly those counters, with two ingress replicas and a restart."""
+
+import json
+import os
+import signal
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.integration.conftest import Cluster
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+Key = tuple[str, ...]
+
+REQUESTS = ("requested", "model", "status", "error_code")
+
+
+def scrape() -> dict[str, list[tuple[dict[str, str], float]]]:
+    """All samples at the node's metrics port, by name."""
+    import ray
+
+    port = ray.nodes()[0]["MetricsExportPort"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    samples: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return samples
+
+
+def summed(name: str, *labels: str) -> Counter[Key]:
+    """Values of one metric, summed over all labels but these."""
+    totals: Counter[Key] = Counter()
+    for tags, value in scrape().get(name, []):
+        totals[tuple(tags.get(label, "") for label in labels)] += round(value)
+    return totals
+
+
+def requests_total() -> Counter[Key]:
+    return summed("ray_fastserve_requests_total", *REQUESTS)
+
+
+def settle(read: Callable[[], Counter[Key]], expected: Counter[Key], before: Counter[Key]) -> Counter[Key]:
+    """What has been added since `before`, once it is what is expected, or after 20 s."""
+    deadline = time.monotonic() + 20.0
+    while (found := read() - before) != expected and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return found
+
+
+def ask(cluster: Cluster, model: str, **body: object) -> int:
+    """One request on a connection of its own, so that both ingress replicas get some."""
+    messages = [{"role": "user", "content": "Hello"}]
+    with cluster.client() as client:
+        content = json.dumps({"model": model, "messages": messages, "max_tokens": 4, **body})
+        return client.post("/v1/chat/completions", content=content).status_code
+
+
+def script(cluster: Cluster) -> Counter[Key]:
+    """Requests whose outcomes are known beforehand."""
+    for _ in range(12):
+        assert ask(cluster, "alpha") == 200
+    for _ in range(6):
+        assert ask(cluster, "beta", stream=True) == 200
+    for _ in range(5):
+        assert ask(cluster, "nobody") == 404
+    return Counter(
+        {
+            ("alpha", "alpha", "ok", ""): 12,
+            ("beta", "beta", "ok", ""): 6,
+            ("other", "", "rejected", "model_not_found"): 5,
+        }
+    )
+
+
+def test_a_known_load_yields_exactly_its_counters(cluster: Cluster) -> None:
+    requests, dispatches = requests_total(), summed("ray_fastserve_dispatches_total", "model", "policy")
+    prompt = summed("ray_gen_ai_server_time_to_first_token_count", "gen_ai_response_model")
+    expected = script(cluster)
+    assert settle(requests_total, expected, requests) == expected
+    found = summed("ray_fastserve_dispatches_total", "model", "policy") - dispatches
+    assert found == Counter({("alpha", "named"): 12, ("beta", "named"): 6})
+    streamed = summed("ray_gen_ai_server_time_to_first_token_count", "gen_ai_response_model") - prompt
+    assert streamed[("beta",)] == 6
+    replicas = {tags["replica"] for tags, _ in scrape()["ray_fastserve_requests_total"]}
+    assert len(replicas) >= 2, "both ingress replicas took part"
+
+
+def test_counters_stay_exact_after_an_ingress_replica_was_replaced(cluster: Cluster) -> None:
+    before = requests_total()
+    first = script(cluster)
+    assert settle(requests_total, first, before) == first
+    name, pid = next(iter(cluster.pids("fastserve", "Ingress").items()))
+    os.kill(pid, signal.SIGKILL)
+    cluster.wait_for(lambda: len(set(cluster.pids("fastserve", "Ingress")) - {name}) >= 2, 60.0)
+    time.sleep(2.0)
+    expected = first + script(cluster)
+    assert settle(requests_total, expected, before) == expected
+
+
+def test_the_tables_own_count_is_that_of_the_store(cluster: Cluster) -> None:
+    from deployments.table_client import get_or_create_table
+
+    def stored() -> Counter[Key]:
+        import ray
+
+        statuses = ray.get(get_or_create_table().status.remote())["statuses"]
+        return Counter({(m, s): n for m, counts in statuses.items() for s, n in counts.items()})
+
+    assert ask(cluster, "alpha") == 200
+    time.sleep(1.0)
+    expected = stored()
+    assert sum(expected.values()) > 0
+    read = lambda: summed("ray_fastserve_table_requests", "model", "status")  # noqa: E731
+    assert settle(read, expected, Counter()) == expected
