@@ -260,7 +260,7 @@ def evaluation_record(job: Job, answer: Answer, card: ModelCard) -> EvaluationRe
         model_revision=job.model_revision,
         score=grade.score,
         squared_error=grade.squared_error,
-        features=pack(extract(question, turns=len(item.messages), max_tokens=item.max_tokens)),
+        features=pack(extract(question, turns=len(item.messages))),
         prompt_tokens=answer.prompt_tokens,
         output_tokens=answer.output_tokens,
         ttft_s=answer.ttft_s,
