@@ -109,7 +109,7 @@ class PolicyHost:
         self._loaded[name] = revision
         try:
             self._load(name, revision, data)
-        except (ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # bytes from a store: whatever is wrong with them, what serves goes on
             self.fallbacks["artifact"] += 1
             logger.error("Artifact '%s', revision '%s', refused: %s", name, revision, error)
             return False
