@@ -1,0 +1,48 @@
+"""docs/evaluation.md says what is so: its examples parse, its profiles, keys and graders exist."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployments.evaluator_settings import EvaluatorSettings
+from deployments.feedback import parse_feedback
+from deployments.graders import GRADERS
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "evaluation.md").read_text()
+BODIES: list[dict[str, Any]] = [json.loads(body) for body in re.findall(r"-d '(\{.*?\})'", TEXT, re.DOTALL)]
+
+
+def test_there_is_one_working_example_for_each_profile() -> None:
+    document = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    endpoint = next(app for app in document["applications"] if app["name"] == "fastserve")
+    ingress = next(one for one in endpoint["deployments"] if one["name"] == "Ingress")
+    profiles = ingress["user_config"]["dispatch"]["profiles"]
+    shown = [body["model"] for body in BODIES if "model" in body]
+    assert sorted(shown) == sorted(f"auto:{profile}" for profile in profiles)
+
+
+def test_the_vote_shown_is_a_vote() -> None:
+    votes = [body for body in BODIES if "metric" in body]
+    assert len(votes) == 1
+    assert parse_feedback(votes[0] | {"decision_id": "d-1"}).score == 1.0
+
+
+def test_every_grader_and_only_those_are_described() -> None:
+    table = TEXT.partition("| grader | `answer` |")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(GRADERS)
+
+
+def test_every_setting_is_described_with_its_default() -> None:
+    table = TEXT.partition("| key | default | meaning |")[2].partition("\n\n")[0]
+    for name in EvaluatorSettings.model_fields:
+        assert f"`{name}`" in table or f"`{name}." in table
+    described = re.findall(r"`pace\.(\w+)` \| (\S+) \|", table)
+    defaults = EvaluatorSettings().pace
+    assert {name: str(getattr(defaults, name)).lower().removesuffix(".0") for name, _ in described} == dict(
+        described
+    )
+    assert len(described) == len(type(defaults).model_fields)
