@@ -38,6 +38,7 @@ class ProfileSettings(StrictModel):
     target_s: float = Field(default=0.0, ge=0.0)
     allowed: tuple[str, ...] | None = Field(default=None, min_length=1)
     quality_floor: float = Field(default=0.0, ge=0.0, le=1.0)
+    tasks: tuple[str, ...] = ()
     budget_usd: float = Field(default=0.0, ge=0.0)
     sticky: bool = False
     generation_defaults: dict[str, Any] = Field(default_factory=dict)
@@ -50,6 +51,7 @@ class ProfileSettings(StrictModel):
             target_s=self.target_s,
             allowed=self.allowed,
             quality_floor=self.quality_floor,
+            tasks=self.tasks,
             budget_usd=self.budget_usd,
             sticky=self.sticky,
             generation_defaults=self.generation_defaults,

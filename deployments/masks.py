@@ -1,5 +1,7 @@
 """Hard constraints: which models may answer a request at all, and why the others may not."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -9,6 +11,7 @@ import numpy as np
 from deployments.dispatch_request import DispatchRequest
 from deployments.dispatch_settings import LimitSettings
 from deployments.observe import Columns
+from deployments.snapshot import Estimate
 from policies.decision import uniform_from_seed
 from policies.observation import MODEL_COLUMN, BoolArray, FloatArray
 from policies.profile import Profile
@@ -108,7 +111,7 @@ def _static_mask(
         if profile.allowed is not None:
             mask.keep_only(profile.allowed, Reason.NOT_ALLOWED)
         if profile.quality_floor > 0.0:
-            score = np.array([tasks.get(profile.name, tasks.get("", np.nan)) for tasks in columns.by_task])
+            score = np.array([evaluated(scores, profile.tasks) for scores in columns.by_task])
             mask.keep(~(score < profile.quality_floor), Reason.QUALITY)
     if request.allowed is not None:
         mask.keep_only(request.allowed, Reason.NOT_ALLOWED)
@@ -119,6 +122,13 @@ def _static_mask(
     mask.allowed.flags.writeable = False
     limit = limits.in_flight_per_slot * np.maximum(columns.rows[:, _SLOTS], 1.0)
     return StaticMask(mask.allowed, mask.reasons, limit, None if profile is None else _new(columns, limits))
+
+
+def evaluated(scores: Mapping[str, Estimate], tasks: tuple[str, ...]) -> float:
+    """Mean score over the items of `tasks`, of all where none is named; NaN where none is evaluated."""
+    found = [scores[task] for task in tasks or ("",) if task in scores]
+    count = sum(one.count for one in found)
+    return sum(one.mean * one.count for one in found) / count if count else math.nan
 
 
 def _new(columns: Columns, limits: LimitSettings) -> BoolArray | None:

@@ -1,7 +1,7 @@
 """Turns a table snapshot into the columns that every observation starts from, once a snapshot."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,7 +30,7 @@ class Columns:
     least_context_tokens: float
     weighted: BoolArray  # w_i > 0
     evaluated: FloatArray  # mean score by evaluation, NaN where there is none
-    by_task: tuple[dict[str, float], ...]  # the same by task
+    by_task: tuple[Mapping[str, Estimate], ...]  # the same by task, with how much is behind it
     requests: FloatArray  # outcomes in all
     prompt_usd: FloatArray  # per token
     completion_usd: FloatArray  # per token
@@ -97,7 +97,7 @@ def _build(snapshot: Snapshot, age_s: float, ejected: frozenset[str], latency: L
         least_context_tokens=float(context.min(initial=math.inf)),
         weighted=np.array([row.card.weight > 0.0 for row in table], dtype=bool),
         evaluated=np.array([row.accuracy[""].mean if "" in row.accuracy else math.nan for row in table]),
-        by_task=tuple({task: estimate.mean for task, estimate in row.accuracy.items()} for row in table),
+        by_task=tuple(row.accuracy for row in table),
         requests=np.array([float(row.requests) for row in table]),
         prompt_usd=prompt_usd,
         completion_usd=completion_usd,

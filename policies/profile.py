@@ -20,6 +20,7 @@ class Profile:
     target_s: float = 0.0
     allowed: tuple[str, ...] | None = None
     quality_floor: float = 0.0
+    tasks: tuple[str, ...] = ()  # evaluated tasks that the floor looks at; empty: all
     budget_usd: float = 0.0
     sticky: bool = False
     generation_defaults: Mapping[str, object] = field(default_factory=dict)

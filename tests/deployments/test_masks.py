@@ -1,5 +1,7 @@
 """Hard constraints, one by one and all together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from deployments.dispatch_settings import DispatchSettings
 from deployments.dispatcher import Dispatcher, DispatchRequest, NoModelError
 from deployments.masks import Mask, Reason, is_distribution, keep_probation
-from deployments.snapshot import ModelRow, ReplicaState
+from deployments.snapshot import Estimate, ModelRow, ReplicaState
 from tests.deployments.pools import View, model, snapshot
 
 
@@ -54,6 +56,19 @@ def test_the_quality_floor_masks_by_evaluation_and_leaves_the_unknown() -> None:
     settings = DispatchSettings.model_validate({"profiles": {"good": {"quality_floor": 0.6}}})
     rows = (model("bad", evaluated=0.4), model("good", evaluated=0.8), model("unknown", accuracy=0.1))
     assert reasons(*rows, settings=settings, requested="auto:good") == {"bad": Reason.QUALITY.value}
+
+
+def test_the_quality_floor_looks_at_the_profiles_own_tasks() -> None:
+    settings = DispatchSettings.model_validate(
+        {"profiles": {"p": {"quality_floor": 0.6, "tasks": ["intent", "entity"]}}}
+    )
+    scores = {
+        "": Estimate(0.9, 0.8, 1.0, 300),
+        "intent": Estimate(0.8, 0.7, 0.9, 30),
+        "entity": Estimate(0.2, 0.1, 0.3, 60),
+    }
+    rows = (replace(model("a"), accuracy=scores), model("b", evaluated=0.1))
+    assert reasons(*rows, settings=settings, requested="auto:p") == {"a": Reason.QUALITY.value}
 
 
 def test_a_profile_allows_only_its_models() -> None:
