@@ -1,4 +1,4 @@
-"""Rollout workers as Ray actors: any number, a dead one is replaced, weights travel through the object store."""
+"""Rollout workers as Ray actors: any number, a dead one is replaced, weights go by the object store."""
 
 import logging
 from collections.abc import Callable
@@ -57,7 +57,9 @@ class RolloutGroup:
         shared = ray.put(weights)
         pending = [actor.sample.remote(shared, steps) for actor in self.actors]
         ray.wait(pending, num_returns=len(pending), timeout=self.timeout_s)
-        rollouts = [rollout for i, ref in enumerate(pending) if (rollout := self._collect(i, ref)) is not None]
+        rollouts = [
+            rollout for i, ref in enumerate(pending) if (rollout := self._collect(i, ref)) is not None
+        ]
         if not rollouts:
             raise RolloutGroupError(f"None of {len(pending)} rollout workers answered in {self.timeout_s} s.")
         return concatenate(rollouts)
@@ -85,7 +87,9 @@ class RolloutGroup:
 class RolloutWorker:
     """What runs in each actor."""
 
-    def __init__(self, make_env: Callable[[int], DispatchVectorEnv], config: TrainingConfig, seed: int) -> None:
+    def __init__(
+        self, make_env: Callable[[int], DispatchVectorEnv], config: TrainingConfig, seed: int
+    ) -> None:
         self.runner = EnvRunner(make_env, new_network(config), config.beta, config.lag, seed)
 
     def sample(self, weights: Weights, steps: int) -> Rollout:

@@ -60,7 +60,9 @@ def read_trace(path: Path) -> Trace:
         reader = csv.DictReader(file)
         missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
-            raise ValueError(f"'{path.name}' lacks the columns {', '.join(missing)}; needs {', '.join(_COLUMNS)}.")
+            raise ValueError(
+                f"'{path.name}' lacks the columns {', '.join(missing)}; needs {', '.join(_COLUMNS)}."
+            )
         for line in reader:
             rows.append(_request(line, path.name, reader.line_num))
     if len(rows) < 2:
@@ -107,13 +109,24 @@ def square_wave(
 def day_curve(
     mean_per_s: float, peak_to_mean: float, day_s: float, count: int, rng: np.random.Generator
 ) -> FloatArray:
-    """[count] Poisson times of a sinusoidal day of `day_s` seconds, peak rate `peak_to_mean` (1 to 2) times the mean."""
+    """[count] Poisson times of a sinusoidal day of `day_s` seconds.
+
+    The peak rate is `peak_to_mean` (1 to 2) times the mean.
+    """
     if not 1.0 <= peak_to_mean <= 2.0:
         raise ValueError(f"peak_to_mean: {peak_to_mean}, must lie in [1, 2].")
     grid_s = np.linspace(0.0, day_s, 97)
     middle = (grid_s[1:] + grid_s[:-1]) / 2.0
     rates = mean_per_s * (1.0 - (peak_to_mean - 1.0) * np.cos(2.0 * np.pi * middle / day_s))
     return _modulated(grid_s, np.maximum(rates, 1e-6 * mean_per_s), count, rng)
+
+
+def synthetic_trace(count: int, seed: int) -> Trace:
+    """Poisson arrivals with log-normal lengths like a chat service's: medians of 700 and 150 tokens."""
+    rng = np.random.default_rng([seed, 3])
+    prompt = np.rint(np.exp(rng.normal(np.log(700.0), 0.9, count)).clip(8, 8000))
+    output = np.rint(np.exp(rng.normal(np.log(150.0), 0.8, count)).clip(4, 1500))
+    return Trace(poisson(5.0, count, rng), prompt, output)
 
 
 def _times(gaps: FloatArray) -> FloatArray:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from policies.network_features import FEATURES
-from policies.observation import MODEL_FIELDS, OBSERVATION_VERSION
+from policies.observation import OBSERVATION_VERSION
 
 FORMAT = "fastserve-policy-1"
 Tensors = Mapping[str, npt.NDArray[np.float32]]
@@ -56,7 +56,7 @@ def new_manifest(tensors: Tensors, beta: float, hidden: int, data_range: Mapping
 
 
 def dump(tensors: Tensors, manifest: Manifest) -> bytes:
-    """One safetensors file with the manifest in its metadata. Raises CheckpointError on non-finite weights."""
+    """One safetensors file, the manifest in its metadata. Raises CheckpointError on non-finite weights."""
     _require_finite(tensors)
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     return save(contiguous, metadata={"manifest": json.dumps(asdict(manifest), sort_keys=True)})
@@ -81,10 +81,13 @@ def _check(tensors: Tensors, manifest: Manifest) -> None:
     if manifest.observation_version != OBSERVATION_VERSION or manifest.features != FEATURES:
         raise CheckpointError(
             f"Checkpoint '{manifest.revision}' was trained on observation version "
-            f"{manifest.observation_version}, this code has {OBSERVATION_VERSION} ({len(MODEL_FIELDS)} fields): train again."
+            f"{manifest.observation_version} with {len(manifest.features)} features; this code has "
+            f"{OBSERVATION_VERSION} with {len(FEATURES)}: train again."
         )
     if {name: _hash(tensor) for name, tensor in tensors.items()} != dict(manifest.hashes):
-        raise CheckpointError(f"Checkpoint '{manifest.revision}': tensors do not match the manifest's hashes.")
+        raise CheckpointError(
+            f"Checkpoint '{manifest.revision}': tensors do not match the manifest's hashes."
+        )
     _require_finite(tensors)
 
 

@@ -1,4 +1,4 @@
-"""A plain rollout worker: steps the vectorised environment with a network, credits rewards to their decisions."""
+"""A plain rollout worker: steps the environment with a network, credits rewards to their decisions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from policies.network import DispatchNetwork
-from policies.network_features import FEATURES, formula_utility, network_features
+from policies.network_features import formula_utility, network_features
 from policies.observation import MODEL_COLUMN
 from policies.queue_kernel import OPEN
 from policies.reward import lateness, reward
@@ -26,7 +26,7 @@ class Rollout:
     Shapes: features [T + 1, N, M, K], base [T + 1, N, M] (the formula's logits), mask [T + 1, N, M];
     action, log_probability, reward, elapsed_s [T, N]; decided [T, N] False on reset steps; ended [T, N]
     True where the episode's last decision was made. `censored` is the share of rewards that were not
-    yet known and stand as if the request had ended then.
+    yet known: there the score is the answer's, the latency the larger of its age and its prediction.
     """
 
     features: Floats
@@ -64,7 +64,12 @@ class EnvRunner:
     """
 
     def __init__(
-        self, make_env: Callable[[int], DispatchVectorEnv], network: DispatchNetwork, beta: float, lag: int, seed: int
+        self,
+        make_env: Callable[[int], DispatchVectorEnv],
+        network: DispatchNetwork,
+        beta: float,
+        lag: int,
+        seed: int,
     ) -> None:
         self.env = make_env(seed)
         self.network = network
@@ -78,7 +83,9 @@ class EnvRunner:
 
     def set_weights(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Take over a network's state dict, as numpy arrays."""
-        self.network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+        self.network.load_state_dict(
+            {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+        )
 
     def sample(self, steps: int) -> Rollout:
         """Make `steps` more steps; return the oldest `steps` of those whose lag is over."""
@@ -96,13 +103,16 @@ class EnvRunner:
             "features": network_features(rows, observation["prompt"], caller, mask),
             "base": (self.beta * weight * formula_utility(rows, caller, mask)).astype(np.float32),
             "mask": mask,
+            "e2e_s": rows[..., MODEL_COLUMN["e2e_s"]],
             "now_s": now_s,
         }
 
     def _step(self) -> None:
         state = self._state
         with torch.no_grad():
-            logits = self.network.logits(*(torch.from_numpy(state[name]) for name in ("features", "base", "mask")))
+            logits = self.network.logits(
+                *(torch.from_numpy(state[name]) for name in ("features", "base", "mask"))
+            )
             log_pi = torch.log_softmax(logits, dim=-1)
             action = torch.multinomial(log_pi.exp(), 1, generator=self._random)
             chosen = log_pi.gather(-1, action).squeeze(-1).numpy()
@@ -126,29 +136,26 @@ class EnvRunner:
         for name in ("features", "base", "mask"):
             columns[name] = np.concatenate((columns[name], after[name][None]))
         decision, decided = columns.pop("decision"), columns["decided"]
-        columns.pop("now_s")
-        rewards, censored = self._rewards(decision)
+        predicted = np.take_along_axis(columns.pop("e2e_s"), columns["action"][..., None], axis=-1)[..., 0]
+        rewards, censored = self._rewards(decision, columns.pop("now_s"), predicted)
         return Rollout(**columns, reward=rewards, censored=float(censored[decided].mean()))
 
-    def _rewards(self, decision: npt.NDArray[np.int64]) -> tuple[Floats, Bools]:
-        """[T, N] each decision's own reward, and whether it had to stand in for one not yet known."""
+    def _rewards(
+        self, decision: npt.NDArray[np.int64], made_s: Any, predicted_s: Any
+    ) -> tuple[Floats, Bools]:
+        """[T, N] each decision's own reward, and whether it had to be estimated."""
         requests = self.env.simulator.queues.requests
         found = requests[np.arange(decision.shape[1])[None, :], decision % requests.shape[1]]
         values = found["reward"].astype(np.float32)
         still = found["outcome"] == OPEN
+        latency_s = np.maximum(self._state["now_s"][None, :] - made_s, predicted_s)
         for t, n in np.argwhere(still):
-            values[t, n] = self._reward_so_far(int(n), found[t, n])
+            values[t, n] = self._estimate(int(n), found[t, n], float(latency_s[t, n]))
         return values, still
 
-    def _reward_so_far(self, pool: int, request: Any) -> float:
-        """As if the request were answered now: its score, its age as latency."""
+    def _estimate(self, pool: int, request: Any, latency_s: float) -> float:
+        """The reward of an open request if it is answered after `latency_s`."""
         q = self.env.simulator.queues.pools[pool]
-        late = lateness(float(self._state["now_s"][pool] - request["arrival_s"]), float(q["target_s"]))
         share = float(request["cost_usd"] / q["cost_scale_usd"])
         weights = (float(q["accuracy_weight"]), float(q["latency_weight"]), float(q["cost_weight"]))
-        return reward(float(request["score"]), late, share, *weights)
-
-
-def feature_count() -> int:
-    """K, the width of `Rollout.features`."""
-    return len(FEATURES)
+        return reward(float(request["score"]), lateness(latency_s, float(q["target_s"])), share, *weights)

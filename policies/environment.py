@@ -47,8 +47,8 @@ class DispatchEnv(gym.Env[Observed, np.int64]):
     ) -> None:
         self.source = source
         self.simulator = QueueSimulator(models, table, 1, **simulator)
-        self.observation_space = observation_space(len(models))
-        self.action_space = gym.spaces.Discrete(len(models))
+        self.observation_space: gym.Space[Any] = observation_space(len(models))
+        self.action_space = self._actions = gym.spaces.Discrete(len(models))
         self._open: list[int] = []
 
     def reset(
@@ -64,7 +64,7 @@ class DispatchEnv(gym.Env[Observed, np.int64]):
     def step(self, action: np.int64) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
         """Dispatch the request that was seen, go on to the next."""
         if not self.action_space.contains(action):
-            raise ValueError(f"Action {action} is not a model: must lie in [0, {self.action_space.n}).")
+            raise ValueError(f"Action {action} is not a model: must lie in [0, {self._actions.n}).")
         stream = self.simulator.stream
         before = float(stream.arrival_s[0, stream.cursor[0]])
         self._open.append(int(stream.decided[0]))

@@ -11,7 +11,8 @@ from policies.observation import MODEL_COLUMN, FloatArray, Observation
 from policies.policy import Policy, masked_softmax
 
 _NAMES = (
-    "encode.weight", "encode.bias", "own.weight", "own.bias", "context.weight", "score.weight", "score.bias", "skip.weight",
+    "encode.weight", "encode.bias", "own.weight", "own.bias",
+    "context.weight", "score.weight", "score.bias", "skip.weight",
 )  # fmt: skip
 RESIDUAL_SCALE = 20.0  # as in policies.network; a test holds the two equal
 
@@ -34,7 +35,9 @@ class LearnedPolicy(Policy):
         self._own = np.ascontiguousarray(w["own.weight"].T)
         self._context = np.ascontiguousarray(w["context.weight"].T)
         self._score = np.ascontiguousarray(w["score.weight"][0]) * np.float32(RESIDUAL_SCALE)
-        self._skip = np.ascontiguousarray((w["skip.weight"] * tensors["keep"])[0]) * np.float32(RESIDUAL_SCALE)
+        self._skip = np.ascontiguousarray((w["skip.weight"] * tensors["keep"])[0]) * np.float32(
+            RESIDUAL_SCALE
+        )
         self._encode_bias, self._own_bias = w["encode.bias"], w["own.bias"]
         self._score_bias = float(w["score.bias"][0]) * RESIDUAL_SCALE
 
@@ -53,7 +56,7 @@ class LearnedPolicy(Policy):
         return dump(self._tensors, self.manifest)
 
     def residual(self, x: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        """[..., M] g for features [..., M, K] and mask [..., M]; the numpy twin of DispatchNetwork.residual."""
+        """[..., M] g for features [..., M, K], mask [..., M]; the numpy twin of DispatchNetwork.residual."""
         h = np.maximum(x @ self._encode + self._encode_bias, 0.0)
         masked = h * mask[..., None]
         mean = masked.sum(axis=-2) / np.maximum(mask.sum(axis=-1), 1)[..., None]

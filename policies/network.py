@@ -31,13 +31,13 @@ class ModelSetNetwork(nn.Module):
 
     def forward(self, x_BMK: Tensor, mask_BM: Tensor) -> Tensor:  # noqa: N803 - shapes in names
         """[B, M] scores; entries outside the mask mean nothing."""
-        h_BMH = torch.relu(self.encode(x_BMK))
-        present = mask_BM.unsqueeze(-1).to(h_BMH.dtype)
-        masked = h_BMH * present  # relu's outputs are >= 0, so the maximum ignores masked ones
+        hidden = torch.relu(self.encode(x_BMK))
+        present = mask_BM.unsqueeze(-1).to(hidden.dtype)
+        masked = hidden * present  # relu's outputs are >= 0, so the maximum ignores masked ones
         mean = masked.sum(dim=-2) / present.sum(dim=-2).clamp(min=1.0)
         context = self.context(torch.cat((mean, masked.amax(dim=-2)), dim=-1))
-        u_BMH = torch.relu(self.own(h_BMH) + context.unsqueeze(-2))
-        score: Tensor = (self.score(u_BMH) + self.skip(x_BMK)).squeeze(-1)
+        mixed = torch.relu(self.own(hidden) + context.unsqueeze(-2))
+        score: Tensor = (self.score(mixed) + self.skip(x_BMK)).squeeze(-1)
         return score
 
 

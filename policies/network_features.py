@@ -1,4 +1,4 @@
-"""Observations as the network's input: unbounded quantities in logs, the rest relative to the target or the pool.
+"""Observations as the network's input: unbounded quantities in logs, others relative to target or pool.
 
 One function serves training (a batch of simulated requests) and serving (one request), so they cannot differ.
 """
@@ -39,24 +39,25 @@ OWN_FEATURES: Final = (
     "reward_gap",  # predicted reward / sum of the weights, to the best allowed, <= 0
 )
 PROMPT_FEATURES: Final = (
-    "prompt_tokens", "output_tokens", "turns", "cjk_share", "digit_share", "code_hint", "maths_hint", "structure_hint",
+    "prompt_tokens", "output_tokens", "turns", "cjk_share",
+    "digit_share", "code_hint", "maths_hint", "structure_hint",
 )  # fmt: skip
 CALLER_FEATURES: Final = ("accuracy_weight", "latency_weight", "cost_weight", "has_target", "target")
 FEATURES: Final = OWN_FEATURES + PROMPT_FEATURES + CALLER_FEATURES
-LIVE_FEATURES: Final = ("ttft", "e2e", "lateness", "speed", "load", "queue", "kv_use", "error_rate", "tpot",
-                        "service", "formula_gap", "reward_gap")  # fmt: skip
 _TINY: Final = 1e-9
 
 
 def formula_utility(rows: Array, caller: Array, mask: npt.NDArray[np.bool_]) -> Array:
-    """[..., M] the formula's U_i for rows [..., M, F], caller [..., 4], mask [..., M]; as utility.observed_utility."""
+    """[..., M] U_i as utility.observed_utility; rows [..., M, F], caller [..., 4], mask [..., M]."""
     value = caller[..., None, 0] * rows[..., MODEL_COLUMN["accuracy"]]
     value = value + caller[..., None, 1] * _relative(rows[..., MODEL_COLUMN["e2e_s"]], mask)
     return value + caller[..., None, 2] * _relative(rows[..., MODEL_COLUMN["cost_usd"]], mask)
 
 
-def network_features(rows: Array, prompt: Array, caller: Array, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """[..., M, K] float32, columns FEATURES, for rows [..., M, F], prompt [..., P], caller [..., 4], mask [..., M]."""
+def network_features(
+    rows: Array, prompt: Array, caller: Array, mask: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
+    """[..., M, K], columns FEATURES; rows [..., M, F], prompt [..., P], caller [..., 4], mask [..., M]."""
     out = np.empty((*rows.shape[:-1], len(FEATURES)), dtype=np.float32)
     own = len(OWN_FEATURES)
     _own_features(rows, prompt, caller, mask, out)

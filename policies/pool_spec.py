@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
-
 import numpy.typing as npt
 
 Params = npt.NDArray[np.void]  # [M] structured, one field per parameter of a ModelSpec
@@ -41,11 +40,19 @@ class ModelSpec:
     failures_per_s: float = 0.0  # rate at which one warm replica dies and starts cold again
 
     def __post_init__(self) -> None:
-        for name in ("prefill_tokens_per_s", "step_base_s", "output_scale", "chunk_tokens", "scale_in_flight"):
+        for name in (
+            "prefill_tokens_per_s",
+            "step_base_s",
+            "output_scale",
+            "chunk_tokens",
+            "scale_in_flight",
+        ):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"Model '{self.name}': {name} is {getattr(self, name)}, must be above 0.")
-        if not 1 <= self.slots or not 0 <= self.min_replicas <= self.max_replicas or self.max_replicas < 1:
-            raise ValueError(f"Model '{self.name}': needs slots >= 1 and 0 <= min_replicas <= max_replicas >= 1.")
+        if self.slots < 1 or not 0 <= self.min_replicas <= self.max_replicas or self.max_replicas < 1:
+            raise ValueError(
+                f"Model '{self.name}': needs slots >= 1 and 0 <= min_replicas <= max_replicas >= 1."
+            )
 
 
 PARAMS: Final = np.dtype([(f.name, np.float64) for f in fields(ModelSpec) if f.name != "name"])

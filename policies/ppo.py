@@ -21,10 +21,17 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class PPOConfig:
-    """Hyperparameters. `horizon_s` is the discount's time constant: gamma = exp(-1 / horizon_s) per
-    second; 0 discounts everything but a decision's own reward."""
+    """Hyperparameters.
 
-    horizon_s: float = 20.0
+    `horizon_s` is the discount's time constant: gamma = exp(-1 / horizon_s) per second; 0 discounts
+    everything but a decision's own reward. It is 0 up to the share `ramp_from` of the training, then grows
+    linearly until `ramp_to`: the own reward is learned first, where the noise of the queue's future would
+    drown it.
+    """
+
+    horizon_s: float = 15.0
+    ramp_from: float = 0.3
+    ramp_to: float = 0.7
     gae_lambda: float = 0.97
     clip: float = 0.2
     epochs: int = 3
@@ -35,11 +42,13 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     target_kl: float = 0.03
 
-    def discount(self, elapsed_s: Floats) -> Floats:
-        """gamma ** elapsed_s."""
-        if self.horizon_s == 0.0:
+    def discount(self, elapsed_s: Floats, progress: float = 1.0) -> Floats:
+        """gamma ** elapsed_s at `progress` in [0, 1] of the training."""
+        grown = (progress - self.ramp_from) / max(self.ramp_to - self.ramp_from, 1e-9)
+        horizon_s = self.horizon_s * min(max(grown, 0.0), 1.0)
+        if horizon_s == 0.0:
             return np.zeros_like(elapsed_s)
-        return np.exp(-elapsed_s / np.float32(self.horizon_s))
+        return np.exp(-elapsed_s / np.float32(horizon_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,9 @@ class LossInputs:
     returns: Tensor
 
 
-def ppo_loss(network: DispatchNetwork, batch: LossInputs, config: PPOConfig) -> tuple[Tensor, dict[str, float]]:
+def ppo_loss(
+    network: DispatchNetwork, batch: LossInputs, config: PPOConfig
+) -> tuple[Tensor, dict[str, float]]:
     """Clipped surrogate + value_weight * value loss - entropy_weight * entropy, and what is worth logging.
 
     Pure: changes neither network nor batch.
@@ -78,13 +89,15 @@ def ppo_loss(network: DispatchNetwork, batch: LossInputs, config: PPOConfig) -> 
     return loss, metrics
 
 
-def advantages(rollout: Rollout, value: Floats, config: PPOConfig) -> tuple[Floats, Floats]:
+def advantages(
+    rollout: Rollout, value: Floats, config: PPOConfig, progress: float = 1.0
+) -> tuple[Floats, Floats]:
     """(advantage, return) [T, N] from value [T + 1, N].
 
     delta_t = r_t + gamma^dt V_{t+1} - V_t;  A_t = delta_t + gamma^dt lambda A_{t+1}, cut after an
     episode's last decision, where V_{t+1} is the value of the truncated episode's final observation.
     """
-    discount = config.discount(rollout.elapsed_s)
+    discount = config.discount(rollout.elapsed_s, progress)
     advantage = np.zeros_like(rollout.reward)
     carried = np.zeros(rollout.reward.shape[1], dtype=np.float32)
     for t in range(rollout.reward.shape[0] - 1, -1, -1):
@@ -96,7 +109,7 @@ def advantages(rollout: Rollout, value: Floats, config: PPOConfig) -> tuple[Floa
 
 
 class PPO:
-    """Updates a network from rollouts. Returns are normalised by running moments, which are part of the state."""
+    """Updates a network from rollouts. Returns are normalised by running moments, part of the state."""
 
     def __init__(self, network: DispatchNetwork, config: PPOConfig, seed: int = 0) -> None:
         self.network = network
@@ -111,7 +124,7 @@ class PPO:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * (1.0 - 0.9 * progress)
         value = self._values(rollout)
-        advantage, returns = advantages(rollout, value, self.config)
+        advantage, returns = advantages(rollout, value, self.config, progress)
         decided = rollout.decided
         metrics = _explained(value[:-1][decided], returns[decided])
         self._track(returns[decided])
@@ -123,7 +136,7 @@ class PPO:
                 metrics["stopped_early"] = 1.0
                 break
             self.optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             found["grad_norm"] = float(
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
             )
@@ -141,7 +154,9 @@ class PPO:
         device = self.network.keep.device
         with torch.no_grad():
             rows = [
-                self.network.state_value(torch.from_numpy(x).to(device), torch.from_numpy(mask).to(device)).cpu()
+                self.network.state_value(
+                    torch.from_numpy(x).to(device), torch.from_numpy(mask).to(device)
+                ).cpu()
                 for x, mask in zip(rollout.features, rollout.mask, strict=True)
             ]
         return np.asarray(torch.stack(rows).numpy() * self.return_std + self.return_mean, dtype=np.float32)

@@ -92,6 +92,7 @@ class Queues(NamedTuple):
 
     pools: npt.NDArray[np.void]  # [E] POOL
     params: npt.NDArray[np.void]  # [E, M] policies.pool_spec.PARAMS
+    believed: npt.NDArray[np.void]  # [E, M] the same as the dispatcher believes them: predictions use these
     models: npt.NDArray[np.void]  # [E, M] MODEL
     replicas: npt.NDArray[np.void]  # [E, M, R] REPLICA
     slot_id: npt.NDArray[np.int64]  # [E, M, R, S]
@@ -275,7 +276,7 @@ def autoscale(q: Queues, e: int, m: int, now_s: float) -> None:
     alive, spare, warm = 0, -1, -1
     for r in range(q.replicas.shape[2]):
         status = q.replicas[e, m, r].status
-        if status == COLD or status == WARM:
+        if status in (COLD, WARM):
             alive += 1
         if status == OFF:
             spare = r

@@ -5,9 +5,27 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from policies.observation import CALLER_FIELDS, MODEL_FIELDS, PROMPT_FIELDS, BoolArray, FloatArray, Observation
+from policies.observation import (
+    CALLER_FIELDS,
+    MODEL_FIELDS,
+    PROMPT_FIELDS,
+    BoolArray,
+    FloatArray,
+    Observation,
+)
 from policies.pool_spec import PARAMS, ModelSpec, params
-from policies.queue_kernel import ABANDONED, MODEL, OFF, OPEN, POOL, REPLICA, REQUEST, WARM, Queues, fail_replica
+from policies.queue_kernel import (
+    ABANDONED,
+    MODEL,
+    OFF,
+    OPEN,
+    POOL,
+    REPLICA,
+    REQUEST,
+    WARM,
+    Queues,
+    fail_replica,
+)
 from policies.queue_step import Seen, Stream, Table, observe, step
 from policies.workload import Episode, QualityTable
 
@@ -20,7 +38,8 @@ class QueueSimulator:
     """E pools of the same M models, each serving its own episode.
 
     `requests_kept` is K: the fields of request k stay readable at k % K until K more were dispatched;
-    it must exceed what a pool can have open. `blind` hides the live load from observations. Times in seconds, see policies.queue_kernel.Queues for shapes.
+    it must exceed what a pool can have open. `blind` hides the live load from observations. Times in
+    seconds, see policies.queue_kernel.Queues for shapes.
     """
 
     def __init__(
@@ -72,7 +91,9 @@ class QueueSimulator:
         if self._stream is None:
             self._stream = _empty_stream(self.pools, length)
         if length > self._stream.arrival_s.shape[1]:
-            raise ValueError(f"Episodes of this simulator hold at most {self._stream.arrival_s.shape[1]} requests.")
+            raise ValueError(
+                f"Episodes of this simulator hold at most {self._stream.arrival_s.shape[1]} requests."
+            )
         if int(episode.row.max()) >= self.table.score.shape[0]:
             raise ValueError(f"Row {int(episode.row.max())} is outside the quality table.")
         for name in ("arrival_s", "prompt_tokens", "output_tokens", "predicted_tokens", "row"):
@@ -84,6 +105,7 @@ class QueueSimulator:
     def _clear(self, pool: int, now_s: float, episode: Episode) -> None:
         q = self.queues
         q.params[pool] = self.base_params if episode.params is None else episode.params
+        q.believed[pool] = q.params[pool]
         for name, value in zip(_CALLER, episode.caller, strict=True):
             q.pools[name][pool] = value
         replicas = q.replicas[pool]
@@ -109,7 +131,13 @@ class QueueSimulator:
         the rewards that became known. Raises RuntimeError when a request is still open after K more.
         """
         fine = step(
-            self.queues, self.stream, self.table, self.seen, actions, self._all if active is None else active, self.ended
+            self.queues,
+            self.stream,
+            self.table,
+            self.seen,
+            actions,
+            self._all if active is None else active,
+            self.ended,
         )
         if not fine:
             kept = self.queues.requests.shape[1]
@@ -148,7 +176,12 @@ class QueueSimulator:
 
 
 def _table(table: QualityTable) -> Table:
-    return Table(*(np.array(a, dtype=np.float64) for a in (table.score, table.accuracy, table.accuracy_std, table.prompt)))
+    return Table(
+        *(
+            np.array(a, dtype=np.float64)
+            for a in (table.score, table.accuracy, table.accuracy_std, table.prompt)
+        )
+    )
 
 
 def _empty_queues(
@@ -158,6 +191,7 @@ def _empty_queues(
     queues = Queues(
         pools=np.zeros(size[0], dtype=POOL),
         params=np.zeros(size, dtype=PARAMS),
+        believed=np.zeros(size, dtype=PARAMS),
         models=np.zeros(size, dtype=MODEL),
         replicas=np.zeros(replica, dtype=REPLICA),
         slot_id=np.zeros((*replica, slots), dtype=np.int64),
@@ -171,10 +205,16 @@ def _empty_queues(
 
 
 def _empty_stream(pools: int, length: int) -> Stream:
-    times = [np.zeros((pools, length)) for _ in range(4)]
-    row = np.zeros((pools, length), dtype=np.int64)
-    counts = [np.zeros(pools, dtype=np.int64) for _ in range(3)]
-    return Stream(*times, row, *counts)
+    return Stream(
+        arrival_s=np.zeros((pools, length)),
+        prompt_tokens=np.zeros((pools, length)),
+        output_tokens=np.zeros((pools, length)),
+        predicted_tokens=np.zeros((pools, length)),
+        row=np.zeros((pools, length), dtype=np.int64),
+        length=np.zeros(pools, dtype=np.int64),
+        cursor=np.zeros(pools, dtype=np.int64),
+        decided=np.zeros(pools, dtype=np.int64),
+    )
 
 
 def _empty_seen(size: tuple[int, int]) -> Seen:

@@ -58,7 +58,7 @@ class Seen(NamedTuple):
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def predict_idle(q: Queues, e: int, m: int, prompt: float, output: float) -> tuple[float, float, float]:
     """(ttft_s, e2e_s, tpot_s) of a request on an idle replica."""
-    p = q.params[e, m]
+    p = q.believed[e, m]
     tpot = p.step_base_s + p.step_per_sequence_s
     ttft = max(1.0, prompt / p.chunk_tokens) * p.step_base_s + prompt / p.prefill_tokens_per_s + p.overhead_s
     return ttft, ttft + max(output - 1.0, 0.0) * tpot, tpot
@@ -71,7 +71,7 @@ def predict(q: Queues, e: int, m: int, r: int, prompt: float, output: float) -> 
     A busy replica frees a slot every `mean output * step / slots` seconds; every step also carries
     the prefill work of the requests that replace those which end.
     """
-    p = q.params[e, m]
+    p = q.believed[e, m]
     model = q.models[e, m]
     replica = q.replicas[e, m, r]
     prefill_s = model.mean_prompt / p.prefill_tokens_per_s
@@ -88,14 +88,18 @@ def predict(q: Queues, e: int, m: int, r: int, prompt: float, output: float) -> 
     if missing > 0.0:
         full_step = p.step_base_s + p.step_per_sequence_s * p.slots
         wait += missing * model.mean_output * full_step / p.slots
-    ttft = wait + max(1.0, prompt / p.chunk_tokens) * own_step + prompt / p.prefill_tokens_per_s + p.overhead_s
+    ttft = (
+        wait + max(1.0, prompt / p.chunk_tokens) * own_step + prompt / p.prefill_tokens_per_s + p.overhead_s
+    )
     return ttft, ttft + max(output - 1.0, 0.0) * tpot, tpot
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def observe_model(q: Queues, e: int, m: int, prompt: float, output: float, row: npt.NDArray[np.float32]) -> None:
+def observe_model(
+    q: Queues, e: int, m: int, prompt: float, output: float, row: npt.NDArray[np.float32]
+) -> None:
     """Write the live columns of one model's row [F]."""
-    p = q.params[e, m]
+    p = q.believed[e, m]
     waiting, warm, used = 0, 0, 0.0
     for i in range(q.replicas.shape[2]):
         replica = q.replicas[e, m, i]

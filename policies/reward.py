@@ -1,4 +1,4 @@
-"""The reward of one finished request: accuracy, lateness against the target, cost. Compiled in policies.queue_kernel."""
+"""The reward of one finished request: accuracy, lateness against the target, cost."""
 
 from typing import Final
 
@@ -11,15 +11,17 @@ def lateness(e2e_s: float, target_s: float) -> float:
     With a target: seconds over the target / target, at most 1 (twice the target loses all).
     Without one: e2e / NO_TARGET_S, at most 1.
     """
-    if target_s > 0.0:
-        late = (e2e_s - target_s) / target_s
-    else:
-        late = e2e_s / NO_TARGET_S
+    late = (e2e_s - target_s) / target_s if target_s > 0.0 else e2e_s / NO_TARGET_S
     return min(max(late, 0.0), 1.0)
 
 
 def reward(
-    score: float, late: float, cost_share: float, accuracy_weight: float, latency_weight: float, cost_weight: float
+    score: float,
+    late: float,
+    cost_share: float,
+    accuracy_weight: float,
+    latency_weight: float,
+    cost_weight: float,
 ) -> float:
     """a1 * score - a2 * late - a3 * cost_share.
 

@@ -1,4 +1,4 @@
-"""Calibration: fits a simulated model's parameters to recorded requests, and scores the simulator on others."""
+"""Calibration: fits a simulated model to recorded requests, and scores the simulator on others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from policies.queue_kernel import DONE
 from policies.queue_simulator import QueueSimulator
 from policies.workload import Episode, QualityTable
 
-_FITTED: Final = ("step_base_s", "step_per_sequence_s", "prefill_tokens_per_s", "overhead_s")
+FITTED: Final = ("step_base_s", "step_per_sequence_s", "prefill_tokens_per_s", "overhead_s")
 _FLOORS: Final = (1e-5, 1e-7, 1.0, 1e-5)
 _LEAST: Final = 20  # requests needed to fit four parameters
 _QUANTILES: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -44,7 +44,9 @@ class Columns:
 
 def columns(served: Sequence[Served], model: str) -> Columns:
     """One model's requests. Raises ValueError where there are fewer than are needed to fit anything."""
-    rows = sorted((s.arrival_s, s.prompt_tokens, s.output_tokens, s.ttft_s, s.e2e_s) for s in served if s.model == model)
+    rows = sorted(
+        (s.arrival_s, s.prompt_tokens, s.output_tokens, s.ttft_s, s.e2e_s) for s in served if s.model == model
+    )
     if len(rows) < _LEAST:
         raise ValueError(f"Model '{model}' has {len(rows)} recorded requests, needs at least {_LEAST}.")
     return Columns(*np.array(rows, dtype=np.float64).T)
@@ -58,7 +60,7 @@ def fit_model(spec: ModelSpec, served: Sequence[Served]) -> ModelSpec:
     """
     data = columns(served, spec.name)
     guess = first_guess(spec, data)
-    start = np.log([max(getattr(guess, name), floor) for name, floor in zip(_FITTED, _FLOORS, strict=True)])
+    start = np.log([max(getattr(guess, name), floor) for name, floor in zip(FITTED, _FLOORS, strict=True)])
 
     def loss(x: FloatArray) -> float:
         return _misfit(_with(guess, x), data)
@@ -70,7 +72,7 @@ def fit_model(spec: ModelSpec, served: Sequence[Served]) -> ModelSpec:
 
 def _with(spec: ModelSpec, x: FloatArray) -> ModelSpec:
     values = np.maximum(np.exp(np.clip(x, -16.0, 16.0)), _FLOORS).tolist()
-    return replace(spec, **dict(zip(_FITTED, values, strict=True)))
+    return replace(spec, **dict(zip(FITTED, values, strict=True)))
 
 
 def first_guess(spec: ModelSpec, data: Columns) -> ModelSpec:
@@ -100,8 +102,12 @@ def first_guess(spec: ModelSpec, data: Columns) -> ModelSpec:
 def simulate(spec: ModelSpec, data: Columns) -> tuple[FloatArray, FloatArray]:
     """(ttft_s, e2e_s) [N] of the recorded arrivals in the simulator; NaN where one was not answered."""
     count = len(data.arrival_s)
-    table = QualityTable(np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)), np.zeros((1, len(PROMPT_FIELDS))))
-    simulator = QueueSimulator([spec], table, deadline_s=1e9, waiting_places=count + 1, requests_kept=count + 1)
+    table = QualityTable(
+        np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)), np.zeros((1, len(PROMPT_FIELDS)))
+    )
+    simulator = QueueSimulator(
+        [spec], table, deadline_s=1e9, waiting_places=count + 1, requests_kept=count + 1
+    )
 
     def padded(values: FloatArray) -> FloatArray:
         return np.append(values, values[-1])
@@ -109,7 +115,14 @@ def simulate(spec: ModelSpec, data: Columns) -> tuple[FloatArray, FloatArray]:
     output = np.maximum(padded(data.output), 1.0) / spec.output_scale
     simulator.load(
         0,
-        Episode(padded(data.arrival_s), padded(data.prompt), output, output, np.zeros(count + 1, dtype=np.int64), np.array([1.0, 1.0, 0.0, 10.0])),
+        Episode(
+            padded(data.arrival_s),
+            padded(data.prompt),
+            output,
+            output,
+            np.zeros(count + 1, dtype=np.int64),
+            np.array([1.0, 1.0, 0.0, 10.0]),
+        ),
     )
     action = np.zeros(1, dtype=np.int64)
     for _ in range(count):

@@ -92,7 +92,9 @@ class Trainer:
 
     def policy(self, data_range: Mapping[str, float] | None = None) -> LearnedPolicy:
         """The present policy, for serving; the value head stays behind."""
-        tensors = {name: value for name, value in weights_of(self.network).items() if not name.startswith("value.")}
+        tensors = {
+            name: value for name, value in weights_of(self.network).items() if not name.startswith("value.")
+        }
         ranges = {"decisions": float(self.decisions), **(data_range or {})}
         return LearnedPolicy(tensors, new_manifest(tensors, self.config.beta, self.config.hidden, ranges))
 
@@ -104,13 +106,21 @@ class Trainer:
         counters = (self.decisions, self.ppo.updates, self.ppo.return_mean, self.ppo.return_std)
         tensors["counters"] = torch.tensor(counters, dtype=torch.float64)
         partial = path.with_suffix(".partial")
-        save_file({name: value.contiguous().clone() for name, value in tensors.items()}, partial, {"config": repr(asdict(self.config))})
+        save_file(
+            {name: value.contiguous().clone() for name, value in tensors.items()},
+            partial,
+            {"config": repr(asdict(self.config))},
+        )
         partial.replace(path)
 
     def resume(self, path: Path) -> None:
         """Continue from `save`. Raises ValueError when the file belongs to another network."""
         tensors = load_file(path)
-        network = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+        network = {
+            name.removeprefix("network."): value
+            for name, value in tensors.items()
+            if name.startswith("network.")
+        }
         try:
             self.network.load_state_dict(network)
         except RuntimeError as error:

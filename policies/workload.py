@@ -36,7 +36,9 @@ class Episode:
             raise ValueError("arrival_s of an episode must not descend.")
         for name in ("prompt_tokens", "output_tokens", "predicted_tokens", "row"):
             if getattr(self, name).shape != (size,):
-                raise ValueError(f"{name} of an episode has shape {getattr(self, name).shape}, needs ({size},).")
+                raise ValueError(
+                    f"{name} of an episode has shape {getattr(self, name).shape}, needs ({size},)."
+                )
 
 
 EpisodeSource = Callable[[np.random.Generator], Episode]  # draws one episode
@@ -63,6 +65,10 @@ class QualityTable:
     def models(self) -> int:
         """M."""
         return int(self.score.shape[1])
+
+    def expected(self) -> "QualityTable":
+        """The same with every answer worth what is predicted of it: the quality model's own qualities."""
+        return QualityTable(self.accuracy, self.accuracy, self.accuracy_std, self.prompt)
 
 
 def synthetic_quality(models: int, rows: int, seed: int) -> QualityTable:

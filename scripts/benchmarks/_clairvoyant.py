@@ -10,76 +10,74 @@ from numba import njit
 
 from policies.baselines.greedy import GreedyPolicy
 from policies.observation import FloatArray, Observation
-from policies.queue_kernel import COLD, Queues, pick_replica
+from policies.queue_kernel import MODEL, OPEN, POOL, REPLICA, REQUEST, Queues, advance_replica, pick_replica
 from policies.queue_simulator import QueueSimulator
+from policies.queue_step import DRAIN_S
 from policies.reward import lateness
 
 
+def empty_scratch(q: Queues) -> Queues:
+    """Room for one replica of `q` with everything it can hold, and one request more."""
+    slots, places = q.slot_id.shape[3], q.queue.shape[3]
+    one = (1, 1, 1)
+    return Queues(
+        pools=np.zeros(1, dtype=POOL),
+        params=np.zeros((1, 1), dtype=q.params.dtype),
+        believed=np.zeros((1, 1), dtype=q.params.dtype),
+        models=np.zeros((1, 1), dtype=MODEL),
+        replicas=np.zeros(one, dtype=REPLICA),
+        slot_id=np.zeros((*one, slots), dtype=np.int64),
+        slot_end=np.zeros((*one, slots)),
+        queue=np.zeros((*one, places + 1), dtype=np.int64),
+        requests=np.zeros((1, slots + places + 2), dtype=REQUEST),
+    )
+
+
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def true_e2e_s(q: Queues, e: int, m: int, now_s: float, prompt: float, output: float) -> float:
+def copy_replica(q: Queues, e: int, m: int, r: int, scratch: Queues) -> int:
+    """Copy one replica with its requests, renumbered from 0; returns how many requests it holds."""
+    replica, copy = q.replicas[e, m, r], scratch.replicas[0, 0, 0]
+    scratch.pools[0] = q.pools[e]
+    scratch.params[0, 0] = q.params[e, m]
+    scratch.models[0, 0] = q.models[e, m]
+    scratch.replicas[0, 0, 0] = replica
+    held = 0
+    for slot in range(replica.decoding):
+        scratch.requests[0, held] = q.requests[e, q.slot_id[e, m, r, slot]]
+        scratch.slot_id[0, 0, 0, slot] = held
+        scratch.slot_end[0, 0, 0, slot] = q.slot_end[e, m, r, slot]
+        held += 1
+    if replica.prefill_id >= 0:
+        scratch.requests[0, held] = q.requests[e, replica.prefill_id]
+        copy.prefill_id = held
+        held += 1
+    copy.head = 0
+    for i in range(replica.waiting):
+        k = q.queue[e, m, r, (replica.head + i) % q.queue.shape[3]]
+        scratch.requests[0, held] = q.requests[e, k]
+        scratch.queue[0, 0, 0, i] = held
+        held += 1
+    for k in range(held):
+        scratch.requests[0, k].model = 0
+    return held
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def true_e2e_s(
+    q: Queues, scratch: Queues, e: int, m: int, now_s: float, prompt: float, output: float
+) -> float:
     """End-to-end seconds of a request sent to model `m` now if nothing came after it; inf if it expires."""
     r = pick_replica(q, e, m)
     if r < 0:
         return np.inf
-    replica, p = q.replicas[e, m, r], q.params[e, m]
-    clock = max(now_s, replica.ready_s) if replica.status == COLD else now_s
-    slots = q.slot_end.shape[3]
-    ends, kvs, own = np.empty(slots), np.empty(slots), -1
-    decoding, tokens, kv_used = replica.decoding, replica.tokens, replica.kv_used
-    for i in range(decoding):
-        request = q.requests[e, q.slot_id[e, m, r, i]]
-        ends[i], kvs[i] = q.slot_end[e, m, r, i], request.prompt_tokens + request.output_tokens
-    busy, steps_left, chunk, kv, length, is_own = False, 0.0, 0.0, 0.0, 0.0, False
-    if replica.prefill_id >= 0:
-        request = q.requests[e, replica.prefill_id]
-        busy, steps_left, chunk = True, replica.prefill_left, replica.prefill_chunk
-        kv, length = request.prompt_tokens + request.output_tokens, request.output_tokens
-    place = 0
-    while True:
-        while not busy and place <= replica.waiting:
-            is_own = place == replica.waiting
-            size, length, arrived = prompt, output, now_s
-            if not is_own:
-                request = q.requests[e, q.queue[e, m, r, (replica.head + place) % q.queue.shape[3]]]
-                size, length, arrived = request.prompt_tokens, request.output_tokens, request.arrival_s
-            if clock - arrived > q.pools[e].deadline_s or size + length > p.kv_tokens:
-                if is_own:
-                    return np.inf
-                place += 1
-                continue
-            kv = size + length
-            if decoding + 1 > p.slots or kv_used + kv > p.kv_tokens:
-                break
-            chunk = min(p.chunk_tokens, max(size, 1.0))
-            busy, steps_left, kv_used, place = True, max(size, 1.0) / chunk, kv_used + kv, place + 1
-        step = p.step_base_s + p.step_per_sequence_s * decoding
-        first, steps = -1, np.inf
-        if busy:
-            step += chunk / p.prefill_tokens_per_s
-            steps = steps_left
-        for i in range(decoding):
-            if ends[i] - tokens < steps:
-                first, steps = i, ends[i] - tokens
-        clock += steps * step
-        tokens += steps
-        steps_left -= steps
-        if first < 0:
-            busy = False
-            if length <= 1.0 and is_own:
-                return clock - now_s + p.overhead_s
-            if length <= 1.0:
-                kv_used -= kv
-                continue
-            own = decoding if is_own else own
-            ends[decoding], kvs[decoding] = tokens + length - 1.0, kv
-            decoding += 1
-        else:
-            if first == own:
-                return clock - now_s + p.overhead_s
-            decoding -= 1
-            kv_used -= kvs[first]
-            own = first if own == decoding else own
-            ends[first], kvs[first] = ends[decoding], kvs[decoding]
+    own = copy_replica(q, e, m, r, scratch)
+    replica, request = scratch.replicas[0, 0, 0], scratch.requests[0, own]
+    request.model, request.outcome, request.arrival_s = 0, OPEN, now_s
+    request.prompt_tokens, request.output_tokens = prompt, output
+    scratch.queue[0, 0, 0, replica.waiting] = own
+    replica.waiting += 1
+    advance_replica(scratch, 0, 0, 0, now_s + DRAIN_S)
+    return request.e2e_s if request.outcome != OPEN else np.inf
 
 
 class ClairvoyantPolicy(GreedyPolicy):
@@ -92,6 +90,7 @@ class ClairvoyantPolicy(GreedyPolicy):
 
     def __init__(self, simulator: QueueSimulator, price: float, pool: int = 0) -> None:
         self.simulator, self.price, self.pool = simulator, price, pool
+        self._scratch = empty_scratch(simulator.queues)
 
     def scores(self, observation: Observation) -> FloatArray:
         """[M] true utilities less the price."""
@@ -105,7 +104,7 @@ class ClairvoyantPolicy(GreedyPolicy):
         for m in range(len(values)):
             p = q.params[e, m]
             output = max(float(np.rint(stream.output_tokens[e, t] * p["output_scale"])), 1.0)
-            late = lateness(true_e2e_s(q, e, m, now_s, prompt, output), target)
+            late = lateness(true_e2e_s(q, self._scratch, e, m, now_s, prompt, output), target)
             usd = (prompt * p["prompt_usd_per_mtok"] + output * p["completion_usd_per_mtok"]) * 1e-6
             step = p["step_base_s"] + p["step_per_sequence_s"] * p["slots"]
             busy_s = prompt / p["prefill_tokens_per_s"] + output * step / p["slots"]

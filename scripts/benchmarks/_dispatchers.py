@@ -26,6 +26,22 @@ from scripts.benchmarks._load_pool import CALLER, TARGET_S, mean_cost_usd
 from scripts.benchmarks._load_study import Study
 
 CONFIGURATIONS = 6  # every dispatcher gets that many to choose from on the training stretch
+MULTI_FACTOR_WEIGHTS = (  # quality, latency, cost, load
+    (0.25, 0.25, 0.25, 0.25),
+    (0.4, 0.1, 0.1, 0.4),
+    (0.6, 0.1, 0.1, 0.2),
+    (0.4, 0.3, 0.1, 0.2),
+    (0.3, 0.1, 0.0, 0.6),
+    (0.5, 0.0, 0.1, 0.4),
+)
+ROUTE_BALANCE_WEIGHTS = (  # quality, cost, latency, balance
+    (0.3, 0.2, 0.3, 0.2),
+    (0.5, 0.1, 0.3, 0.1),
+    (0.6, 0.1, 0.3, 0.0),
+    (0.4, 0.1, 0.5, 0.0),
+    (0.3, 0.1, 0.4, 0.2),
+    (0.7, 0.1, 0.2, 0.0),
+)
 Make = Callable[[QueueSimulator, float], Policy]  # (simulator, load factor) -> a fresh policy
 
 
@@ -117,18 +133,12 @@ def _scored(study: Study) -> list[Dispatcher]:
         )
         for w in emphasis
     }
-    multi = {
-        str(w): lambda simulator, load, w=w: MultiFactorPolicy(weights=w)
-        for w in ((.25, .25, .25, .25), (.4, .1, .1, .4), (.6, .1, .1, .2), (.4, .3, .1, .2), (.3, .1, .0, .6), (.5, .0, .1, .4))
-    }  # fmt: skip
-    balance = {
-        str(w): lambda simulator, load, w=w: RouteBalancePolicy(w)
-        for w in ((.3, .2, .3, .2), (.5, .1, .3, .1), (.6, .1, .3, .0), (.4, .1, .5, .0), (.3, .1, .4, .2), (.7, .1, .2, .0))
-    }  # fmt: skip
+    multi = {str(w): lambda simulator, load, w=w: MultiFactorPolicy(weights=w) for w in MULTI_FACTOR_WEIGHTS}
+    balance = {str(w): lambda simulator, load, w=w: RouteBalancePolicy(w) for w in ROUTE_BALANCE_WEIGHTS}
     return [
-        Dispatcher("static latency prior", static),  # type: ignore[arg-type]
-        Dispatcher("multi-factor (vLLM SR)", multi),  # type: ignore[arg-type]
-        Dispatcher("RouteBalance score", balance),  # type: ignore[arg-type]
+        Dispatcher("static latency prior", static),
+        Dispatcher("multi-factor (vLLM SR)", multi),
+        Dispatcher("RouteBalance score", balance),
     ]
 
 
@@ -153,10 +163,10 @@ def _learning(study: Study) -> list[Dispatcher]:
         for n in (1.0, 5.0, 20.0, 100.0, 500.0, 2000.0)
     }
     return [
-        Dispatcher("kNN", knn),  # type: ignore[arg-type]
-        Dispatcher("LinUCB", ucb),  # type: ignore[arg-type]
-        Dispatcher("Thompson", thompson),  # type: ignore[arg-type]
-        Dispatcher("task label", task),  # type: ignore[arg-type]
+        Dispatcher("kNN", knn),
+        Dispatcher("LinUCB", ucb),
+        Dispatcher("Thompson", thompson),
+        Dispatcher("task label", task),
     ]
 
 

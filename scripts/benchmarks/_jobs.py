@@ -16,7 +16,6 @@ from policies.policy import Policy
 from policies.queue_simulator import QueueSimulator
 from policies.scenario import Scenario
 from policies.training import LocalRunners, Trainer, TrainingConfig
-from policies.workload import QualityTable
 from scripts.benchmarks._dispatchers import baselines, clairvoyant
 from scripts.benchmarks._load_study import MakeEnv, Study
 from scripts.benchmarks._replay import Requests, replay
@@ -81,9 +80,7 @@ class Trained:
 def run_training(study: Study, job: Training) -> Trained:
     """Train on the study's training stretch with the quality model's expected scores as qualities."""
     torch.set_num_threads(1)
-    table = study.table
-    expected = QualityTable(table.accuracy, table.accuracy, table.accuracy_std, table.prompt)
-    make_env = MakeEnv(replace(study, table=expected), blind=job.blind)
+    make_env = MakeEnv(replace(study, table=study.table.expected()), blind=job.blind)
     trainer = Trainer(job.config, LocalRunners(make_env, job.config))
     curve: list[tuple[int, dict[str, float]]] = []
     policy = trainer.run(lambda decisions, metrics: curve.append((decisions, dict(metrics))))

@@ -1,4 +1,6 @@
-"""The pool of the load benchmarks: as many models as the quality table has, the stronger the slower and dearer."""
+"""The pool of the load benchmarks: as many models as the quality table has, the stronger the slower."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +12,7 @@ DEADLINE_S = 30.0
 CALLER = np.array([1.0, 1.0, 0.2, TARGET_S])  # the one fixed utility: accuracy, lateness, cost
 
 
-def pool(mean_scores: FloatArray, names: list[str] | None = None) -> list[ModelSpec]:
+def pool(mean_scores: FloatArray, names: Sequence[str]) -> list[ModelSpec]:
     """Models in the order of `mean_scores` [M]; rank r in [0, 1] from the weakest to the strongest.
 
     Decode step 8 ms * 5.5^r + 0.3 ms * 3^r per sequence, prefill 20,000 tokens/s / 6^r, prices
@@ -19,7 +21,7 @@ def pool(mean_scores: FloatArray, names: list[str] | None = None) -> list[ModelS
     ranks = np.argsort(np.argsort(mean_scores)) / max(len(mean_scores) - 1, 1)
     return [
         ModelSpec(
-            name=names[i] if names else f"model-{i}",
+            name=names[i],
             step_base_s=0.008 * 5.5**r,
             step_per_sequence_s=0.0003 * 3.0**r,
             prefill_tokens_per_s=20_000.0 / 6.0**r,

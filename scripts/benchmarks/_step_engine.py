@@ -1,6 +1,6 @@
 """A reference engine that runs every step: token budget, chunked prefill, FIFO, as vLLM's scheduler does.
 
-It shares nothing with the simulator's fluid kernel, so that calibration is tried on something else than itself.
+It shares nothing with the simulator's fluid kernel, so that calibration is not tried on itself.
 """
 
 from collections import deque
@@ -43,7 +43,8 @@ def serve(engine: StepEngine, trace: Trace, seed: int) -> list[Served]:
     rng = np.random.default_rng(seed)
     prompts, outputs = trace.prompt_tokens.astype(int), np.maximum(trace.output_tokens, 1).astype(int)
     coming = deque(
-        _Sequence(i, float(trace.arrival_s[i]), max(int(prompts[i]), 1), 0, int(outputs[i])) for i in range(len(trace))
+        _Sequence(i, float(trace.arrival_s[i]), max(int(prompts[i]), 1), 0, int(outputs[i]))
+        for i in range(len(trace))
     )
     running: list[_Sequence] = []
     clock, served = 0.0, []
@@ -60,7 +61,14 @@ def serve(engine: StepEngine, trace: Trace, seed: int) -> list[Served]:
                 running.remove(sequence)
                 i, e2e_s = sequence.index, clock - sequence.arrival_s + engine.overhead_s
                 served.append(
-                    Served(engine.name, sequence.arrival_s, int(prompts[i]), int(outputs[i]), sequence.ttft_s, e2e_s)
+                    Served(
+                        engine.name,
+                        sequence.arrival_s,
+                        int(prompts[i]),
+                        int(outputs[i]),
+                        sequence.ttft_s,
+                        e2e_s,
+                    )
                 )
     return served
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from policies.arrivals import synthetic_trace
 from policies.pool_spec import ModelSpec
 from policies.scenario import bursty
-from policies.simulator_fit import Served, errors, fit_model
+from policies.simulator_fit import FITTED, Served, errors, fit_model
 from scripts.benchmarks._frame import Report, bar, print_table
-from scripts.benchmarks._load_study import synthetic_trace
 from scripts.benchmarks._step_engine import StepEngine, serve
 
 LIMIT = 0.20
@@ -26,9 +26,13 @@ ENGINES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     described = "JSONL of answered requests: " + ", ".join(FIELDS)
-    parser.add_argument("--fit", type=Path, metavar="FILE", help=f"{described} (default: a step-by-step engine)")
+    parser.add_argument(
+        "--fit", type=Path, metavar="FILE", help=f"{described} (default: a step-by-step engine)"
+    )
     parser.add_argument("--score", type=Path, metavar="FILE", help="the same of another load")
-    parser.add_argument("--slots", type=float, default=16, help="sequences a replica runs at once (default 16)")
+    parser.add_argument(
+        "--slots", type=float, default=16, help="sequences a replica runs at once (default 16)"
+    )
     parser.add_argument("--replicas", type=float, default=1, help="replicas of every model (default 1)")
 
 
@@ -38,7 +42,12 @@ def run(args: argparse.Namespace) -> Report:
         raise SystemExit("--fit and --score go together: two loads, one to fit and one to score.")
     if args.fit is not None:
         fitted_on, scored_on = read_served(args.fit), read_served(args.score)
-        start = {s.model: ModelSpec(s.model, slots=args.slots, min_replicas=args.replicas, max_replicas=args.replicas) for s in fitted_on}
+        start = {
+            s.model: ModelSpec(
+                s.model, slots=args.slots, min_replicas=args.replicas, max_replicas=args.replicas
+            )
+            for s in fitted_on
+        }
     else:
         fitted_on, scored_on = _reference_loads()
         start = {engine.name: ModelSpec(engine.name, slots=engine.slots) for engine in ENGINES}
@@ -58,7 +67,7 @@ def read_served(path: Path) -> list[Served]:
 
 
 def _reference_loads() -> tuple[list[Served], list[Served]]:
-    """Poisson at about 0.6 of capacity to fit on; Gamma bursts at about 0.75 with other lengths to score on."""
+    """Poisson at 0.6 of capacity to fit on; Gamma bursts at 0.75 with other lengths to score on."""
     fit_load: list[Served] = []
     score_load: list[Served] = []
     for i, engine in enumerate(ENGINES):
@@ -77,11 +86,12 @@ def _report(start: dict[str, ModelSpec], fitted_on: Sequence[Served], scored_on:
     for name, spec in sorted(start.items()):
         fitted = fit_model(spec, fitted_on)
         inside, outside = errors(fitted, fitted_on), errors(fitted, scored_on)
-        rows.append((name, fitted.step_base_s * 1e3, fitted.step_per_sequence_s * 1e3, fitted.prefill_tokens_per_s,
-                     fitted.overhead_s * 1e3, *(100 * e for e in outside.values())))  # fmt: skip
+        found = {field: getattr(fitted, field) for field in FITTED}
+        rows.append((name, *found.values(), *(100 * error for error in outside.values())))
         bars += [bar(f"{name}: error of {what}", error, "<=", LIMIT) for what, error in outside.items()]
-        results[name] = {"parameters": {key: getattr(fitted, key) for key in ("step_base_s", "step_per_sequence_s", "prefill_tokens_per_s", "overhead_s")},
-                         "fit": inside, "score": outside}  # fmt: skip
-    headers = ("model", "step ms", "per sequence ms", "prefill tok/s", "overhead ms")
-    print_table((*headers, *(f"{what} error %" for what in ("ttft_p50", "ttft_p95", "e2e_p50", "e2e_p95"))), rows)
+        results[name] = {"parameters": found, "fit": inside, "score": outside}
+    headers = ("model", *FITTED)
+    print_table(
+        (*headers, *(f"{what} error %" for what in ("ttft_p50", "ttft_p95", "e2e_p50", "e2e_p95"))), rows
+    )
     return Report("calibration", tuple(bars), results)

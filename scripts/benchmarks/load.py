@@ -1,4 +1,4 @@
-"""Dispatch under load: every baseline, the learned policy and a clairvoyant one on the same replayed requests."""
+"""Dispatch under load: baselines, the learned policy and a clairvoyant one on the same replayed requests."""
 
 import argparse
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ def _describe(study: Study) -> None:
         )
         for i, m in enumerate(study.models)
     ]
-    title = f"Pool: capacity {study.capacity:.2f} requests/s, the rate at which the static best mix fills every model"
+    title = f"Pool: capacity {study.capacity:.2f} requests/s, where the static best mix fills every model"
     print_table(("model", "step ms", "prefill tok/s", "slots", "mean score"), rows, title)
     print(f"utility = {CALLER[0]} score - {CALLER[1]} lateness - {CALLER[2]} cost share; target {TARGET_S} s")
 

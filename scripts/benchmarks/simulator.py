@@ -1,6 +1,7 @@
 """Speed of the simulated environment, and of rollouts with one and two workers."""
 
 import argparse
+import logging
 import time
 from functools import partial
 
@@ -46,20 +47,31 @@ def draw_episode(rng: np.random.Generator, load: float = 0.9) -> Episode:
 
 def make_env(seed: int, environments: int = ENVIRONMENTS) -> DispatchVectorEnv:
     """The measured environment."""
-    return DispatchVectorEnv(models(), synthetic_quality(MODELS, _ROWS, 0), draw_episode, environments, seed=seed)
+    return DispatchVectorEnv(
+        models(), synthetic_quality(MODELS, _ROWS, 0), draw_episode, environments, seed=seed
+    )
 
 
 def run(args: argparse.Namespace) -> Report:
     """Random policy in this process, then whole rollouts through Ray actors."""
     wall, cpu = _environment(args.steps, args.rounds)
-    rows = [("environment, random policy, wall clock", *interval(wall)), ("environment, random policy, CPU time", *interval(cpu))]
+    rows = [
+        ("environment, random policy, wall clock", *interval(wall)),
+        ("environment, random policy, CPU time", *interval(cpu)),
+    ]
     workers = [int(count) for count in args.workers.split(",") if count]
     rollouts = _rollouts(workers, args.rounds) if workers else {}
-    rows += [(f"rollouts, {count} workers, wall clock", *interval(rates)) for count, rates in rollouts.items()]
+    rows += [
+        (f"rollouts, {count} workers, wall clock", *interval(rates)) for count, rates in rollouts.items()
+    ]
     print_table(("decisions/s", "mean", "± 95 %"), rows)
     mean, spread = interval(cpu)
     bars = (bar("decisions/s on one core", mean, ">=", LIMIT_PER_S, spread),)
-    results = {"wall_per_s": wall, "cpu_per_s": cpu, "rollouts_per_s": {str(k): v for k, v in rollouts.items()}}
+    results = {
+        "wall_per_s": wall,
+        "cpu_per_s": cpu,
+        "rollouts_per_s": {str(k): v for k, v in rollouts.items()},
+    }
     return Report("simulator", bars, results)
 
 
@@ -86,7 +98,9 @@ def _rollouts(counts: list[int], rounds: int) -> dict[int, list[float]]:
     config = TrainingConfig(steps=128, lag=128)
     weights = weights_of(new_network(config))
     found: dict[int, list[float]] = {}
-    ray.init(num_cpus=max(counts), include_dashboard=False, logging_level="warning", log_to_driver=False)
+    ray.init(
+        num_cpus=max(counts), include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False
+    )
     try:
         for count in counts:
             group = RolloutGroup(partial(make_env), config, count)

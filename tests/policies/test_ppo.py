@@ -69,7 +69,10 @@ def test_horizon_zero_counts_only_the_decisions_own_reward() -> None:
 
 def _inputs(network: DispatchNetwork, advantage: torch.Tensor, shift: float = 0.0) -> LossInputs:
     rollout = _rollout(steps=2, environments=3)
-    x, base, mask = (torch.from_numpy(a[:-1].reshape(6, *a.shape[2:])) for a in (rollout.features, rollout.base, rollout.mask))
+    x, base, mask = (
+        torch.from_numpy(a[:-1].reshape(6, *a.shape[2:]))
+        for a in (rollout.features, rollout.base, rollout.mask)
+    )
     action = torch.from_numpy(rollout.action.reshape(6))
     with torch.no_grad():
         log_pi = torch.log_softmax(network.logits(x, base, mask), dim=-1)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.observation import MODEL_COLUMN, PROMPT_FIELDS
+from policies.observation import PROMPT_FIELDS
 from policies.pool_spec import PARAMS, ModelSpec, capacity_per_s, params
 from policies.queue_kernel import COLD, DONE, EXPIRED, FAILED, OPEN, REJECTED, WARM
 from policies.queue_simulator import QueueSimulator
@@ -20,7 +20,12 @@ def _table(models: int, rows: int = 4) -> QualityTable:
 def _episode(times: list[float], prompt: float = 100.0, output: float = 50.0) -> Episode:
     n = len(times)
     return Episode(
-        np.array(times), np.full(n, prompt), np.full(n, output), np.full(n, output), np.zeros(n, dtype=np.int64), CALLER
+        np.array(times),
+        np.full(n, prompt),
+        np.full(n, output),
+        np.full(n, output),
+        np.zeros(n, dtype=np.int64),
+        CALLER,
     )
 
 
@@ -32,7 +37,9 @@ def _serve(simulator: QueueSimulator, episode: Episode, actions: list[int]) -> n
     return simulator.requests(0, 0, len(actions))
 
 
-MODEL = ModelSpec("a", prefill_tokens_per_s=1000.0, step_base_s=0.02, step_per_sequence_s=0.001, overhead_s=0.01, slots=4)
+MODEL = ModelSpec(
+    "a", prefill_tokens_per_s=1000.0, step_base_s=0.02, step_per_sequence_s=0.001, overhead_s=0.01, slots=4
+)
 
 
 def test_a_lone_request_takes_prefill_then_one_step_a_token() -> None:
@@ -103,7 +110,9 @@ def test_waiting_places_are_bounded() -> None:
 def test_throughput_at_full_batches_is_the_stated_capacity() -> None:
     rate = capacity_per_s(MODEL, 100.0, 50.0)
     n = 400
-    requests = _serve(QueueSimulator([MODEL], _table(1), deadline_s=1e6), _episode([0.0] * n + [1.0]), [0] * n)
+    requests = _serve(
+        QueueSimulator([MODEL], _table(1), deadline_s=1e6), _episode([0.0] * n + [1.0]), [0] * n
+    )
     measured = (n - 8) / np.sort(requests["e2e_s"])[-8]
     assert measured == pytest.approx(rate, rel=0.1)
 
@@ -129,8 +138,14 @@ def test_replicas_share_the_load_and_a_killed_one_fails_what_it_held() -> None:
 
 def test_autoscaling_waits_then_starts_cold_and_later_drains() -> None:
     elastic = ModelSpec(
-        **{**_fields(MODEL), "max_replicas": 3, "scale_in_flight": 2, "upscale_delay_s": 1.0, "cold_start_s": 3.0,
-           "downscale_delay_s": 5.0}  # fmt: skip
+        **{
+            **_fields(MODEL),
+            "max_replicas": 3,
+            "scale_in_flight": 2,
+            "upscale_delay_s": 1.0,
+            "cold_start_s": 3.0,
+            "downscale_delay_s": 5.0,
+        }
     )
     simulator = QueueSimulator([elastic], _table(1))
     times = [0.1 * i for i in range(60)] + [200.0 + i for i in range(20)]
@@ -208,16 +223,26 @@ def test_pools_do_not_touch_each_other() -> None:
     kv=st.floats(200.0, 3000.0),
     rate=st.floats(0.2, 30.0),
 )
-def test_every_request_ends_once_and_nothing_is_left_behind(seed: int, slots: int, kv: float, rate: float) -> None:
+def test_every_request_ends_once_and_nothing_is_left_behind(
+    seed: int, slots: int, kv: float, rate: float
+) -> None:
     rng = np.random.default_rng(seed)
     n = 80
     models = [
-        ModelSpec("a", slots=slots, kv_tokens=kv, max_replicas=2, scale_in_flight=3, upscale_delay_s=0.5, cold_start_s=1.0),
+        ModelSpec(
+            "a",
+            slots=slots,
+            kv_tokens=kv,
+            max_replicas=2,
+            scale_in_flight=3,
+            upscale_delay_s=0.5,
+            cold_start_s=1.0,
+        ),
         ModelSpec("b", slots=2, failures_per_s=0.02, cold_start_s=2.0),
     ]
     episode = Episode(
         np.cumsum(rng.exponential(1 / rate, n + 1)), rng.integers(0, 400, n + 1).astype(float),
-        rng.integers(0, 300, n + 1).astype(float), np.full(n + 1, 100.0), np.zeros(n + 1, dtype=np.int64), CALLER,
+        rng.integers(0, 300, n + 1).astype(float), np.full(n + 1, 100.0), np.zeros(n + 1, dtype=int), CALLER,
     )  # fmt: skip
     simulator = QueueSimulator(models, _table(2), deadline_s=20.0, seed=seed)
     requests = _serve(simulator, episode, rng.integers(0, 2, n).tolist())
@@ -240,9 +265,10 @@ def test_wrong_use_is_named() -> None:
         simulator.load(0, _episode([0.0, 1.0, 2.0]))
     small = QueueSimulator([MODEL], _table(1), requests_kept=4)
     small.load(0, _episode([0.0] * 12))
+    for _ in range(4):
+        small.step(np.array([0]))
     with pytest.raises(RuntimeError, match="requests_kept"):
-        for _ in range(11):
-            small.step(np.array([0]))
+        small.step(np.array([0]))
 
 
 def test_specs_are_checked_and_become_an_array() -> None:
