@@ -266,6 +266,7 @@ class Table(TableLog):
         self._start()
         if not self._restored:
             self._adopt(await self.store.write(self._restore))
+            self._publisher.renew()
 
     def _restore(self, connection: Connection) -> TableState:
         return table_state.restore(connection, self._secret, self._clock())

@@ -22,6 +22,7 @@ class Publisher:
         self.version = 0
         self.encoded = encode_snapshot(Snapshot("", 0, 0.0))
         self.listeners = 0
+        self._first_valid = 1
         self._build = build
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -30,6 +31,11 @@ class Publisher:
     def hold(self, seconds: float) -> None:
         """No version before that time has passed."""
         self._held = asyncio.get_running_loop().time() + seconds
+
+    def renew(self) -> None:
+        """What was published is void, as after a change of the boot id: listeners wait for what follows."""
+        self._first_valid = self.version + 1
+        self.touch()
 
     def touch(self, quiet: bool = False) -> None:
         """Something changed: a version follows soon, a little later if the change is `quiet`."""
@@ -59,7 +65,7 @@ class Publisher:
         self.listeners += 1
         try:
             async with asyncio.timeout(timeout_s):
-                while self.version <= version or self.version == 0:
+                while self.version < max(version + 1, self._first_valid):
                     await self._changed.wait()
         except TimeoutError:
             pass  # the same again

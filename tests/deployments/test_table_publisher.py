@@ -56,6 +56,17 @@ async def test_nothing_happens_while_nothing_changes() -> None:
     assert made.version == 1
 
 
+async def test_nobody_gets_what_is_void() -> None:
+    made = publisher()
+    made.touch()
+    await made.wait(0, 1.0)
+    follower = asyncio.create_task(made.wait(1, 1.0))
+    await asyncio.sleep(0)
+    made.renew()
+    newcomer = await made.wait(0, 1.0)
+    assert decode_snapshot(newcomer).version == decode_snapshot(await follower).version == 2
+
+
 async def test_a_held_publisher_waits() -> None:
     made = publisher()
     loop = asyncio.get_running_loop()

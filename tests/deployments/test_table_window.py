@@ -1,13 +1,18 @@
 """Percentiles over the last minutes, close to the exact ones and gone when they are old."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from deployments.table_window import SLICES, WINDOW_S, Window
+from policies.observation import FloatArray
 
 SPAN_S = 0.99 * WINDOW_S * (SLICES - 1) / SLICES  # never longer than the window, wherever its slices begin
 
-SHAPES = {
+Draw = Callable[[np.random.Generator, int], FloatArray]
+
+SHAPES: dict[str, Draw] = {
     "uniform": lambda rng, n: rng.uniform(0.001, 1000.0, n),
     "long tail": lambda rng, n: rng.lognormal(0.0, 2.0, n),
     "many equal": lambda rng, n: np.round(rng.exponential(3.0, n)),
