@@ -46,6 +46,7 @@ def with_evaluator(cluster: Any, suite: Path, **pace: Any) -> dict[str, Any]:
     config = {
         "endpoint": cluster.url,
         "suites": [str(suite)],
+        "models": ["alpha", "beta"],
         "interval_s": 1.0,
         "pace": {"concurrency": 2, **pace},
         "fit": {"nice": 0},
@@ -109,7 +110,7 @@ def test_kills_in_the_middle_leave_every_item_answered_once(restored: Any, tmp_p
     cells = {(c.task, c.model): c.accuracy for c in summarise(answers())}
     assert cells["any", "alpha"] == cells["any", "beta"] == 1.0
     assert cells["none", "alpha"] == cells["none", "beta"] == 0.0
-    restored.wait_for(lambda: {"quality", "evaluation"} <= set(_artifacts()), 60.0)
+    restored.wait_for(lambda: {"quality", "evaluation"} <= set(_artifacts()), 90.0)
     asked_once = len(answers())
     asyncio.run(asyncio.sleep(2.5))
     assert len(answers()) == asked_once
