@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import yaml
+from tqdm import tqdm
 
 Progress = Callable[[int, str], None]  # how many applications run, and the names of the others
 
@@ -89,6 +91,16 @@ class LocalPool:
             if time.monotonic() > deadline:
                 raise PoolError(f"Applications {waiting} do not run after {timeout_s:.0f} s: {states}.")
             time.sleep(0.5)
+
+    def wait_with_bar(self) -> None:
+        """`wait`, shown on the terminal."""
+        with tqdm(total=len(self.names), desc="starting", unit="app", file=sys.stderr) as bar:
+
+            def progress(running: int, waiting: str) -> None:
+                bar.n = running
+                bar.set_postfix_str(waiting)
+
+            self.wait(progress)
 
     def stop(self) -> None:
         """Shut Serve down, then Ray; both are private to this process."""

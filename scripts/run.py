@@ -16,7 +16,7 @@ from scripts.check_pool import Answer, check
 from scripts.local_pool import LocalPool, PoolError
 from serve_app.cli import CommandError
 from serve_app.commands import prepare
-from serve_app.keys import ensure_key, first_key
+from serve_app.keys import ensure_key, read_key
 
 CALLS = """
 API keys: {key_file}
@@ -105,15 +105,9 @@ def main() -> int:
     args = _arguments()
     prepare.run(args)
     with LocalPool(args.config) as pool:
-        with tqdm(total=len(pool.names), desc="starting", unit="app", file=sys.stderr) as bar:
-
-            def progress(running: int, waiting: str) -> None:
-                bar.n = running
-                bar.set_postfix_str(waiting)
-
-            pool.wait(progress)
+        pool.wait_with_bar()
         if args.check:
-            return _check(pool, first_key(home()), args.json)
+            return _check(pool, read_key(home()), args.json)
         return _serve_until_stopped(pool)
 
 

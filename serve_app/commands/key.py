@@ -4,7 +4,7 @@ import argparse
 
 from deployments.home import home
 from serve_app.cli import CommandError
-from serve_app.keys import first_key
+from serve_app.keys import read_key
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the key, and nothing else."""
     try:
-        print(first_key(home()))
+        print(read_key(home()))
     except ValueError as error:
         raise CommandError(str(error)) from error
     return 0
