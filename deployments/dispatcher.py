@@ -189,6 +189,8 @@ class Dispatcher:
         if static.new is not None and session is None:
             keep_probation(mask, static.new, self.settings.limits.new_model_share, seed)
         caller = self._caller(profile, request)
+        for seen in (rows, features.dense, caller, mask.allowed):
+            seen.flags.writeable = False  # what is logged is what the policy saw, whatever it does
         observation = Observation(columns.models, rows, features.dense, caller, mask.allowed)
         if selected is None or len(mask.reasons) == len(columns.models):
             choice = Choice(mask.allowed.astype(np.float64), NAMED if selected is None else "none", 0.0)

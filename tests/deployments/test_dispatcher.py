@@ -259,6 +259,22 @@ def test_a_failing_policy_costs_no_request() -> None:
     assert made.host.fallbacks["error"] == 50
 
 
+def test_a_policy_cannot_change_what_is_logged() -> None:
+    class Forger(Made):
+        def distribution(self, observation: Observation) -> np.ndarray:  # type: ignore[type-arg]
+            observation.mask[:] = True
+            observation.rows[:] = 0.0
+            return np.ones(3) / 3
+
+    made = dispatcher()
+    made.host.hold(7, Forger())
+    made.view.snapshot = snapshot(*pool(), version=2, policy={"active": 7})  # type: ignore[misc]
+    record = made.dispatch(ask(excluded=frozenset({"large"}))).record
+    assert record.policy == "formula;fallback=error"
+    assert record.mask == (False, True, True)
+    assert record.rows[1][0] == 1.0
+
+
 def test_the_quality_model_replaces_the_estimate_where_it_knows_the_model() -> None:
     class Partial(MadeQuality):
         def predict(self, features: object, models: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg, override]
