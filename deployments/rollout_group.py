@@ -52,17 +52,22 @@ class RolloutGroup:
     def sample(self, weights: Weights, steps: int) -> Rollout:
         """`steps` steps of every living worker's environments, side by side.
 
-        Raises RolloutGroupError when no worker answers.
+        Where none answered, the replacements are asked once. Raises RolloutGroupError when none of
+        them answers either, RayError when a worker's own code fails.
         """
         shared = ray.put(weights)
+        rollouts = self._round(shared, steps) or self._round(shared, steps)
+        if not rollouts:
+            raise RolloutGroupError(
+                f"None of {len(self.actors)} rollout workers answered in {self.timeout_s} s."
+            )
+        return concatenate(rollouts)
+
+    def _round(self, shared: Any, steps: int) -> list[Rollout]:
         pending = [actor.sample.remote(shared, steps) for actor in self.actors]
         ray.wait(pending, num_returns=len(pending), timeout=self.timeout_s)
-        rollouts = [
-            rollout for i, ref in enumerate(pending) if (rollout := self._collect(i, ref)) is not None
-        ]
-        if not rollouts:
-            raise RolloutGroupError(f"None of {len(pending)} rollout workers answered in {self.timeout_s} s.")
-        return concatenate(rollouts)
+        found = [self._collect(index, ref) for index, ref in enumerate(pending)]
+        return [rollout for rollout in found if rollout is not None]
 
     def _collect(self, index: int, ref: Any) -> Rollout | None:
         try:
@@ -70,6 +75,8 @@ class RolloutGroup:
         except RayTaskError:
             raise  # the worker's own code is wrong: replacing it would hide that
         except (RayActorError, WorkerCrashedError, GetTimeoutError) as error:
+            if getattr(error, "actor_init_failed", False):
+                raise
             _log.warning("Rollout worker %d is replaced: %s", index, error)
             ray.kill(self.actors[index])
             self.replaced += 1

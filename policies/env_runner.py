@@ -77,7 +77,7 @@ class EnvRunner:
         self.lag = lag
         self._random = torch.Generator().manual_seed(seed)
         self._steps: list[dict[str, npt.NDArray[Any]]] = []
-        observation, info = self.env.reset(seed=seed)
+        observation, info = self.env.reset(seed=seed, options={"stagger": True})
         self._state = self._encode(observation, info["now_s"])
         torch.set_num_threads(1)
 

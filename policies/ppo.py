@@ -42,13 +42,10 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     target_kl: float = 0.03
 
-    def discount(self, elapsed_s: Floats, progress: float = 1.0) -> Floats:
-        """gamma ** elapsed_s at `progress` in [0, 1] of the training."""
+    def horizon_at(self, progress: float) -> float:
+        """Seconds at `progress` in [0, 1] of the training."""
         grown = (progress - self.ramp_from) / max(self.ramp_to - self.ramp_from, 1e-9)
-        horizon_s = self.horizon_s * min(max(grown, 0.0), 1.0)
-        if horizon_s == 0.0:
-            return np.zeros_like(elapsed_s)
-        return np.exp(-elapsed_s / np.float32(horizon_s))
+        return self.horizon_s * min(max(grown, 0.0), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +86,20 @@ def ppo_loss(
     return loss, metrics
 
 
-def advantages(
-    rollout: Rollout, value: Floats, config: PPOConfig, progress: float = 1.0
-) -> tuple[Floats, Floats]:
-    """(advantage, return) [T, N] from value [T + 1, N].
+def advantages(rollout: Rollout, value: Floats, horizon_s: float, gae_lambda: float) -> tuple[Floats, Floats]:
+    """(advantage, return) [T, N] from value [T + 1, N]; gamma^dt = exp(-dt / horizon_s), 0 for horizon 0.
 
     delta_t = r_t + gamma^dt V_{t+1} - V_t;  A_t = delta_t + gamma^dt lambda A_{t+1}, cut after an
     episode's last decision, where V_{t+1} is the value of the truncated episode's final observation.
     """
-    discount = config.discount(rollout.elapsed_s, progress)
+    discount = (
+        np.exp(-rollout.elapsed_s / np.float32(horizon_s)) if horizon_s else np.zeros_like(rollout.reward)
+    )
     advantage = np.zeros_like(rollout.reward)
     carried = np.zeros(rollout.reward.shape[1], dtype=np.float32)
     for t in range(rollout.reward.shape[0] - 1, -1, -1):
         delta = rollout.reward[t] + discount[t] * value[t + 1] - value[t]
-        carried = delta + np.where(rollout.ended[t], 0.0, discount[t] * config.gae_lambda * carried)
+        carried = delta + np.where(rollout.ended[t], 0.0, discount[t] * gae_lambda * carried)
         carried = np.where(rollout.decided[t], carried, 0.0).astype(np.float32)
         advantage[t] = carried
     return advantage, advantage + value[:-1]
@@ -124,7 +121,8 @@ class PPO:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * (1.0 - 0.9 * progress)
         value = self._values(rollout)
-        advantage, returns = advantages(rollout, value, self.config, progress)
+        horizon_s = self.config.horizon_at(progress)
+        advantage, returns = advantages(rollout, value, horizon_s, self.config.gae_lambda)
         decided = rollout.decided
         metrics = _explained(value[:-1][decided], returns[decided])
         self._track(returns[decided])
@@ -145,6 +143,7 @@ class PPO:
         self.updates += 1
         for name in collected[0] if collected else ():
             metrics[name] = float(np.mean([found[name] for found in collected]))
+        metrics["horizon_s"] = horizon_s
         metrics["reward"] = float(rollout.reward[decided].mean())
         metrics["censored"] = rollout.censored
         return metrics

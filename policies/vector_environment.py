@@ -72,12 +72,19 @@ class DispatchVectorEnv(VectorEnv[Batch, npt.NDArray[np.int64], npt.NDArray[Any]
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Batch, dict[str, Any]]:
-        """A new episode in every pool. `seed` restarts the generator that draws them."""
+        """A new episode in every pool. `seed` restarts the generator that draws them.
+
+        With `options={"stagger": True}` the first episodes end after random shares of their length, so
+        that the pools are not all in the same phase.
+        """
         if seed is not None:
             self._rng = np.random.default_rng(seed if isinstance(seed, int) else [s or 0 for s in seed])
         for pool in range(self.num_envs):
             self.simulator.load(pool, self.source(self._rng))
             self.simulator.look(pool)
+        if options and options.get("stagger"):
+            length = self.simulator.stream.length
+            length[:] = np.maximum(1, (length * self._rng.random(self.num_envs)).astype(np.int64))
         self._over[:] = False
         return self._observations(), {"now_s": self._now_s()}
 

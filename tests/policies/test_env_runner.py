@@ -38,13 +38,14 @@ def test_rollouts_have_the_stated_shapes_and_join_without_a_gap() -> None:
 
 
 def test_rewards_are_credited_to_the_decision_that_earned_them() -> None:
-    runner = _runner(lag=0)
-    rollout = runner.sample(30)  # exactly one episode: all rewards are known at its end
+    rollout = (runner := _runner(lag=31)).sample(31)  # no request stays open for a whole episode
     assert rollout.censored == 0.0
     for pool in range(4):
-        requests = runner.env.simulator.requests(pool, 0, 30)
-        assert rollout.reward[:, pool] == pytest.approx(requests["reward"], abs=1e-6)
-        assert rollout.action[:, pool].tolist() == requests["model"].tolist()
+        count = int(rollout.decided[:, pool].sum())
+        requests = runner.env.simulator.requests(pool, 0, count)
+        decided = rollout.decided[:, pool]
+        assert rollout.reward[decided, pool] == pytest.approx(requests["reward"], abs=1e-6)
+        assert rollout.action[decided, pool].tolist() == requests["model"].tolist()
 
 
 def test_a_longer_lag_leaves_fewer_rewards_unknown() -> None:
@@ -53,11 +54,10 @@ def test_a_longer_lag_leaves_fewer_rewards_unknown() -> None:
 
 
 def test_reset_steps_are_masked_and_episodes_marked() -> None:
-    rollout = _runner().sample(31)
-    assert rollout.ended[29].all()
-    assert not rollout.decided[30].any()
-    assert rollout.decided[:30].all()
-    assert rollout.decisions == 120
+    rollout = _runner().sample(62)
+    assert rollout.ended.any(axis=0).all()
+    assert np.array_equal(rollout.decided[1:], ~rollout.ended[:-1])
+    assert rollout.decisions == rollout.decided.sum() < 62 * 4
 
 
 def test_the_seed_fixes_a_rollout_and_weights_are_taken_over() -> None:

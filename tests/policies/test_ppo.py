@@ -34,12 +34,11 @@ def _rollout(steps: int = 64, environments: int = 8, models: int = 3, seed: int 
 def test_advantages_are_the_discounted_sums_in_seconds() -> None:
     rollout = _rollout(steps=3, environments=1)
     rollout = replace(rollout, elapsed_s=np.array([[1.0], [2.0], [0.5]], dtype=np.float32))
-    config = PPOConfig(horizon_s=2.0, gae_lambda=1.0)
     value = np.array([[0.0], [0.0], [0.0], [10.0]], dtype=np.float32)
     r = rollout.reward[:, 0]
     g = np.exp(-np.array([1.0, 2.0, 0.5]) / 2.0)
     expected = r[0] + g[0] * (r[1] + g[1] * (r[2] + g[2] * 10.0))
-    advantage, returns = advantages(rollout, value, config)
+    advantage, returns = advantages(rollout, value, 2.0, 1.0)
     assert advantage[0, 0] == pytest.approx(expected, rel=1e-5)
     assert returns[0, 0] == pytest.approx(expected, rel=1e-5)
 
@@ -53,8 +52,7 @@ def test_a_truncated_episode_is_bootstrapped_and_the_reset_step_carries_nothing(
         reward=np.array([[1.0], [99.0], [2.0]], dtype=np.float32),
     )
     value = np.array([[0.5], [7.0], [3.0], [4.0]], dtype=np.float32)
-    config = PPOConfig(horizon_s=1.0, gae_lambda=0.9)
-    advantage, _ = advantages(rollout, value, config)
+    advantage, _ = advantages(rollout, value, 1.0, 0.9)
     assert advantage[0, 0] == pytest.approx(1.0 + np.exp(-1.0) * 7.0 - 0.5, rel=1e-5)
     assert advantage[1, 0] == 0.0
     assert advantage[2, 0] == pytest.approx(2.0 + np.exp(-1.0) * 4.0 - 3.0, rel=1e-5)
@@ -63,8 +61,15 @@ def test_a_truncated_episode_is_bootstrapped_and_the_reset_step_carries_nothing(
 def test_horizon_zero_counts_only_the_decisions_own_reward() -> None:
     rollout = _rollout(steps=4)
     value = np.zeros((5, 8), dtype=np.float32)
-    advantage, _ = advantages(rollout, value, PPOConfig(horizon_s=0.0))
+    advantage, _ = advantages(rollout, value, 0.0, 0.9)
     assert np.array_equal(advantage, rollout.reward)
+
+
+def test_the_horizon_grows_in_the_middle_of_the_training() -> None:
+    config = PPOConfig(horizon_s=10.0, ramp_from=0.2, ramp_to=0.6)
+    assert [config.horizon_at(progress) for progress in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx(
+        [0, 0, 5, 10, 10]
+    )
 
 
 def _inputs(network: DispatchNetwork, advantage: torch.Tensor, shift: float = 0.0) -> LossInputs:

@@ -87,3 +87,14 @@ def test_pools_draw_different_episodes_and_the_seed_fixes_them() -> None:
     assert np.array_equal(arrivals_of(1), arrivals_of(1))
     assert not np.array_equal(arrivals_of(1), arrivals_of(2))
     assert not np.array_equal(arrivals_of(1)[0], arrivals_of(1)[1])
+
+
+def test_staggered_pools_end_their_first_episodes_at_different_times() -> None:
+    env = _env(n=8)
+    env.reset(seed=0, options={"stagger": True})
+    ends = np.zeros(8)
+    for step in range(LENGTH):
+        *_, over, _ = env.step(np.zeros(8, dtype=np.int64))
+        ends = np.where(over & (ends == 0), step + 1, ends)
+    assert len(set(ends.tolist())) > 3
+    assert ends.max() <= LENGTH
