@@ -21,7 +21,7 @@ from serve_app.keys import ensure_key, read_key
 CALLS = """
 API keys: {key_file}
 
-export FASTSERVE_KEY=$(.venv/bin/fastserve key)
+export FASTSERVE_KEY=$(cat {key_file})
 
 curl {url}/v1/chat/completions \\
   -H "Authorization: Bearer $FASTSERVE_KEY" -H 'Content-Type: application/json' \\

@@ -57,3 +57,20 @@ class Groups:
     def usage(self) -> dict[str, Usage]:
         """What each group has used up to now."""
         return {name: sum(map(_usage, some), Usage()) for name, some in self.pids.items()}
+
+
+def descendants(pid: int) -> list[int]:
+    """`pid` and all processes below it."""
+    parents: dict[int, list[int]] = {}
+    for child, _ in _processes():
+        try:
+            fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents.setdefault(int(fields[1]), []).append(child)
+    found, open_ = [], [pid]
+    while open_:
+        current = open_.pop()
+        found.append(current)
+        open_ += parents.get(current, [])
+    return found
