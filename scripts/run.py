@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from deployments.home import home
-from scripts.benchmarks._frame import machine, print_table
+from scripts.benchmarks._frame import machine, table_text
 from scripts.check_pool import Answer, check
 from scripts.local_pool import LocalPool, PoolError
 from serve_app.cli import CommandError
@@ -74,14 +74,13 @@ def _check(pool: LocalPool, key: str, out: Path | None) -> int:
             bar.update()
 
         answers = check(pool.base_url, key, progress)
-    headers, rows = table(answers)
-    print_table(headers, rows)
+    shown = table_text(*table(answers))
+    print(shown)
     if out is not None:
         document = {
             "machine": machine(),
             "answers": [asdict(a) for a in answers],
-            "headers": headers,
-            "rows": rows,
+            "table": shown,
         }
         out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     failed = [a for a in answers if a.error]
