@@ -81,12 +81,13 @@ def _client(pool: _serving.Serving) -> aiohttp.ClientSession:
 
 
 async def _users(client: aiohttp.ClientSession, rate: float, phase_s: float, seed: int) -> list[float]:
-    """TTFT of Poisson arrivals during a phase, all answered before it ends."""
-    draw, tasks = random.Random(seed), []
-    end_s = time.monotonic() + phase_s
-    while (wait_s := draw.expovariate(rate)) < end_s - time.monotonic():
-        await asyncio.sleep(wait_s)
+    """TTFT of Poisson arrivals during a phase, the same for the same seed; all are answered before it ends."""
+    draw, tasks, at_s = random.Random(seed), [], 0.0
+    started_s = time.monotonic()
+    while (at_s := at_s + draw.expovariate(rate)) < phase_s:
+        await asyncio.sleep(max(0.0, started_s + at_s - time.monotonic()))
         tasks.append(asyncio.create_task(_ttft_s(client, draw.randrange(10_000))))
+    await asyncio.sleep(max(0.0, started_s + phase_s - time.monotonic()))
     return list(await asyncio.gather(*tasks))
 
 
