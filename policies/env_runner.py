@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from policies.network import DispatchNetwork
-from policies.network_features import formula_utility, network_features
+from policies.network_features import network_inputs
 from policies.observation import MODEL_COLUMN
 from policies.queue_kernel import OPEN
 from policies.reward import lateness, reward
@@ -98,10 +98,11 @@ class EnvRunner:
     def _encode(self, observation: Batch, now_s: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
         rows, caller = observation["rows"], observation["caller"]
         mask = observation["mask"].astype(np.bool_)
+        features, utility = network_inputs(rows, observation["prompt"], caller, mask)
         weight = rows[..., MODEL_COLUMN["weight"]]
         return {
-            "features": network_features(rows, observation["prompt"], caller, mask),
-            "base": (self.beta * weight * formula_utility(rows, caller, mask)).astype(np.float32),
+            "features": features,
+            "base": (self.beta * weight * utility).astype(np.float32),
             "mask": mask,
             "e2e_s": rows[..., MODEL_COLUMN["e2e_s"]],
             "now_s": now_s,
@@ -123,7 +124,9 @@ class EnvRunner:
                 **state,
                 "action": action.squeeze(-1).numpy(),
                 "log_probability": chosen,
-                "elapsed_s": (self._state["now_s"] - state["now_s"]).astype(np.float32),
+                "elapsed_s": np.where(info["decided"], self._state["now_s"] - state["now_s"], 0.0).astype(
+                    np.float32
+                ),
                 "decided": info["decided"],
                 "decision": info["decision"],
                 "ended": ended,

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.checkpoint import CheckpointError, Manifest, Tensors, dump, parse
-from policies.network_features import formula_utility, network_features
+from policies.network_features import network_inputs
 from policies.observation import MODEL_COLUMN, FloatArray, Observation
 from policies.policy import Policy, masked_softmax
 
@@ -68,9 +68,8 @@ class LearnedPolicy(Policy):
     def logits(self, observation: Observation) -> FloatArray:
         """[M] beta * w_i * U_i + g_i."""
         rows, caller, mask = observation.rows, observation.caller, observation.mask
-        base = self.beta * rows[:, MODEL_COLUMN["weight"]] * formula_utility(rows, caller, mask)
-        x = network_features(rows, observation.prompt, caller, mask)
-        logits: FloatArray = base + self.residual(x, mask)
+        x, utility = network_inputs(rows, observation.prompt, caller, mask)
+        logits: FloatArray = self.beta * rows[:, MODEL_COLUMN["weight"]] * utility + self.residual(x, mask)
         return logits
 
     def distribution(self, observation: Observation) -> FloatArray:

@@ -75,3 +75,7 @@ def test_rollouts_are_joined_as_more_environments() -> None:
     joined = concatenate([_runner(seed=1).sample(8), _runner(seed=2).sample(8)])
     assert joined.reward.shape == (8, 8)
     assert joined.features.shape[:2] == (9, 8)
+
+
+def test_time_never_runs_backwards_at_a_reset() -> None:
+    assert _runner().sample(62).elapsed_s.min() >= 0.0
