@@ -81,7 +81,7 @@ def _client(pool: _serving.Serving) -> aiohttp.ClientSession:
 
 
 async def _users(client: aiohttp.ClientSession, rate: float, phase_s: float, seed: int) -> list[float]:
-    """TTFT of Poisson arrivals during a phase, the same for the same seed; all are answered before it ends."""
+    """TTFT of Poisson arrivals during a phase, the same for the same seed; all are answered when it ends."""
     draw, tasks, at_s = random.Random(seed), [], 0.0
     started_s = time.monotonic()
     while (at_s := at_s + draw.expovariate(rate)) < phase_s:
