@@ -6,9 +6,10 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from deployments.candidate_job import JobInput, JobResult, job_apart
+from deployments.latency_samples import fit_from_log
 from deployments.learner_settings import LearnerSettings
 from deployments.live_evidence import Finished, reference, seen, trial
 from deployments.log_reader import LogReader, LogTable, newest
@@ -19,10 +20,15 @@ from policies.alarms import Alarms
 from policies.canary import Canary, CanaryState, Stage
 from policies.checkpoint import CheckpointError
 from policies.formula import DEFAULT_BETA, FormulaPolicy
+from policies.latency_model import LatencyModel
 from policies.learned_policy import LearnedPolicy
 from policies.policy import Policy, PolicyError
 
 logger = logging.getLogger("ray.serve")
+
+EVALUATION_REST_S: Final = 20.0  # without a new graded item before a round counts as over
+LATENCY_WINDOW_S: Final = 3_600.0
+LATENCY_REQUESTS: Final = 2_000
 
 Job = Callable[[JobInput, LearnerSettings], Awaitable[JobResult]]
 
@@ -73,7 +79,8 @@ class Learner:
         self._tasks: list[asyncio.Task[None]] = []
         self._policies: dict[int, Policy] = {}
         self._watch: _Watch | None = None
-        self._judged_s = float("-inf")
+        self._latency = LatencyModel()
+        self._judged_s = self._latency_s = float("-inf")
 
     async def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
         """Take new settings; bad ones raise ValueError and leave the old in force."""
@@ -195,13 +202,18 @@ class Learner:
 
     async def learn(self) -> None:
         """One look for evidence that asks for a new candidate, or lets a waiting one be judged again."""
-        state = await self._state()
         now = self._clock()
+        if now - self._latency_s >= self.settings.latency_every_s:
+            self._latency_s = now
+            await self._publish_latency(now)
+        state = await self._state()
         rests = state.frozen_since_s is not None and now - state.frozen_since_s < self.settings.cooldown_s
         on_trial = state.candidate is not None and state.candidate.stage != "waiting"
         if state.paused or rests or on_trial or now - self._judged_s < self.settings.retry_s:
             return
         evaluations = await self._table.evaluations(None, None)
+        if now - max((record.finished_s for record in evaluations), default=0.0) < EVALUATION_REST_S:
+            return  # a round is under way: its items come first
         new_items = len(evaluations) - state.trained_items
         due = new_items >= self.settings.min_new_items or now - state.trained_s >= self.settings.retrain_s
         if state.candidate is None and not due:
@@ -210,6 +222,15 @@ class Learner:
         waiting = state.candidate.version if state.candidate is not None and not due else None
         result = await self._run(state, evaluations, waiting)
         await self._judged(result, len(evaluations), waiting)
+
+    async def _publish_latency(self, now_s: float) -> None:
+        """Bring the latency model up to date with the newest part of the log."""
+        log = await newest(self._table, now_s - LATENCY_WINDOW_S, LATENCY_REQUESTS)
+        if len(log) < self.settings.min_latency_requests:
+            return
+        fitted = await asyncio.to_thread(fit_from_log, log, self._latency, f"{now_s:.0f}")
+        self._latency = fitted
+        await self._table.put_artifact("latency", fitted.revision, fitted.to_bytes())
 
     async def _run(
         self, state: RolloutState, evaluations: list[EvaluationRecord], waiting: int | None

@@ -95,6 +95,8 @@ class LearnerSettings(StrictModel):
     retrain_s: float = Field(default=6 * 3600.0, gt=0.0)  # a new candidate at least this often
     retry_s: float = Field(default=120.0, gt=0.0)  # before a candidate short of evidence is judged again
     cooldown_s: float = Field(default=600.0, ge=0.0)  # learning rests this long after a rollback
+    latency_every_s: float = Field(default=60.0, gt=0.0)  # between fits of the latency model
+    min_latency_requests: int = Field(default=50, ge=1)  # recorded ones, before it is fitted at all
     settle_s: float = Field(default=3.0, ge=0.0)  # votes have so long to come before a request counts
     log_limit: int = Field(default=20_000, ge=100)  # newest decisions that the gates read
     target_s: float = Field(default=5.0, gt=0.0)  # latency target where a caller has none

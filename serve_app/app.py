@@ -7,6 +7,7 @@ from typing import Any, cast
 from ray import serve
 from ray.serve import Application
 
+from deployments import evaluator_app, learner_app
 from deployments.model import Model
 from deployments.model_config import ModelConfig, deployment_options
 from serve_app import guard
@@ -23,9 +24,17 @@ _LOOP_ENV = {
 _PASSED_ON = ("FASTSERVE_HOME", "FASTSERVE_STORE", "FASTSERVE_API_KEY", "RAY_worker_niceness")
 
 Companion = Callable[[IngressConfig], Application | None]
-COMPANIONS: tuple[
-    Companion, ...
-] = ()  # deployments of the app beside Ingress; None where the args leave one out
+
+
+def _evaluator(args: IngressConfig) -> Application | None:
+    return evaluator_app.build(evaluator_app.EvaluatorArgs()) if args.evaluator else None
+
+
+def _learner(args: IngressConfig) -> Application | None:
+    return learner_app.build(learner_app.LearnerArgs()) if args.learner else None
+
+
+COMPANIONS: tuple[Companion, ...] = (_evaluator, _learner)  # deployments beside Ingress
 
 
 def build(args: IngressConfig) -> Application:
