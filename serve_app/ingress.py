@@ -44,7 +44,7 @@ class Ingress:
         self.view = TableView(self.table, name or _replica_name())
         self.ejections = Ejections()
         self.upstreams = Upstreams(self.view, self.ejections)
-        self.dispatcher = Dispatcher(self.view, settings.dispatch, ejected=self.ejections.current)
+        self.dispatcher = Dispatcher(self.view, settings.dispatch, ejected=self.upstreams.avoided)
         self.metrics = IngressMetrics(RayMeter() if table is None else MemoryMeter())
         self.forwarder = Forwarder(self.view, self.upstreams, settings, self.metrics)
         self.endpoint = Endpoint(

@@ -87,6 +87,16 @@ class Upstreams:
         silence_s = age_s if age_s <= STALE_S else 0.0
         return [r for r in row.replicas if is_usable(r, snapshot.taken_at_s, silence_s)]
 
+    def avoided(self) -> frozenset[str]:
+        """Ejected replicas; none where nothing would be left: a pool that fails is asked, not given up."""
+        ejected = self.ejections.current()
+        if not ejected:
+            return ejected
+        models = self._view.snapshot.models
+        if any(row.replica not in ejected for model in models for row in self.usable(model)):
+            return ejected
+        return frozenset()
+
     def silent(self, limit_s: float) -> frozenset[str]:
         """Replicas not heard of for `limit_s`; none while it is the table that is silent."""
         age_s = self._view.age_s()

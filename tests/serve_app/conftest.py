@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from deployments.engine_http import EngineServer
 from deployments.model import Model
@@ -19,14 +20,37 @@ from serve_app.config import IngressConfig
 from serve_app.guard import Guard
 from serve_app.ingress import Ingress
 
+settings.register_profile("shared_machine", deadline=None)
+settings.load_profile("shared_machine")
+
 KEY = "fs-test-key-0123456789abcdef"
 
 
-class LocalModel(Model):
-    """Serve awaits `__del__`; Python does not, so here `leave` does."""
+class CancelAtDisconnect:
+    """Cancels the app when its client leaves, as Serve does around an ingress replica's app."""
 
-    async def leave(self) -> None:
-        await Model.__del__(self)
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def listen() -> None:
+            while True:
+                message = await receive()
+                queue.put_nowait(message)
+                if message["type"] == "http.disconnect":
+                    return
+
+        serving = asyncio.ensure_future(self._app(scope, queue.get, send))
+        listening = asyncio.ensure_future(listen())
+        await asyncio.wait((serving, listening), return_when=asyncio.FIRST_COMPLETED)
+        (serving if listening.done() else listening).cancel()
+        await asyncio.gather(serving, listening, return_exceptions=True)
+
+
+class LocalModel(Model):
+    """Serve awaits `__del__`; Python does not, so tests call `leave` themselves."""
 
     def __del__(self) -> None:  # type: ignore[override]
         pass
@@ -70,7 +94,7 @@ async def make_pool(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pool, 
     table = Table(Store(f"sqlite:///{path / 'table.sqlite3'}"))
     ingress = Ingress(IngressConfig(), table, "ingress-1")
     await ingress.start()
-    server = EngineServer(Guard(ingress.app(), 2 * 1024 * 1024, 1.0), "127.0.0.1")
+    server = EngineServer(Guard(CancelAtDisconnect(ingress.app()), 2 * 1024 * 1024, 1.0), "127.0.0.1")
     await server.start()
     client = httpx.AsyncClient(
         base_url=server.url, headers={"authorization": f"Bearer {KEY}"}, timeout=30.0, trust_env=False

@@ -312,7 +312,8 @@ async def test_errors_do_not_repeat_long_texts_of_the_caller():
 
 
 async def test_an_engine_s_int_code_becomes_a_string():
-    body = b'{"error":{"message":"This model\'s maximum context length is 10","type":"BadRequestError","param":null,"code":400}}'
+    detail = {"message": "This model's maximum context length is 10", "param": None, "code": 400}
+    body = json.dumps({"error": detail}).encode()
     error = from_upstream(400, body)
     assert (error.code, error.type) == ("context_length_exceeded", "invalid_request_error")
     assert from_upstream(422, b"<html>").message == "The model refused the request."

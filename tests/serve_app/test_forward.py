@@ -1,0 +1,167 @@
+"""Tries, deadlines and fallback over simulated replicas that fail in every way they can."""
+
+import asyncio
+import json
+
+import pytest
+import pytest_asyncio
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def faults(model, **switched):
+    model.reconfigure({"faults": switched})
+
+
+async def outcome(pool, answer):
+    await pool.ingress.view.flush()
+    decision_id = answer.headers["x-fastserve-decision-id"]
+    log = await pool.table.transitions(0.0, 10_000)
+    return next(o for d, o in log if d.decision_id == decision_id)
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def healthy(pool):
+    """Two replicas of `best`, one of `next`; no faults, nobody ejected."""
+    if not pool.models:
+        await pool.add("best", "best-a", accuracy_prior=1.0)
+        await pool.add("best", "best-b", accuracy_prior=1.0)
+        await pool.add("next", "next-a", accuracy_prior=0.1)
+    for model in pool.models:
+        faults(model)
+        pool.ingress.ejections.succeeded(model.replica)
+    pool.ingress.forwarder.budget._retries = [0] * 10
+    pool.ingress.reconfigure({"dispatch": {"epsilon": 0.0, "weights": {"accuracy": 9, "latency": 0}}})
+
+
+async def test_a_named_model_moves_to_its_other_replica(pool):
+    faults(pool.models[0], error_rate=1.0)
+    answers = [await pool.chat("best") for _ in range(6)]
+    assert {a.status_code for a in answers} == {200}
+    outcomes = [await outcome(pool, a) for a in answers]
+    assert {o.replica for o in outcomes} == {"best-b"}
+    assert max(o.outcome.attempts for o in outcomes) == 2
+
+
+async def test_a_named_model_never_becomes_another_one(pool):
+    for model in pool.models[:2]:
+        faults(model, error_rate=1.0)
+    answer = await pool.chat("best")
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "upstream_failed"
+    kept = await outcome(pool, answer)
+    assert (kept.outcome.status, kept.outcome.attempts) == ("failed", 2)
+
+
+async def test_auto_goes_to_the_next_best_and_says_so(pool):
+    for model in pool.models[:2]:
+        faults(model, error_rate=1.0)
+    for stream in (False, True):
+        answer = await pool.chat("auto", stream=stream)
+        assert answer.status_code == 200
+        assert answer.headers["x-fastserve-model"] == "next"
+        assert answer.headers["x-fastserve-fallbacks"] == "best"
+        kept = await outcome(pool, answer)
+        assert (kept.model, kept.fallbacks, kept.outcome.status) == ("next", ("best",), "ok")
+
+
+async def test_a_hanging_try_ends_at_its_limit_and_auto_goes_on(pool):
+    for model in pool.models[:2]:
+        faults(model, hang_rate=1.0)
+    limits = {"deadlines": {"first_byte_s": 0.3, "try_s": 0.3}}
+    pool.ingress.reconfigure({"dispatch": {"epsilon": 0.0, "weights": {"accuracy": 9}}, **limits})
+    for stream in (False, True):
+        answer = await asyncio.wait_for(pool.chat("auto", stream=stream), 3.0)
+        assert answer.headers["x-fastserve-model"] == "next"
+
+
+async def test_the_caller_s_deadline_ends_everything(pool):
+    for model in pool.models:
+        faults(model, hang_rate=1.0)
+    answer = await asyncio.wait_for(pool.chat("auto", fastserve={"deadline_s": 0.4}), 2.0)
+    assert answer.status_code == 504
+    assert answer.json()["error"]["code"] == "deadline_exceeded"
+
+
+async def test_a_stream_that_breaks_tells_so_and_is_the_model_s_failure(pool):
+    for model in pool.models:
+        faults(model, die_at_token=1)
+    answer = await pool.chat("auto", stream=True, max_tokens=50)
+    events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert answer.status_code == 200
+    assert events[-1] == "[DONE]"
+    assert json.loads(events[-2])["error"]["code"] == "upstream_interrupted"
+    for event in events[:-2]:
+        json.loads(event)
+    kept = await outcome(pool, answer)
+    assert kept.outcome.status == "failed"
+    assert kept.outcome.error_code.startswith("upstream_interrupted")
+
+
+async def test_a_plain_answer_that_breaks_is_tried_elsewhere(pool):
+    for model in pool.models[:2]:
+        faults(model, die_at_token=1)
+    answer = await pool.chat("auto", max_tokens=50)
+    assert answer.status_code == 200
+    assert answer.headers["x-fastserve-model"] == "next"
+
+
+async def test_a_4xx_of_the_engine_is_never_retried(pool):
+    answer = await pool.chat("auto", "word " * 1500, max_tokens=200)
+    assert answer.status_code == 400
+    kept = await outcome(pool, answer)
+    assert (kept.outcome.status, kept.outcome.attempts) == ("rejected", 1)
+
+
+async def test_full_replicas_are_429_with_retry_after(pool):
+    limits = [model._gate._limit for model in pool.models]
+    for model in pool.models:
+        model._gate._limit = 0
+    try:
+        answer = await pool.chat("auto")
+    finally:
+        for model, limit in zip(pool.models, limits, strict=True):
+            model._gate._limit = limit
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"]
+    assert pool.ingress.ejections.current() == frozenset()
+    assert (await outcome(pool, answer)).outcome.status == "rejected"
+
+
+async def test_retries_stay_within_the_budget(pool):
+    for model in pool.models:
+        faults(model, error_rate=1.0)
+    pool.ingress.reconfigure({"retries": {"share": 0.1, "floor": 3}})
+    answers = [await pool.chat("auto") for _ in range(20)]
+    tries = [(await outcome(pool, answer)).outcome.attempts for answer in answers]
+    assert sum(tries) <= 20 + 4
+
+
+async def test_a_client_that_leaves_stops_the_engine_and_blames_nobody(pool):
+    pool.ingress.reconfigure({})
+    model = await pool.add(
+        "slow", weight=0.0, simulated={"decode_step_s": 0.05, "mean_output_tokens": 100_000}
+    )
+    body = {"model": "slow", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 500}
+    host, port = pool.url.removeprefix("http://").split(":")
+    for stream in (True, False):
+        raw = json.dumps(body | {"stream": stream}).encode()
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            f"authorization: {pool.client.headers['authorization']}\r\ncontent-length: {len(raw)}\r\n\r\n"
+        )
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head.encode() + raw)
+        await _until(lambda: model._gate.ongoing == 1)
+        writer.close()
+        await _until(lambda: model._gate.ongoing == 0)
+    await pool.ingress.view.flush()
+    log = await pool.table.transitions(0.0, 10_000)
+    kept = [o.outcome.status for d, o in log if d.model == "slow"]
+    assert kept == ["cancelled", "cancelled"]
+
+
+async def _until(condition):
+    async with asyncio.timeout(2.0):
+        while not condition():
+            await asyncio.sleep(0.02)
