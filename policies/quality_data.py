@@ -70,6 +70,17 @@ class QualityData:
         weights = np.isfinite(scores).astype(np.float64)
         return QualityData(tuple(features), tuple(models), scores, weights, np.zeros(len(features)))
 
+    def with_models(self, models: Sequence[str]) -> "QualityData":
+        """The same answers with the columns `models` first, unknown where absent, then the others."""
+        order = (*models, *(model for model in self.models if model not in models))
+        scores, weights = (
+            np.full((len(self.features), len(order)), np.nan),
+            np.zeros((len(self.features), len(order))),
+        )
+        columns = [order.index(model) for model in self.models]
+        scores[:, columns], weights[:, columns] = self.scores, self.weights
+        return QualityData(self.features, order, scores, weights, self.created_s)
+
     def decayed_weights(self, now_s: float, half_life_s: float) -> FloatArray:
         """[N, M] weights halved for each half-life of age; `half_life_s` inf keeps them."""
         age_s = np.maximum(now_s - self.created_s, 0.0)

@@ -1,13 +1,25 @@
-"""Fits the quality model: gradient descent in torch over hashed prompt features."""
+"""Fits the quality model from scored answers, and brings it up to date with new ones."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
+from scipy import sparse
 
+from policies.calibration import blend, logit
+from policies.embedding import embedding_table, tfidf_matrix
+from policies.linear_scores import ridge
+from policies.observation import FloatArray
 from policies.quality_data import QualityData
-from policies.quality_model import F32, QualityManifest, QualityModel
+from policies.quality_model import EMBEDDING_SCALE, STYLE_LIMIT, QualityManifest, QualityModel
+from policies.quality_network import QualityNetwork, Training, predict, train
+from policies.term_weights import term_weights
+
+F32 = npt.NDArray[np.float32]
+Arrays = dict[str, npt.NDArray[Any]]
+_MANY = 2000  # prompts from which on an n-gram must be in three of them to count
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +27,16 @@ class QualitySettings:
     """How to fit; the defaults are what the benchmarks use."""
 
     buckets: int = 1 << 16
-    dimensions: int = 32
-    hidden: int = 32
-    epochs: int = 12
+    dimensions: int = 64
+    hidden: int = 64
+    folds: int = 4  # networks, each fitted without one fold, which calibrates it
+    epochs: int = 15
     batch: int = 128
     learning_rate: float = 0.01
-    weight_decay: float = 1e-4
+    weight_decay: float = 0.3
+    dropout: float = 0.4
+    penalty: float = 3.0  # of the linear model, in prompts
+    steps: int = 15
     half_life_s: float = float("inf")
     seed: int = 0
 
@@ -30,20 +46,24 @@ def fit(
 ) -> QualityModel:
     """A quality model from scored answers. Raises ValueError where there are none."""
     settings = settings or QualitySettings()
-    if not data.features or not data.models:
+    if not data.features or not data.models or not (data.weights > 0).any():
         raise ValueError("quality data: no scored answers, at least one is needed.")
-    now_s = time.time() if now_s is None else now_s
-    torch.manual_seed(settings.seed)
-    network = _Network(settings, len(data.models))
-    _train(network, data, settings, now_s)
-    known = data.weights > 0
-    arrays = network.arrays()
-    count = np.maximum(known.sum(0), 1)
-    arrays["std"] = (0.5 / np.sqrt(count)).astype(np.float32)
-    arrays["slope"] = np.ones(len(data.models), np.float32)
-    arrays["offset"] = np.zeros(len(data.models), np.float32)
-    manifest = QualityManifest(data.models, settings.buckets, now_s, len(data.features), int(known.sum()))
-    return QualityModel(manifest, arrays)
+    weights = term_weights(data.features, settings.buckets, _least(len(data.features)))
+    matrix = tfidf_matrix(data.features, weights, settings.buckets)
+    style = np.array([prompt.style for prompt in data.features])
+    m = len(data.models)
+    table = np.zeros((settings.buckets, settings.dimensions + m), dtype=np.float32)
+    table[:, : settings.dimensions] = embedding_table(matrix, settings.dimensions, settings.seed)
+    start: Arrays = {
+        "weights": weights,
+        "table": table,
+        "style_mean": style.mean(axis=0),
+        "style_scale": style.std(axis=0) + np.float32(0.05),
+        "slopes": np.array([0.7, 0.3]),
+        "offset": np.zeros(m),
+        "evidence": np.zeros(m),
+    }
+    return _fitted(data, matrix, start, settings, now_s)
 
 
 def update(
@@ -52,50 +72,131 @@ def update(
     settings: QualitySettings | None = None,
     now_s: float | None = None,
 ) -> QualityModel:
-    """The model brought up to date with all present data (evaluations and feedback)."""
-    return fit(data, settings, now_s)
+    """The model moved by new answers, in a few passes: the old one is where every part starts from.
+
+    `data` may hold new models, which begin with the mean of their own answers, and old answers
+    again. Term weights and embeddings stay. Raises ValueError where there are no answers.
+    """
+    if not (data.weights > 0).any():
+        raise ValueError("quality data: no scored answers, at least one is needed.")
+    settings = settings or QualitySettings()
+    folds = len(model.arrays["input"])
+    settings = replace(
+        settings, buckets=model.manifest.buckets, folds=folds, epochs=max(settings.epochs // 3, 1),
+        learning_rate=settings.learning_rate / 3, weight_decay=0.0,
+    )  # fmt: skip
+    data = data.with_models(model.models)
+    new = len(data.models) - len(model.models)
+    start: Arrays = dict(model.arrays)
+    start["table"] = np.pad(start["table"], ((0, 0), (0, new)))
+    for name in ("offset", "evidence"):
+        start[name] = np.pad(start[name], (0, new))
+    matrix = tfidf_matrix(data.features, start["weights"], settings.buckets)
+    return _fitted(data, matrix, start, settings, now_s)
 
 
-class _Network(torch.nn.Module):
-    def __init__(self, settings: QualitySettings, models: int) -> None:
-        super().__init__()
-        self.bag = torch.nn.EmbeddingBag(settings.buckets, settings.dimensions, mode="sum")
-        torch.nn.init.normal_(self.bag.weight, std=0.1)
-        self.input = torch.nn.Linear(settings.dimensions, settings.hidden)
-        self.output = torch.nn.Linear(settings.hidden, models)
-
-    def forward(self, ids: torch.Tensor, offsets: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        bag = torch.nn.functional.normalize(self.bag(ids, offsets, per_sample_weights=values), eps=1e-6)
-        logits: torch.Tensor = self.output(torch.tanh(self.input(bag)))
-        return logits
-
-    def arrays(self) -> dict[str, F32]:
-        return {
-            "table": self.bag.weight.detach().numpy().copy(),
-            "input": self.input.weight.detach().numpy().T.copy(),
-            "input_bias": self.input.bias.detach().numpy().copy(),
-            "models": self.output.weight.detach().numpy().T.copy(),
-            "model_bias": self.output.bias.detach().numpy().copy(),
-        }
+def _least(prompts: int) -> int:
+    """In how many prompts an n-gram must occur: those of few prompts are noise, but all there is at first."""
+    return 1 if prompts < 50 else 2 if prompts < _MANY else 3
 
 
-def _train(network: _Network, data: QualityData, settings: QualitySettings, now_s: float) -> None:
-    generator = np.random.default_rng(settings.seed)
-    weights = torch.tensor(data.decayed_weights(now_s, settings.half_life_s), dtype=torch.float32)
-    scores = torch.tensor(np.nan_to_num(data.scores), dtype=torch.float32)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    for _ in range(settings.epochs):
-        order = generator.permutation(len(data.features))
-        for start in range(0, len(order), settings.batch):
-            rows = order[start : start + settings.batch]
-            picked = [data.features[row] for row in rows]
-            ids = torch.from_numpy(np.concatenate([f.ids for f in picked]) & (settings.buckets - 1))
-            values = torch.from_numpy(np.concatenate([f.values for f in picked]))
-            offsets = torch.tensor(np.cumsum([0] + [len(f.ids) for f in picked[:-1]]), dtype=torch.int32)
-            logits = network(ids, offsets, values)
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, scores[rows], weights[rows])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+def _fitted(
+    data: QualityData,
+    matrix: sparse.csr_matrix,
+    start: Arrays,
+    settings: QualitySettings,
+    now_s: float | None,
+) -> QualityModel:
+    """Fit networks, linear model and calibration from `start`."""
+    now_s = time.time() if now_s is None else now_s
+    weights = data.decayed_weights(now_s, settings.half_life_s)
+    scores = np.nan_to_num(data.scores)
+    means = _means(scores, weights, start)
+    seen = _fold_weights(weights, settings)  # [K, N, M]
+    d = start["table"].shape[1] - len(data.models)
+    linear, linear_logits = _linear(matrix, scores - means, seen, start["table"][:, d:], settings)
+    inputs = _inputs(data, matrix @ start["table"][:, :d], start)
+    network = _network(inputs, scores, seen, means, start, settings)
+    members = predict(network, inputs)
+    held_out = seen.sum(axis=2) == 0  # [K, N]
+    slopes, offset = start["slopes"], start["offset"]
+    if held_out.any():
+        own = np.einsum("kn,knm->nm", held_out / np.maximum(held_out.sum(axis=0), 1), members)
+        out = np.stack([own, logit(linear_logits + means)])
+        slopes, offset = blend(out, data.scores, weights, slopes, offset)
+    table = np.concatenate([start["table"][:, :d], linear], axis=1).astype(np.float16).astype(np.float32)
+    known = weights > 0
+    arrays = {
+        **start, **network.arrays(), "table": table, "linear_bias": means.astype(np.float32),
+        "slopes": slopes, "offset": offset, "evidence": start["evidence"] + known.sum(axis=0),
+    }  # fmt: skip
+    manifest = QualityManifest(data.models, settings.buckets, now_s, len(data.features), int(known.sum()))
+    return QualityModel(manifest, arrays)
+
+
+def _means(scores: FloatArray, weights: FloatArray, start: Arrays) -> FloatArray:
+    """[M] mean score of each model, drawn a little to the mean of all; the old one where it had one."""
+    total = max(float(weights.sum()), 1e-9)
+    overall = float((weights * scores).sum()) / total
+    means = ((weights * scores).sum(axis=0) + overall) / (weights.sum(axis=0) + 1.0)
+    old = start.get("linear_bias", np.zeros(0))
+    means[: len(old)] = old
+    found: FloatArray = means
+    return found
+
+
+def _fold_weights(weights: FloatArray, settings: QualitySettings) -> FloatArray:
+    """[K, N, M] what each member may look at: all but its own fold; everything where prompts are few."""
+    count = len(weights)
+    seen = np.repeat(weights[None], settings.folds, axis=0)
+    if count >= 5 * settings.folds and settings.folds > 1:
+        fold = np.random.default_rng(settings.seed).permutation(count) % settings.folds
+        seen[fold, np.arange(count)] = 0.0
+    return seen
+
+
+def _linear(
+    matrix: sparse.csr_matrix, targets: FloatArray, seen: FloatArray, old: F32, settings: QualitySettings
+) -> tuple[F32, FloatArray]:
+    """[buckets, M] mean linear model of the members, [N, M] what those that did not see a prompt say."""
+    members, count, m = seen.shape
+    columns = np.ascontiguousarray(np.moveaxis(seen, 0, 1).reshape(count, members * m), dtype=np.float32)
+    wanted = np.tile(targets, members).astype(np.float32)
+    start = np.tile(old, members)
+    solved = ridge(matrix, wanted, columns, settings.penalty, settings.steps, start)
+    said = np.asarray(matrix @ solved).reshape(count, members, m)
+    mean: F32 = solved.reshape(-1, members, m).mean(axis=1)
+    away = (np.moveaxis(seen, 0, 1).sum(axis=2) == 0).astype(np.float64)  # [N, K]
+    share = np.where(away.sum(axis=1, keepdims=True) > 0, away, 1.0)
+    share /= share.sum(axis=1, keepdims=True)
+    return mean, np.einsum("nk,nkm->nm", share, said)
+
+
+def _inputs(data: QualityData, embedded: F32, start: Arrays) -> F32:
+    """[N, D + S] what the networks see, as QualityModel.inputs computes it for one prompt."""
+    length = np.linalg.norm(embedded, axis=1, keepdims=True) + 1e-6
+    style = np.array([prompt.style for prompt in data.features])
+    style = ((style - start["style_mean"]) / start["style_scale"]).clip(-STYLE_LIMIT, STYLE_LIMIT)
+    inputs: F32 = np.concatenate([embedded * (EMBEDDING_SCALE / length), style], axis=1, dtype=np.float32)
+    return inputs
+
+
+def _network(
+    inputs: F32,
+    scores: FloatArray,
+    seen: FloatArray,
+    means: FloatArray,
+    start: Arrays,
+    settings: QualitySettings,
+) -> QualityNetwork:
+    """The trained ensemble, begun from `start` where it holds one."""
+    how = Training(
+        settings.epochs, settings.batch, settings.learning_rate, settings.weight_decay, settings.dropout,
+        settings.seed,
+    )  # fmt: skip
+    bias = logit(means).astype(np.float32)
+    network = QualityNetwork(len(seen), inputs.shape[1], settings.hidden, bias, settings.seed)
+    if "input" in start:
+        network.load(start)
+    train(network, inputs, scores.astype(np.float32), seen.astype(np.float32), how)
+    return network
