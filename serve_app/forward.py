@@ -70,7 +70,7 @@ class Forwarder:
         raise self._give_up(job, failure)
 
     def _order(self, job: Job) -> list[str]:
-        """Models in the order of the tries: a named one again and again; else the next best, then all again."""
+        """Models in the order of the tries: the named one; else the best, the next best, then all again."""
         most = self._settings.retries.per_request + 1
         if job.named:
             return [job.models[0]] * most

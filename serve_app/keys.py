@@ -32,7 +32,6 @@ class KeyEntry(StrictModel):
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     roles: tuple[Role, ...] = ("infer", "feedback")
     limits: KeyLimits = KeyLimits()
-    explore: bool = True  # whether this key's requests may be used for exploration
 
     @model_validator(mode="after")
     def _one_secret(self) -> Self:
@@ -72,7 +71,6 @@ class Key:
     name: str
     roles: frozenset[str]
     limits: KeyLimits
-    explore: bool
     cache_salt: str  # keeps one key's prefix cache from being timed by another
 
 
@@ -172,6 +170,5 @@ def _key(entry: KeyEntry) -> Key:
         name=entry.name,
         roles=frozenset(entry.roles),
         limits=entry.limits,
-        explore=entry.explore,
         cache_salt=hmac.new(digest, b"prefix cache", "sha256").hexdigest()[:32],
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 
 import pytest
 import pytest_asyncio
@@ -161,7 +162,33 @@ async def test_a_client_that_leaves_stops_the_engine_and_blames_nobody(pool):
     assert kept == ["cancelled", "cancelled"]
 
 
-async def _until(condition):
-    async with asyncio.timeout(2.0):
+async def test_a_client_that_does_not_read_is_left_and_the_engine_stopped(pool):
+    fast = {"decode_step_s": 0.0, "decode_step_per_sequence_s": 0.0, "mean_output_tokens": 1e6}
+    model = await pool.add("endless", weight=0.0, simulated=fast, context_tokens=50_000)
+    pool.ingress.reconfigure({"deadlines": {"reader_s": 0.5}})
+    raw = json.dumps(
+        {"model": "endless", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+    ).encode()
+    host, port = pool.url.removeprefix("http://").split(":")
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        f"authorization: {pool.client.headers['authorization']}\r\ncontent-length: {len(raw)}\r\n\r\n"
+    )
+    stalled = socket.socket()
+    stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stalled.connect((host, int(port)))
+    try:
+        stalled.sendall(head.encode() + raw)
+        await _until(lambda: model._gate.ongoing == 1)
+        await _until(lambda: model._gate.ongoing == 0, 10.0)
+        await pool.ingress.view.flush()
+        kept = [o for d, o in await pool.table.transitions(0.0, 10_000) if d.model == "endless"]
+        assert [(o.outcome.status, o.outcome.error_code) for o in kept] == [("cancelled", "reader_stalled")]
+    finally:
+        stalled.close()
+
+
+async def _until(condition, timeout_s=2.0):
+    async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.02)

@@ -17,7 +17,7 @@ class Clock:
 
 
 def key(name="a", **limits) -> Key:
-    return Key(name, name, frozenset({"infer"}), KeyLimits(**limits), True, "salt")
+    return Key(name, name, frozenset({"infer"}), KeyLimits(**limits), "salt")
 
 
 @pytest.fixture
