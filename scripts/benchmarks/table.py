@@ -26,13 +26,19 @@ from deployments.snapshot import ModelCard, ReplicaRow, ReplicaState
 from deployments.store import Store
 from deployments.table_client import RayTable, get_or_create_table
 from deployments.table_report import decision_row
+from policies.features import extract, pack
 from policies.observation import CALLER_FIELDS, MODEL_FIELDS, PROMPT_FIELDS
 from policies.outcome import Outcome, Status
 from scripts.benchmarks._frame import Report, bar, interval, print_table
 
 MODELS: Final = 8  # in a decision's observation
 BATCH: Final = 250
-FEATURE_BYTES: Final = 600
+PROMPT: Final = (
+    "I ordered a pair of headphones last Tuesday, order 48213, and the left side makes no sound. I have "
+    "tried another phone and another cable. Can I send them back although I have opened the box, who pays "
+    "for the postage, and how long will it take until the money is on my card again?"
+)
+FEATURES: Final = pack(extract(PROMPT))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,7 +142,7 @@ def decision(name: str, key: str) -> DecisionRecord:
         caller=tuple(1.0 for _ in CALLER_FIELDS),
         mask=(True,) * MODELS,
         probabilities=(0.93,) + (0.01,) * (MODELS - 1),
-        features=os.urandom(FEATURE_BYTES),
+        features=FEATURES,
         prompt_hash=name[:16],
     )
 
