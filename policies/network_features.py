@@ -32,6 +32,8 @@ RELATIVE_FEATURES: Final = (
     "speed",  # fastest allowed e2e / own e2e
     "cheapness",  # cheapest allowed / own cost
     "cost_share",  # own cost / dearest allowed, at most 4
+    "claim",  # tpot * predicted output / slots: seconds of the model's capacity, at most 4
+    "claim_in_time",  # claim * (1 - lateness): capacity taken from requests that can still be in time
     "accuracy_gap",  # to the best allowed, in [-4, 0]
     "formula_gap",  # U_i / sum of the weights, to the best allowed, in [-4, 0]
     "reward_gap",  # predicted reward / sum of the weights, to the best allowed, in [-4, 0]
@@ -66,7 +68,7 @@ def network_inputs(
     scale_s = np.where(target > 0.0, target, NO_TARGET_S)
     _write_logs(rows, prompt, scale_s, out)
     out[..., _LOGS:_DIRECT] = rows.take(_DIRECT_COLUMNS, axis=-1)
-    utility = _write_relative(rows, caller, mask, scale_s, out)
+    utility = _write_relative(rows, prompt, caller, mask, scale_s, out)
     _write_request(prompt, caller, scale_s, out)
     return out, utility
 
@@ -88,7 +90,7 @@ def _write_logs(rows: Array, prompt: Array, scale_s: Array, out: npt.NDArray[np.
 
 
 def _write_relative(
-    rows: Array, caller: Array, mask: Mask, scale_s: Array, out: npt.NDArray[np.float32]
+    rows: Array, prompt: Array, caller: Array, mask: Mask, scale_s: Array, out: npt.NDArray[np.float32]
 ) -> Array:
     """Writes the relative features; returns U [..., M]."""
     keep = mask[..., None]
@@ -109,11 +111,15 @@ def _write_relative(
     gaps[..., 1] = utility / total
     gaps[..., 2] = (gained - latency_weight * late - cost_weight * share) / total
     gaps -= np.where(keep, gaps, -np.inf).max(axis=-2, keepdims=True)
+    claim = rows[..., _COLUMN["tpot_s"]] * prompt[..., None, PROMPT_COLUMN["output_tokens"]]
+    claim = np.minimum(claim / np.maximum(rows[..., _COLUMN["slots"]], 1.0), 4.0)
     block = out[..., _DIRECT:_RELATIVE]
     block[..., 0] = late
     block[..., 1:3] = relative
     block[..., 3] = share
-    block[..., 4:] = np.maximum(gaps, -4.0)
+    block[..., 4] = claim
+    block[..., 5] = claim * (1.0 - late)
+    block[..., 6:] = np.maximum(gaps, -4.0)
     return utility
 
 

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from policies.arrivals import synthetic_trace
+from policies.pool_spec import ModelSpec
+from policies.simulator_fit import Columns, Served, columns, errors, fit_model, simulate
+
+TRUE = ModelSpec(
+    "a", prefill_tokens_per_s=4000.0, step_base_s=0.015, step_per_sequence_s=0.001, overhead_s=0.02, slots=8
+)
+
+
+def _served(seed: int, rate: float) -> list[Served]:
+    """Requests as the true model serves them."""
+    trace = synthetic_trace(200, seed).at_rate(rate)
+    data = Columns(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, np.ones(200), np.ones(200))
+    ttft, e2e = simulate(TRUE, data)
+    return [
+        Served("a", float(t), int(p), int(o), float(first), float(last))
+        for t, p, o, first, last in zip(
+            trace.arrival_s, trace.prompt_tokens, trace.output_tokens, ttft, e2e, strict=True
+        )
+    ]
+
+
+def test_the_true_parameters_are_found_and_hold_on_another_load() -> None:
+    fitted = fit_model(ModelSpec("a", slots=8), _served(0, rate=1.0))
+    assert fitted.step_base_s == pytest.approx(TRUE.step_base_s, rel=0.15)
+    assert fitted.prefill_tokens_per_s == pytest.approx(TRUE.prefill_tokens_per_s, rel=0.2)
+    found = errors(fitted, _served(1, rate=1.8))
+    assert set(found) == {"ttft_p50", "ttft_p95", "e2e_p50", "e2e_p95"}
+    assert max(found.values()) < 0.1
+
+
+def test_a_wrong_model_shows_its_error() -> None:
+    slow = ModelSpec("a", step_base_s=0.06, slots=8)
+    assert errors(slow, _served(0, rate=1.0))["e2e_p50"] > 0.5
+
+
+def test_too_few_requests_are_refused() -> None:
+    with pytest.raises(ValueError, match="'b' has 0 recorded requests, needs at least 20"):
+        columns(_served(0, rate=1.0), "b")

@@ -1,0 +1,67 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from policies import arrivals
+from policies.arrivals import Trace
+from policies.pool_spec import ModelSpec
+from policies.ppo import PPOConfig
+from policies.training import LocalRunners, Trainer, TrainingConfig, mean_metrics, weights_of
+from policies.vector_environment import DispatchVectorEnv
+from policies.workload import Episode, episode_from_trace, synthetic_quality
+
+CONFIG = TrainingConfig(decisions=1024, steps=32, lag=8, hidden=8, ppo=PPOConfig(minibatch=128))
+
+
+def _draw(rng: np.random.Generator) -> Episode:
+    trace = Trace(arrivals.poisson(3.0, 65, rng), np.full(65, 200.0), np.full(65, 60.0))
+    return episode_from_trace(trace, np.arange(64), np.array([1.0, 1.0, 0.2, 5.0]), 0.6, rng)
+
+
+def _make_env(seed: int) -> DispatchVectorEnv:
+    models = [ModelSpec("fast", step_base_s=0.01, slots=4), ModelSpec("slow", step_base_s=0.03, slots=4)]
+    return DispatchVectorEnv(models, synthetic_quality(2, 64, seed=0), _draw, 8, seed=seed)
+
+
+def _trainer(config: TrainingConfig = CONFIG) -> Trainer:
+    return Trainer(config, LocalRunners(_make_env, config))
+
+
+def test_the_seed_fixes_the_policy() -> None:
+    assert _trainer().run().revision == _trainer().run().revision
+    assert _trainer().run().revision != _trainer(replace(CONFIG, seed=1)).run().revision
+
+
+def test_every_update_is_reported_with_finite_numbers() -> None:
+    rows = []
+    policy = _trainer().run(lambda decisions, metrics: rows.append((decisions, metrics)))
+    assert [decisions for decisions, _ in rows] == sorted({decisions for decisions, _ in rows})
+    assert rows[-1][0] >= 1024
+    for _, metrics in rows:
+        assert all(np.isfinite(value) for value in metrics.values())
+    assert policy.manifest.data_range["decisions"] == rows[-1][0]
+    assert "reward" in mean_metrics([metrics for _, metrics in rows])
+
+
+def test_training_goes_on_from_its_state(tmp_path: Path) -> None:
+    first = _trainer(replace(CONFIG, decisions=512))
+    first.run()
+    first.save(tmp_path / "state.safetensors")
+    second = _trainer()
+    second.resume(tmp_path / "state.safetensors")
+    assert second.decisions == first.decisions
+    assert second.ppo.updates == first.ppo.updates
+    for name, value in weights_of(first.network).items():
+        assert np.array_equal(value, weights_of(second.network)[name])
+    moments = first.ppo.optimizer.state_dict()["state"][0]["exp_avg"]
+    assert np.array_equal(moments, second.ppo.optimizer.state_dict()["state"][0]["exp_avg"])
+    second.run()
+    assert second.decisions >= 1024
+
+
+def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    _trainer().save(tmp_path / "state.safetensors")
+    with pytest.raises(ValueError, match="belongs to another network"):
+        _trainer(replace(CONFIG, hidden=16)).resume(tmp_path / "state.safetensors")
