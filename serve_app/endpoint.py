@@ -27,6 +27,7 @@ from serve_app.errors import (
     model_not_allowed,
     model_not_found,
     overloaded,
+    profile_not_found,
     unauthorized,
 )
 from serve_app.forward import Forwarder
@@ -284,7 +285,7 @@ class Endpoint:
 
     def _unknown(self, model: str, error: UnknownModelError | UnknownProfileError) -> ApiError:
         if isinstance(error, UnknownProfileError):
-            return ApiError(404, str(error)[:500], code="model_not_found", param="model")
+            return profile_not_found(error.name, error.known)
         return model_not_found(model, error.served)
 
 

@@ -11,6 +11,7 @@ _TYPES = {
     409: "conflict_error",
     429: "rate_limit_error",
 }
+_MESSAGE_LIMIT = 1000  # characters of an engine's own message
 _ECHO_LIMIT = 64  # characters of the caller's text that a message may repeat
 
 
@@ -85,6 +86,13 @@ def model_not_found(model: str, served: Sequence[str]) -> ApiError:
     )
 
 
+def profile_not_found(name: str, known: Sequence[str]) -> ApiError:
+    """404: no such profile; names those that are configured."""
+    names = ", ".join(f"'{one}'" for one in known) or "none"
+    message = f"Profile {quoted(name)} is not configured. Configured: {names}."
+    return ApiError(404, message, code="model_not_found", param="model")
+
+
 def not_found(path: str) -> ApiError:
     """404: no such path."""
     return ApiError(404, f"Path {quoted(path)} is not served.", code="not_found")
@@ -154,7 +162,7 @@ def from_upstream(status: int, body: bytes) -> ApiError:
     if isinstance(detail, dict):
         inner = detail.get("error", detail)
         if isinstance(inner, dict):
-            message = str(inner.get("message") or inner.get("detail") or message)
+            message = str(inner.get("message") or inner.get("detail") or message)[:_MESSAGE_LIMIT]
             param = inner.get("param") if isinstance(inner.get("param"), str) else None
             code = inner.get("code") if isinstance(inner.get("code"), str) else None
     if "maximum context length" in message or "max_model_len" in message:

@@ -79,6 +79,12 @@ class Ingress:
         await self.view.start()
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_house())]
 
+    def check_health(self) -> None:
+        """Serve replaces the replica when this raises: a background task that ended will not come back."""
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError(f"Background task '{task.get_coro()}' of the ingress ended.")
+
     async def stop(self) -> None:
         """End: what is recorded is sent before the connections close."""
         for task in self._tasks:
