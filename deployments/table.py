@@ -41,7 +41,7 @@ class Retention:
     """How long decisions, outcomes and votes are kept: whichever comes first."""
 
     age_s: float = 30 * 86_400.0
-    rows: int = 1_000_000
+    rows: int = 200_000  # about 1 GB of decisions
 
 
 class Table(TableLog):

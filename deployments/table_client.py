@@ -71,9 +71,9 @@ def get_or_create_table(url: str | None = None) -> "ActorHandle[Any]":
 
 
 def _retention() -> Retention:
-    """From FASTSERVE_RETENTION_DAYS and FASTSERVE_RETENTION_ROWS."""
+    """From FASTSERVE_RETENTION_DAYS and FASTSERVE_RETENTION_ROWS, read where the table is first asked for."""
     days = float(os.environ.get("FASTSERVE_RETENTION_DAYS", "30"))
-    return Retention(days * 86_400.0, int(os.environ.get("FASTSERVE_RETENTION_ROWS", "1000000")))
+    return Retention(days * 86_400.0, int(os.environ.get("FASTSERVE_RETENTION_ROWS", "200000")))
 
 
 class RayTable:
