@@ -7,7 +7,6 @@ from typing import Any, cast
 from ray import serve
 from ray.serve import Application
 
-from deployments import evaluator_app, learner_app
 from deployments.model import Model
 from deployments.model_config import ModelConfig, deployment_options
 from serve_app import guard
@@ -27,11 +26,19 @@ Companion = Callable[[IngressConfig], Application | None]
 
 
 def _evaluator(args: IngressConfig) -> Application | None:
-    return evaluator_app.build(evaluator_app.EvaluatorArgs()) if args.evaluator else None
+    if not args.evaluator:
+        return None
+    from deployments import evaluator_app  # heavy, and a model's app is built without it
+
+    return evaluator_app.build(evaluator_app.EvaluatorArgs())
 
 
 def _learner(args: IngressConfig) -> Application | None:
-    return learner_app.build(learner_app.LearnerArgs()) if args.learner else None
+    if not args.learner:
+        return None
+    from deployments import learner_app  # heavy, and a model's app is built without it
+
+    return learner_app.build(learner_app.LearnerArgs())
 
 
 COMPANIONS: tuple[Companion, ...] = (_evaluator, _learner)  # deployments beside Ingress

@@ -1,5 +1,7 @@
 """The shipped config is valid, complete, and has no key that nobody reads."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,9 @@ def test_the_builders_build():
 def test_a_bad_setting_is_refused_with_its_reason(settings, message):
     with pytest.raises(ValidationError, match=message):
         IngressSettings.model_validate(settings)
+
+
+def test_a_model_s_app_is_built_without_what_evaluator_and_learner_need():
+    code = "import sys, serve_app.app; print([m for m in ('torch', 'vllm', 'scipy.stats', 'numba') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
