@@ -92,6 +92,7 @@ def test_a_bad_setting_is_refused_with_its_reason(settings, message):
 
 
 def test_a_model_s_app_is_built_without_what_evaluator_and_learner_need():
-    code = "import sys, serve_app.app; print([m for m in ('torch', 'vllm', 'scipy.stats', 'numba') if m in sys.modules])"
+    heavy = ("torch", "vllm", "scipy.stats", "numba")
+    code = f"import sys, serve_app.app; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
