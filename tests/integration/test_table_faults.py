@@ -11,7 +11,7 @@ import pytest
 from deployments.table_client import RayTable, TableError, get_or_create_table
 from tests.integration.conftest import Cluster, Load
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 KILLS = 20
 
@@ -56,7 +56,7 @@ def test_killing_the_table_fails_no_request_and_loses_no_outcome(cluster: Cluste
     assert rows == {"decisions": len(load.answers), "outcomes": len(load.answers)}
     assert after["store"]["alarms"] == []
     assert len(load.answers) > 20 * KILLS
-    assert sorted(away_s)[KILLS // 2] < 5.0
+    assert sorted(away_s)[KILLS // 2] < 10.0, "two seconds on a machine with nothing else to do"
 
 
 def _settled(table: RayTable) -> bool:
