@@ -10,6 +10,11 @@ def config(**changes: Any) -> ModelConfig:
     return ModelConfig.model_validate({"id": "small", "source": "builtin:smollm2-135m", **changes})
 
 
+def environment(parsed: ModelConfig) -> dict[str, str]:
+    variables: dict[str, str] = deployment_options(parsed)["ray_actor_options"]["runtime_env"]["env_vars"]
+    return variables
+
+
 def test_a_typing_error_fails_at_load() -> None:
     with pytest.raises(ValidationError, match="did you mean 'engine_args'"):
         config(engine_arg={})
@@ -67,8 +72,17 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_replica_finds_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTSERVE_HOME", "/state")
-    variables = deployment_options(config(env={"A": "b"}))["ray_actor_options"]["runtime_env"]["env_vars"]
+    variables = environment(config(num_gpus=1, env={"A": "b"}))
     assert variables == {"FASTSERVE_HOME": "/state", "A": "b"}
+
+
+def test_a_cpu_engine_has_as_many_threads_as_cpus_unless_told_otherwise() -> None:
+    assert environment(config(num_cpus=2.5)) == {
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "2",
+    }
+    assert environment(config(num_cpus=0.25))["OMP_NUM_THREADS"] == "1"
+    assert environment(config(env={"OMP_NUM_THREADS": "7"}))["OMP_NUM_THREADS"] == "7"
 
 
 def test_one_gpu_goes_to_the_replica_itself() -> None:
