@@ -29,15 +29,15 @@ class PPOConfig:
     drown it.
     """
 
-    horizon_s: float = 15.0
-    ramp_from: float = 0.3
-    ramp_to: float = 0.7
-    gae_lambda: float = 0.97
+    horizon_s: float = 20.0
+    ramp_from: float = 0.15
+    ramp_to: float = 0.4
+    gae_lambda: float = 0.9
     clip: float = 0.2
-    epochs: int = 3
-    minibatch: int = 4096
-    learning_rate: float = 1e-3
-    entropy_weight: float = 0.003
+    epochs: int = 2
+    minibatch: int = 2048
+    learning_rate: float = 1e-2
+    entropy_weight: float = 0.0
     value_weight: float = 0.5
     max_grad_norm: float = 0.5
     target_kl: float = 0.03

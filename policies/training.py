@@ -27,10 +27,10 @@ Report = Callable[[int, Mapping[str, float]], None]  # decisions so far, metrics
 class TrainingConfig:
     """How long and how wide. `lag` steps are held back until rewards are known, see EnvRunner."""
 
-    decisions: int = 2_000_000
-    steps: int = 256
-    lag: int = 256
-    hidden: int = 48
+    decisions: int = 600_000
+    steps: int = 128
+    lag: int = 192
+    hidden: int = 32
     beta: float = DEFAULT_BETA
     drop: tuple[str, ...] = ()  # network features switched off, for ablations
     seed: int = 0

@@ -61,24 +61,32 @@ class DriftingPool:
         self.nominal = simulator.queues.params[0].copy()
         self.graded = np.zeros(models, dtype=np.int64)
         self.expected: dict[int, tuple[float, float]] = {}  # open request -> expected TPOT, predicted quality
-        self.event_s = float(episode.arrival_s[at])
+        self.event_s = float(episode.arrival_s[at]) if at >= 0 else float("inf")
         self._evaluated_s = 0.0
         self._next_model = 0
 
-    def run(self, policy: Policy) -> Course:
-        """Dispatch every request with `policy`; EXPLORATION of them at random among the plausible."""
+    def run(self, policy: Policy, adapts: bool) -> Course:
+        """Dispatch every request with `policy`.
+
+        One that `adapts` explores with EXPLORATION and is told what the pool's telemetry and evaluations say.
+        """
         count = int(self.sim.stream.length[0])
         chosen, graded = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
         for number in range(count):
             if number == self.at:
                 self.drift.change(self.sim)
                 self.sim.look(0)
-            self._notice()
+            if adapts:
+                self._notice()
             observation = self._observation()
-            decision = policy.decide(observation, seed=number, epsilon=EXPLORATION)
+            decision = policy.decide(observation, seed=number, epsilon=EXPLORATION if adapts else 0.0)
             chosen[number], graded[number] = decision.index, self.graded[self.drift.model]
             raw = self.sim.seen.rows[0, decision.index]
-            self.expected[number] = float(raw[MODEL_COLUMN["tpot_s"]]), float(raw[MODEL_COLUMN["accuracy"]])
+            if adapts:
+                self.expected[number] = (
+                    float(raw[MODEL_COLUMN["tpot_s"]]),
+                    float(raw[MODEL_COLUMN["accuracy"]]),
+                )
             self.sim.step(np.array([decision.index], dtype=np.int64))
         return Course(self.sim.requests(0, 0, count), chosen, graded)
 
@@ -97,13 +105,12 @@ class DriftingPool:
 
     def _notice(self) -> None:
         """Finished requests and the evaluator's items since the last look, taken into the beliefs."""
-        for number in list(self.expected):
-            request = self.sim.requests(0, number, number + 1)[0]
-            if request["outcome"] == OPEN:
-                continue
-            tpot, predicted = self.expected.pop(number)
-            if request["outcome"] == DONE:
-                self._learn(request, tpot, predicted)
+        numbers = np.fromiter(self.expected, dtype=np.int64, count=len(self.expected))
+        requests = self.sim.queues.requests[0, numbers % self.sim.queues.requests.shape[1]]
+        for i in np.flatnonzero(requests["outcome"] != OPEN):
+            tpot, predicted = self.expected.pop(int(numbers[i]))
+            if requests["outcome"][i] == DONE:
+                self._learn(requests[i], tpot, predicted)
         while self._evaluated_s + 1.0 / EVALUATED_PER_S <= self._now_s():
             self._evaluated_s += 1.0 / EVALUATED_PER_S
             self._evaluate()

@@ -47,8 +47,8 @@ def _on_grid(runs: Sequence[Trained], name: str) -> tuple[np.ndarray, np.ndarray
     grid = np.linspace(runs[0].curve[0][0], last, _POINTS)
     curves = []
     for run in runs:
-        decisions = np.array([at for at, _ in run.curve], dtype=float)
-        values = np.array([metrics[name] for _, metrics in run.curve])
+        known = [(at, metrics[name]) for at, metrics in run.curve if name in metrics]
+        decisions, values = np.array(known).T  # an update stopped at once logs no losses
         width = max(1, len(values) // _POINTS)
         padded = np.pad(values, (width // 2, width - 1 - width // 2), mode="edge")
         smooth = np.convolve(padded, np.ones(width) / width, mode="valid")

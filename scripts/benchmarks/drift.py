@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quality", type=Path, help="JSONL: prompt, task, scores (default: synthetic)")
     parser.add_argument("--policy", type=Path, help="checkpoint of a learned policy (default: the formula)")
-    parser.add_argument("--requests", type=int, default=6000, help="requests per episode (default 6000)")
+    parser.add_argument("--requests", type=int, default=5000, help="requests per episode (default 5000)")
     parser.add_argument("--processes", type=int, default=2, help="worker processes (default 2)")
 
 
@@ -148,7 +148,7 @@ def _study_drift(study: Study, checkpoint: bytes | None, requests: int, kind: st
     policy = LearnedPolicy.from_bytes(checkpoint) if checkpoint else FormulaPolicy()
     model = _busiest(study, policy, requests)
     drift = _drift(kind, model)
-    course = _course(study, drift, policy, requests, at)
+    course = _course(study, drift, policy, requests, at, adapts=True)
     static = _course(study, drift, _static_mix(study, drift, before=True), requests, at)
     fixed = {
         name: float(_course(study, drift, rival, requests, at).requests["reward"][at:].mean())
@@ -173,16 +173,18 @@ def _study_drift(study: Study, checkpoint: bytes | None, requests: int, kind: st
     )
 
 
-def _course(study: Study, drift: Drift, policy: Policy, requests: int, at: int) -> Course:
+def _course(
+    study: Study, drift: Drift, policy: Policy, requests: int, at: int, adapts: bool = False
+) -> Course:
     scenario = Scenario("drift", LOAD)
     episode = study.episode(scenario, seed=0, train=False, requests=requests)
-    return DriftingPool(_simulator(study), episode, drift, at, seed=0).run(policy)
+    return DriftingPool(_simulator(study), episode, drift, at, seed=0).run(policy, adapts)
 
 
 def _busiest(study: Study, policy: Policy, requests: int) -> int:
     """The model with the most traffic before the event: the one whose change hurts most."""
     nothing = Drift("none", 0, 0, lambda simulator: None)
-    course = _course(study, nothing, policy, requests, at=requests + 1 if requests < 1 else requests - 1)
+    course = _course(study, nothing, policy, int(requests * EVENT_AT), at=-1, adapts=True)
     return int(np.bincount(course.chosen, minlength=len(study.models)).argmax())
 
 

@@ -36,12 +36,12 @@ class Effort:
 
     decisions: int
     tuning: int
-    scoring: int | None
+    scoring: int
     seeds: int
 
 
-FULL = Effort(decisions=1_500_000, tuning=2_500, scoring=None, seeds=3)
-QUICK = Effort(decisions=60_000, tuning=300, scoring=800, seeds=2)
+FULL = Effort(decisions=600_000, tuning=1_500, scoring=4_000, seeds=2)
+QUICK = Effort(decisions=20_000, tuning=120, scoring=400, seeds=2)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
