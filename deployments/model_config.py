@@ -198,8 +198,8 @@ def _placement(config: ModelConfig) -> dict[str, Any]:
 def _environment(config: ModelConfig) -> dict[str, str]:
     """The replica's environment variables; `env` wins.
 
-    vLLM on CPU: as many threads as CPUs asked for, placed by the kernel. By default vLLM binds every engine to
-    the same first cores, and threads beyond the free cores spin at barriers: many times slower than one thread.
+    vLLM on CPU: as many threads as CPUs asked for, placed by the kernel. By default vLLM binds every engine
+    to the same cores, and threads beyond the free cores spin at barriers: many times slower than one thread.
     """
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     if config.engine == "vllm" and not config.num_gpus:

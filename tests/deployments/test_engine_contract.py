@@ -96,6 +96,7 @@ async def serve_openai(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]
 async def serve_vllm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     config = ModelConfig(
         id="small",
         source=str(make_tiny_llama(folder)),
