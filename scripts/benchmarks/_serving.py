@@ -6,13 +6,12 @@ import copy
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from tqdm import tqdm
 
 from deployments.evaluator import local_key
 from scripts.local_pool import LocalPool
@@ -39,10 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def serving(args: argparse.Namespace, companions: Sequence[str] = ()) -> Iterator[Serving]:
+def serving(
+    args: argparse.Namespace, companions: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[Serving]:
     """The pool that the options name. One that was started here ends with the block, and its store too.
 
-    Evaluator and Learner run only where `companions` names them: they would disturb what is measured.
+    `evaluator` and `learner` run only where `companions` gives their `user_config`: they would disturb
+    what is measured.
     """
     if args.url:
         import ray
@@ -55,17 +57,11 @@ def serving(args: argparse.Namespace, companions: Sequence[str] = ()) -> Iterato
         return
     with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder:
         config = Path(folder, "cluster.yaml")
-        config.write_text(yaml.safe_dump(_document(args.config, args.only, companions)))
+        config.write_text(yaml.safe_dump(_document(args.config, args.only, companions or {})))
         key = os.environ.get("FASTSERVE_API_KEY") or f"fs-bench-{os.urandom(16).hex()}"
         environment = {"FASTSERVE_API_KEY": key, "FASTSERVE_STORE": f"sqlite:///{folder}/store.sqlite3"}
         with LocalPool(config, environment) as pool:
-            with tqdm(total=len(pool.names), desc="start", unit="app") as progress:
-
-                def show(running: int, waiting: str) -> None:
-                    progress.set_postfix_str(waiting)
-                    progress.update(running - progress.n)
-
-                pool.wait(show)
+            pool.wait_with_bar()
             yield Serving(pool.base_url, key, _table())
 
 
@@ -77,7 +73,7 @@ def _table() -> "RayTable":
     return RayTable(ray.get_actor(NAME, NAMESPACE))
 
 
-def _document(config: Path, only: str | None, companions: Sequence[str]) -> dict[str, Any]:
+def _document(config: Path, only: str | None, companions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = copy.deepcopy(yaml.safe_load(config.read_text()))
     wanted = None if only is None else set(only.split(","))
     kept = []
@@ -86,11 +82,10 @@ def _document(config: Path, only: str | None, companions: Sequence[str]) -> dict
         if app["name"] == "fastserve":
             for name in ("evaluator", "learner"):
                 args[name] = name in companions
-            wanted_names = {"Ingress", *(name.title() for name in companions)}
-            app["deployments"] = [d for d in app["deployments"] if d["name"] in wanted_names]
-        elif app["name"] in ("evaluator", "learner"):
-            if app["name"] not in companions:
-                continue
+            app["deployments"] = [d for d in app["deployments"] if d["name"] == "Ingress"]
+            app["deployments"] += [
+                {"name": name.title(), "user_config": dict(settings)} for name, settings in companions.items()
+            ]
         elif wanted is not None and args.get("id") not in wanted:
             continue
         kept.append(app)

@@ -107,7 +107,7 @@ def _cluster_config(folder: Path, upstream: str, port: int) -> Path:
     document = yaml.safe_load(Path("cluster.yaml").read_text())
     document["http_options"]["port"] = port
     ingress = next(app for app in document["applications"] if app["name"] == "fastserve")
-    ingress["args"] = {"num_cpus": 0.25}
+    ingress["args"] = {"num_cpus": 0.25}  # neither evaluator nor learner
     ingress["deployments"] = [d for d in ingress["deployments"] if d["name"] == "Ingress"]
     model = {
         "name": "model-mock",

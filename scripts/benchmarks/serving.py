@@ -4,19 +4,16 @@ import argparse
 import asyncio
 import os
 import random
-import secrets
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import numpy as np
 from tqdm import tqdm
 
-from deployments.table_client import RayTable, get_or_create_table
+from scripts.benchmarks import _serving
 from scripts.benchmarks._frame import Report, bar, print_table
 from scripts.benchmarks._processes import Groups, Usage
 from scripts.benchmarks._streams import Round, Target, round_of
-from scripts.local_pool import LocalPool
 
 PROMPT: Final = "Write a long story about ship number {}, its crew and the weather they meet."
 PROCESSES: Final = {
@@ -31,7 +28,7 @@ _RESAMPLES: Final = 10_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--config", type=Path, default=Path("cluster.yaml"), help="the pool")
+    _serving.add_arguments(parser)
     parser.add_argument("--model", default="smollm2-135m", help="the model whose engine is asked")
     parser.add_argument("--rounds", type=int, default=10, help="at least 8")
     parser.add_argument("--streams", type=int, default=16)
@@ -39,18 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--singles", type=int, default=24, help="requests on one stream, per way")
 
 
-async def _targets(base_url: str, key: str, model: str) -> list[Target]:
+async def _targets(pool: _serving.Serving, model: str) -> list[Target]:
     """The engine's own port, and FastServe by `auto` and by name."""
-    table = RayTable(get_or_create_table())
-    snapshot = await table.snapshot("", 0, 5.0)
+    snapshot = await pool.table.snapshot("", 0, 5.0)
     replica = snapshot.models[model].replicas[0]
-    engine = {"Authorization": f"Bearer {await table.secret()}"}
-    caller = {"Authorization": f"Bearer {key}"}
+    engine = {"Authorization": f"Bearer {await pool.table.secret()}"}
+    caller = {"Authorization": f"Bearer {pool.key}"}
     only = {"fastserve": {"models": [model]}}
     return [
         Target("direct", replica.url, engine, model, {}),
-        Target("auto", base_url, caller, "auto", only),
-        Target("named", base_url, caller, model, {}),
+        Target("auto", pool.url, caller, "auto", only),
+        Target("named", pool.url, caller, model, {}),
     ]
 
 
@@ -99,10 +95,8 @@ def run(args: argparse.Namespace) -> Report:
     """Start the pool, measure all ways, hold them against the bars."""
     if args.rounds < 8:
         raise SystemExit(f"--rounds: {args.rounds}, at least 8 are needed for an interval.")
-    key = secrets.token_urlsafe(24)
-    with LocalPool(args.config, {"FASTSERVE_API_KEY": key}) as pool:
-        pool.wait_with_bar()
-        targets = asyncio.run(_targets(pool.base_url, key, args.model))
+    with _serving.serving(args) as pool:
+        targets = asyncio.run(_targets(pool, args.model))
         rounds, singles, cpu = asyncio.run(_measure(targets, args))
     return _report(args, rounds, singles, cpu)
 

@@ -1,0 +1,186 @@
+"""The loop by itself: a fresh pool gets nothing but traffic; does `auto` end above the best single model?
+
+Users of all profiles ask generated questions with known answers and vote on what they get. Evaluation,
+fitting, training, gates, canary and promotion are the pool's own doing. After the promotion every item is
+asked by `auto` and of each model by name, in random order, and the utilities are compared item by item.
+"""
+
+import argparse
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from deployments.rollout_state import RolloutState
+from scripts.benchmarks import _serving
+from scripts.benchmarks._frame import Report, bar, interval, print_table
+from scripts.benchmarks._learn_plot import draw
+from scripts.benchmarks._traffic import Asked, User
+from scripts.models.data import traffic_items
+
+EVALUATOR: Final = {
+    "suites": [f"suites/{name}.jsonl" for name in (
+        "customer-service", "content-creation", "document-generation", "recommendation"
+    )],
+    "interval_s": 5,
+    "pace": {"concurrency": 2, "user_share": 1.0, "give_way": False},
+}  # fmt: skip
+LEARNER: Final = {
+    "watch_s": 2,
+    "look_s": 10,
+    "retry_s": 30,
+    "min_new_items": 300,
+    "training": {"decisions": 300_000, "environments": 16, "episodes": 6, "episode_requests": 300},
+    "gates": {"min_effective_sample_size": 30, "slice_margin": 0.2, "paired_margin": 0.02},
+    "canary": {"ladder": [0.25, 0.5], "min_requests": 15, "min_step_s": 15, "shadow_requests": 20},
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    _serving.add_arguments(parser)
+    parser.add_argument("--minutes", type=float, default=25.0, help="all in all, at most")
+    parser.add_argument("--compared", type=int, default=150, help="items asked of every model at the end")
+    parser.add_argument("--rate", type=float, default=0.7, help="requests/s of the traffic")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", type=Path, help="write shares, reward, accuracy and latency here, as PNG")
+
+
+def callers(config: Path) -> dict[str, tuple[float, ...]]:
+    """CALLER_FIELDS of each profile in the config."""
+    document = yaml.safe_load(config.read_text())
+    ingress = next(app for app in document["applications"] if app["name"] == "fastserve")
+    settings = next(d for d in ingress["deployments"] if d["name"] == "Ingress")["user_config"]
+    profiles = settings["dispatch"]["profiles"]
+    return {
+        name: (*(float(p["weights"][w]) for w in ("accuracy", "latency", "cost")), float(p["target_s"]))
+        for name, p in profiles.items()
+    }
+
+
+async def _traffic(user: User, args: argparse.Namespace, stop: asyncio.Event, log: list[Asked]) -> None:
+    """Poisson traffic of all profiles until `stop`."""
+    rng = random.Random(args.seed)
+    running: set[asyncio.Task[None]] = set()
+
+    async def one(item: Any) -> None:
+        log.append(await user.ask(item))
+
+    for item in traffic_items(args.seed):
+        if stop.is_set():
+            break
+        task = asyncio.create_task(one(item))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        await asyncio.sleep(rng.expovariate(args.rate))
+    await asyncio.gather(*running)
+
+
+async def _until_promoted(pool: _serving.Serving, deadline_s: float, log: Sequence[Asked]) -> bool:
+    """Wait for a learned version to be active."""
+    with tqdm(desc="traffic", unit="request") as progress:
+        while time.monotonic() < deadline_s:
+            progress.update(len(log) - progress.n)
+            events = await pool.table.policy_events()
+            progress.set_postfix_str(f"{events[-1].kind} {events[-1].version}" if events else "evaluating")
+            if RolloutState.read(await pool.table.policy_state()).active is not None:
+                return True
+            await asyncio.sleep(2.0)
+    return False
+
+
+async def _compared(
+    user: User, args: argparse.Namespace, models: Sequence[str], deadline_s: float
+) -> list[list[Asked]]:
+    """[items][ways]: `auto` first, then every model by name; asked in random order, one after the other."""
+    order = random.Random(args.seed + 1)
+    ways: list[str | None] = [None, *models]
+    table = []
+    items = list(islice(traffic_items(args.seed + 1), args.compared))
+    for item in tqdm(items, desc="compared", unit="item"):
+        if time.monotonic() > deadline_s:
+            break
+        answers: dict[str | None, Asked] = {}
+        for way in order.sample(ways, len(ways)):
+            answers[way] = await user.ask(item, way, vote=False)
+        table.append([answers[way] for way in ways])
+    return table
+
+
+async def _play(pool: _serving.Serving, args: argparse.Namespace) -> dict[str, Any]:
+    began_s, deadline_s = time.time(), time.monotonic() + 60.0 * args.minutes
+    user = User(pool.url, pool.key, callers(args.config), began_s)
+    log: list[Asked] = []
+    stop = asyncio.Event()
+    traffic = asyncio.create_task(_traffic(user, args, stop, log))
+    try:
+        promoted = await _until_promoted(pool, deadline_s - 240.0, log)
+        took_s = time.time() - began_s
+        stop.set()
+        await traffic
+        models = sorted((await pool.table.snapshot("", 0, 5.0)).models)
+        table = await _compared(user, args, models, deadline_s)
+        events = [
+            {**asdict(event), "at_s": event.at_s - began_s} for event in await pool.table.policy_events()
+        ]
+    finally:
+        stop.set()
+        await user.close()
+    return {
+        "promoted": promoted,
+        "promoted_s": took_s,
+        "log": log,
+        "table": table,
+        "models": models,
+        "events": events,
+    }
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Play the whole story and judge its end."""
+    with _serving.serving(args, {"evaluator": EVALUATOR, "learner": LEARNER}) as pool:
+        story = asyncio.run(_play(pool, args))
+    worth = np.array([[one.utility for one in row] for row in story["table"]])
+    score = np.array([[one.score for one in row] for row in story["table"]])
+    ways = ["auto", *story["models"]]
+    print_table(
+        ("way", "utility", "± 95 %", "accuracy", "mean latency s"),
+        [
+            (way, *interval(worth[:, i]), float(score[:, i].mean()), _latency_s(story["table"], i))
+            for i, way in enumerate(ways)
+        ],
+        title=f"{len(worth)} items asked every way",
+    )
+    best = 1 + int(worth[:, 1:].mean(axis=0).argmax())
+    gain, half = interval(worth[:, 0] - worth[:, best])
+    bars = (
+        bar("learn_demo.promoted", float(story["promoted"]), ">=", 1.0),
+        bar("learn_demo.promoted_s", story["promoted_s"], "<=", 60.0 * args.minutes),
+        bar("learn_demo.gain_over_best_single.low", gain - half, ">=", 1e-9, half),
+        bar("learn_demo.failed_requests", sum(one.failed for one in story["log"]), "<=", 0),
+    )
+    results = {
+        "ways": {
+            way: {"utility": interval(worth[:, i]), "accuracy": float(score[:, i].mean())}
+            for i, way in enumerate(ways)
+        },
+        "best_single": ways[best],
+        "gain": [gain, half],
+        "events": story["events"],
+        "traffic": [asdict(one) for one in story["log"]],
+    }
+    if args.plot:
+        draw(story["log"], story["events"], args.plot)
+    return Report("learn_demo", bars, results)
+
+
+def _latency_s(table: Sequence[Sequence[Asked]], way: int) -> float:
+    return float(np.mean([row[way].e2e_s for row in table]))
