@@ -1,0 +1,57 @@
+"""Pages that scripts write must be what the scripts would write now."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts import config_page, readme, results
+
+ROOT = Path(__file__).resolve().parents[2]
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+PAGES = [*READMES, *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(autouse=True)
+def _in_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_configuration_page_is_up_to_date() -> None:
+    assert config_page.PAGE.read_text() == config_page.page()
+
+
+def test_the_results_page_is_up_to_date() -> None:
+    assert results.PAGE.read_text() == results.page()
+
+
+@pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
+def test_a_readme_shows_the_table_as_it_was_printed(page: Path) -> None:
+    assert readme.updated(page.read_text()) == page.read_text()
+
+
+def test_both_readmes_have_the_same_commands_links_and_code() -> None:
+    english, chinese = (page.read_text() for page in READMES)
+    for pattern in (
+        r"^scripts/\S+(?: --check)?",
+        r"\]\((docs/\S+|benchmarks/\S*)\)",
+        r"`(/v1/\S+|x-fastserve-\S+)`",
+    ):
+        assert re.findall(pattern, english, re.M) == re.findall(pattern, chinese, re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_accepted_results_have_the_fixed_form() -> None:
+    for path, document in results.results():
+        assert {"name", "command", "git", "machine", "bars", "results"} <= document.keys(), path
+        for one in document["bars"]:
+            assert one.keys() == {"name", "value", "spread", "op", "bar", "passed"}, path
+            assert all(isinstance(one[key], int | float) for key in ("value", "spread", "bar")), path
+        assert "/home/" not in json.dumps(document["command"]), path
