@@ -1,8 +1,10 @@
 """The part of the performance table that is only its store: what was recorded, written and read as it is."""
 
+import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
@@ -17,6 +19,8 @@ from deployments.records import (
 from deployments.store import Store
 
 T = TypeVar("T")
+
+KNOWN_WITHIN_S: Final = 1.0
 
 
 class TableLog(ABC):
@@ -37,10 +41,16 @@ class TableLog(ABC):
         """Stores a vote before it returns "new"; one vote a decision and metric.
 
         "same": sent before; "conflict": another score is there, and stays; "unknown": no such decision of
-        this key; "cancelled": its client left before the end. Raises StorageUnavailableError.
+        this key, also not KNOWN_WITHIN_S later, as ingress replicas report only a few times a second;
+        "cancelled": its client left before the end. Raises StorageUnavailableError.
         """
         await self._ready()
-        return await self.store.write(lambda connection: ledger.write_feedback(connection, record))
+        deadline = time.monotonic() + KNOWN_WITHIN_S
+        while True:
+            verdict = await self.store.write(lambda connection: ledger.write_feedback(connection, record))
+            if verdict != "unknown" or time.monotonic() > deadline:
+                return verdict
+            await asyncio.sleep(KNOWN_WITHIN_S / 5)
 
     async def feedback_records(self, after_s: float) -> list[FeedbackRecord]:
         """Votes received after `after_s`, oldest first."""

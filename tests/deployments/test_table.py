@@ -78,6 +78,13 @@ async def test_outcomes_are_counted_once_and_survive_a_restart(tmp_path: Path) -
     await again.close()
 
 
+async def test_a_vote_may_be_faster_than_the_report_of_its_decision(table: Table) -> None:
+    vote = asyncio.create_task(table.feedback(FeedbackRecord("a", "k", "thumb", 1.0, 1.0)))
+    await asyncio.sleep(0.1)
+    await table.report_ingress("i", 1, {}, [decision("a")], [])
+    assert await vote == "new"
+
+
 async def test_feedback_has_one_effect(table: Table) -> None:
     await table.report_ingress("i", 1, {}, [decision("a"), decision("c")], [outcome("c", Status.CANCELLED)])
 
