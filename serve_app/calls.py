@@ -24,7 +24,10 @@ class Calls:
         shared = fields.sampling_fields(caps)
         self._chat: Mapping[str, checks.Check] = shared | {"logprobs": checks.flag}
         self._text: Mapping[str, checks.Check] = shared | {"logprobs": checks.whole(0, caps.top_logprobs)}
-        self._responses: Mapping[str, checks.Check] = shared | {"background": checks.refused}
+        self._responses: Mapping[str, checks.Check] = shared | {
+            "background": checks.refused,
+            "text": fields.text_options(caps),
+        }
         self._embeddings: Mapping[str, checks.Check] = shared | {
             "encoding_format": checks.one_of(("float", "base64")),
             "dimensions": checks.whole(1, 1_000_000),
@@ -196,8 +199,9 @@ def _needs(body: Body, has_media: bool) -> frozenset[str]:
         needs.add("tools")
     if has_media:
         needs.add("vision")
-    form = body.get("response_format")
-    if (form and form["type"] != "text") or body.get("structured_outputs"):
+    options = body.get("text")  # of the responses API
+    form = body.get("response_format") or (options.get("format") if isinstance(options, dict) else None)
+    if (isinstance(form, dict) and form.get("type") != "text") or body.get("structured_outputs"):
         needs.add("json")
     return frozenset(needs)
 

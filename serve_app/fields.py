@@ -153,6 +153,21 @@ def _response_format(caps: Caps) -> Check:
     return check
 
 
+def text_options(caps: Caps) -> Check:
+    """`text` of the responses API: its format within the caps of a schema."""
+
+    def check(value: Any, param: str) -> None:
+        form = record(value, param).get("format")
+        if form is None:
+            return
+        kind = record(form, f"{param}.format").get("type")
+        _FORMATS(kind, f"{param}.format.type")
+        if kind == "json_schema":
+            schema(form.get("schema"), f"{param}.format.schema", caps)
+
+    return check
+
+
 def _structured_outputs(caps: Caps) -> Check:
     def check(value: Any, param: str) -> None:
         for name, part in record(value, param).items():

@@ -1,6 +1,7 @@
 """The endpoint on real Ray behind HAProxy: the OpenAI SDK, `auto`, profiles, explain, weights live."""
 
 import asyncio
+import contextlib
 import copy
 import json
 
@@ -133,14 +134,21 @@ def test_errors_raise_the_sdk_s_own_exceptions(sdk):
     assert caught.value.param == "temperature"
 
 
-def test_both_ingress_replicas_answer(cluster):
-    """Fresh connections are spread by HAProxy; each replica counts its own requests."""
-    pids = set()
-    with cluster.client(limits=httpx.Limits(max_keepalive_connections=0)) as client:
-        for _ in range(20):
-            assert client.get("/health").status_code == 200
-        pids = set(cluster.pids("fastserve", "Ingress").values())
-    assert len(pids) == 2
+def test_both_ingress_replicas_carry_requests(cluster):
+    """HAProxy spreads what runs at once; the table hears of it from each ingress replica."""
+    body = {"model": "slow", "messages": HELLO, "stream": True, "max_tokens": 2000}
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            client = stack.enter_context(cluster.client())
+            answer = stack.enter_context(client.stream("POST", "/v1/chat/completions", json=body))
+            assert answer.status_code == 200
+
+        def both() -> bool:
+            counts = cluster.snapshot().models["slow"].in_flight_by_ingress
+            return len(counts) == 2 and sum(counts.values()) == 8 and min(counts.values()) >= 3
+
+        cluster.wait_for(both, 10.0)
+    cluster.wait_for(lambda: cluster.running("slow") == 0, 10.0)
 
 
 def test_a_vote_counts_once(cluster):

@@ -202,6 +202,12 @@ async def test_no_bad_body_reached_an_engine(pool):
             {"model": "small", "input": "a", "previous_response_id": "r"},
             "previous_response_id",
         ),
+        ("/v1/responses", {"model": "small", "input": "a", "text": "json"}, "text"),
+        (
+            "/v1/responses",
+            {"model": "small", "input": "a", "text": {"format": {"type": "json_schema", "schema": 1}}},
+            "text.format.schema",
+        ),
         ("/v1/embeddings", {"model": "small"}, "input"),
         ("/v1/embeddings", {"model": "small", "input": "a", "dimensions": 0}, "dimensions"),
         ("/v1/embeddings", {"model": "small", "input": "a", "stream": True}, "stream"),
