@@ -1,6 +1,6 @@
-"""Deploys a Serve config's models on simulated GPUs, a probe in each replica; prints what each sees.
+"""Deploys a Serve config's models on simulated GPUs, a probe in each replica; writes what each sees.
 
-usage: python gpu_probe.py CONFIG GPUS REPLICAS    in its own process: one process joins one Ray cluster
+usage: python gpu_probe.py CONFIG GPUS REPLICAS RESULT    in its own process: a process joins one cluster
 """
 
 import json
@@ -49,8 +49,8 @@ def seen(handle: Any, replicas: int) -> list[dict[str, Any]]:
     return list(answers.values())
 
 
-def main(path: str, gpus: int, replicas: int) -> None:
-    """Print JSON: model id -> one entry a replica."""
+def main(path: str, gpus: int, replicas: int, written: Path) -> None:
+    """Write JSON: model id -> one entry a replica."""
     ray.init(num_cpus=64, num_gpus=gpus, include_dashboard=False, log_to_driver=False)
     result = {}
     for config in model_configs(Path(path)):
@@ -59,10 +59,10 @@ def main(path: str, gpus: int, replicas: int) -> None:
         deployment = serve.deployment(Probe, num_replicas=replicas, **options)  # type: ignore[arg-type]
         handle = serve.run(deployment.bind(), name=config.app_name, route_prefix=None)
         result[config.id] = seen(handle, replicas)
-    print(json.dumps(result))
+    written.write_text(json.dumps(result))
     serve.shutdown()
     ray.shutdown()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))

@@ -47,16 +47,12 @@ def test_each_replica_gets_gpus_of_its_own(tmp_path: Path) -> None:
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    probe = [
-        sys.executable,
-        str(ROOT / "tests/integration/gpu_probe.py"),
-        str(CONFIG),
-        str(GPUS),
-        str(REPLICAS),
-    ]
-    done = subprocess.run(probe, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    written = tmp_path / "seen.json"
+    script = ROOT / "tests/integration/gpu_probe.py"
+    command = [sys.executable, script, CONFIG, str(GPUS), str(REPLICAS), written]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    seen: dict[str, list[dict[str, Any]]] = json.loads(done.stdout.splitlines()[-1])
+    seen: dict[str, list[dict[str, Any]]] = json.loads(written.read_text())
     taken = [gpu for replicas in seen.values() for replica in replicas for gpu in replica["gpu_ids"]]
     assert sorted(taken) == list(range(GPUS)), seen  # each device once
     for config in model_configs(CONFIG):
