@@ -18,20 +18,18 @@ Change = Callable[[QueueSimulator], None]  # what happens to the pool at the eve
 
 EVALUATED_PER_S = 4.0  # items per second that the evaluator grades, every model in turn
 FEEDBACK_SHARE = 0.1  # of requests whose quality becomes known
+FIRST_ITEMS = 50  # a new model is asked so many items before the turns go on
+PRIOR_ACCURACY, PRIOR_STD = 0.5, 0.3  # of a model that nobody has evaluated
 HEALTH_S = 1.5  # silence after which a dead replica is masked
 EXPLORATION = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One kind of change: `model` is the one affected, `direction` -1 where traffic should leave it.
-
-    `absent` models are not in the pool before the event.
-    """
+    """One kind of change of `model`; an `absent` one is not in the pool before the event."""
 
     name: str
     model: int
-    direction: int
     change: Change
     absent: bool = False
 
@@ -57,6 +55,8 @@ class DriftingPool:
         simulator.load(0, episode)
         if drift.absent:
             simulator.queues.models["enabled"][0, drift.model] = 0
+            simulator.table.accuracy[:, drift.model] = PRIOR_ACCURACY  # no quality model knows it yet
+            simulator.table.accuracy_std[:, drift.model] = PRIOR_STD
         simulator.look(0)
         self.nominal = simulator.queues.params[0].copy()
         self.graded = np.zeros(models, dtype=np.int64)
@@ -130,8 +130,12 @@ class DriftingPool:
     def _evaluate(self) -> None:
         """One item graded for the next model in turn that is in the pool."""
         enabled = np.flatnonzero(self.sim.queues.models["enabled"][0])
-        model = int(enabled[self._next_model % len(enabled)])
-        self._next_model += 1
+        new = self.drift.model
+        if self.drift.absent and new in enabled and self.graded[new] < FIRST_ITEMS:
+            model = new
+        else:
+            model = int(enabled[self._next_model % len(enabled)])
+            self._next_model += 1
         row = int(self.random.integers(0, len(self.sim.table.score)))
         self.graded[model] += 1
         self.quality.add(
@@ -139,17 +143,19 @@ class DriftingPool:
         )
 
 
-def moved_after(course: Course, drift: Drift, at: int, window: int = 100) -> int | None:
-    """Requests after the event until the affected model's share over `window` requests has gone half the way
-    from its share before to its share at the end; None where it never did or nothing moved."""
-    hit = (course.chosen == drift.model).astype(float)
-    before, after = hit[max(0, at - 1000) : at].mean(), hit[-1000:].mean()
-    if abs(after - before) < 0.02:
+def moved_after(with_event: Course, without: Course, model: int, at: int, window: int = 200) -> int | None:
+    """Requests after the event until half of the traffic that will move has moved.
+
+    Traffic moves when the share of `model` differs from the same episode `without` the event. The answer is
+    the start of the first `window` requests whose mean difference is at least half of that over the last
+    1,000; None where less than 2 % of the traffic moves.
+    """
+    change = (with_event.chosen == model).astype(float) - (without.chosen == model)
+    final = float(change[max(at, len(change) - 1000) :].mean())
+    if abs(final) < 0.02:
         return None
-    share = np.convolve(hit, np.ones(window) / window, mode="valid")  # share[i] covers i .. i + window - 1
-    half = (before + after) / 2.0
-    past = share[at:] <= half if after < before else share[at:] >= half
-    return int(np.argmax(past)) + window if past.any() else None
+    share = np.convolve(change[at:], np.ones(window) / window, mode="valid") / final
+    return int(np.argmax(share >= 0.5)) if (share >= 0.5).any() else None
 
 
 def lowest_window(gain: FloatArray, size: int = 1000) -> float:

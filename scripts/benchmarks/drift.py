@@ -10,7 +10,6 @@ import numpy as np
 
 from policies.baselines.simple import BestSinglePolicy
 from policies.baselines.static_mix import StaticMixPolicy
-from policies.formula import FormulaPolicy
 from policies.learned_policy import LearnedPolicy
 from policies.mix import best_mix
 from policies.observation import FloatArray
@@ -19,9 +18,10 @@ from policies.pool_spec import ModelSpec, capacity_per_s, step_s
 from policies.queue_simulator import QueueSimulator
 from policies.reward import lateness
 from policies.scenario import Scenario
+from policies.training import TrainingConfig
 from scripts.benchmarks._drift_run import Course, Drift, DriftingPool, lowest_window, moved_after
 from scripts.benchmarks._frame import Bar, Report, bar, print_table
-from scripts.benchmarks._jobs import run_all
+from scripts.benchmarks._jobs import Training, run_all, run_training
 from scripts.benchmarks._load_pool import CALLER, TARGET_S, mean_cost_usd
 from scripts.benchmarks._load_study import Study, make_study
 
@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--arrivals", type=Path, help="CSV: arrival_s, prompt_tokens, output_tokens (default: synthetic)"
     )
     parser.add_argument("--quality", type=Path, help="JSONL: prompt, task, scores (default: synthetic)")
-    parser.add_argument("--policy", type=Path, help="checkpoint of a learned policy (default: the formula)")
+    parser.add_argument(
+        "--policy", type=Path, help="checkpoint of a learned policy (default: one is trained)"
+    )
+    parser.add_argument("--decisions", type=int, default=300_000, help="of that training (default 300,000)")
     parser.add_argument("--requests", type=int, default=5000, help="requests per episode (default 5000)")
     parser.add_argument("--processes", type=int, default=2, help="worker processes (default 2)")
 
@@ -64,7 +67,10 @@ class Found:
 def run(args: argparse.Namespace) -> Report:
     """One episode per kind of drift."""
     study = make_study(args.arrivals, args.quality)
-    checkpoint = args.policy.read_bytes() if args.policy else None
+    if args.policy:
+        checkpoint = args.policy.read_bytes()
+    else:
+        checkpoint = run_training(study, Training("drift", TrainingConfig(decisions=args.decisions))).policy
     work = partial(_study_drift, study, checkpoint, args.requests)
     found = run_all(work, KINDS, args.processes, "drift")
     rows = [_row(f) for f in found]
@@ -114,7 +120,11 @@ def _drift(kind: str, model: int) -> Drift:
         "one dies": partial(_die, model),
     }
     added = kind == "one is added"
-    return Drift(kind, model, 1 if added else -1, changes[kind], absent=added)
+    return Drift(kind, model, changes[kind], absent=added)
+
+
+def _nothing(simulator: QueueSimulator) -> None:
+    """The pool stays as it is."""
 
 
 def _slow(model: int, simulator: QueueSimulator) -> None:
@@ -143,9 +153,9 @@ def _die(model: int, simulator: QueueSimulator) -> None:
     simulator.kill(0, model)
 
 
-def _study_drift(study: Study, checkpoint: bytes | None, requests: int, kind: str) -> Found:
+def _study_drift(study: Study, checkpoint: bytes, requests: int, kind: str) -> Found:
     at = int(requests * EVENT_AT)
-    policy = LearnedPolicy.from_bytes(checkpoint) if checkpoint else FormulaPolicy()
+    policy = LearnedPolicy.from_bytes(checkpoint)
     model = _busiest(study, policy, requests)
     drift = _drift(kind, model)
     course = _course(study, drift, policy, requests, at, adapts=True)
@@ -155,7 +165,9 @@ def _study_drift(study: Study, checkpoint: bytes | None, requests: int, kind: st
         for name, rival in _fixed_choices(study, drift).items()
     }
     best = max(fixed, key=lambda name: fixed[name])
-    moved = moved_after(course, drift, at)
+    nothing = Drift("none", model, _nothing, absent=drift.absent)
+    without = _course(study, nothing, policy, requests, at, adapts=True)
+    moved = moved_after(course, without, model, at)
     arrival = course.requests["arrival_s"]
     end = min(at + moved, requests - 1) if moved is not None else requests - 1
     gain = course.requests["reward"] - static.requests["reward"]
@@ -183,7 +195,7 @@ def _course(
 
 def _busiest(study: Study, policy: Policy, requests: int) -> int:
     """The model with the most traffic before the event: the one whose change hurts most."""
-    nothing = Drift("none", 0, 0, lambda simulator: None)
+    nothing = Drift("none", 0, _nothing)
     course = _course(study, nothing, policy, int(requests * EVENT_AT), at=-1, adapts=True)
     return int(np.bincount(course.chosen, minlength=len(study.models)).argmax())
 
