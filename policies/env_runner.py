@@ -79,7 +79,6 @@ class EnvRunner:
         self._steps: list[dict[str, npt.NDArray[Any]]] = []
         observation, info = self.env.reset(seed=seed, options={"stagger": True})
         self._state = self._encode(observation, info["now_s"])
-        torch.set_num_threads(1)
 
     def set_weights(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Take over a network's state dict, as numpy arrays."""
