@@ -136,17 +136,13 @@ class Endpoint:
     async def generate(self, request: Request, build: Callable[[Body], Call], send: Send) -> None:
         """POST to a model: parse, admit, dispatch, forward, record."""
         began_s = asyncio.get_running_loop().time()
-        key = self.authorize(request, "infer")
-        request.require_json()
-        if self.active >= self._max_in_flight:
-            raise overloaded(
-                f"This ingress already has {self.active} requests.", "overloaded", _RETRY_LATER_S
-            )
-        call = build(parse(request.body))
-        wishes = take(call, request.headers)
-        expected = call.prompt_tokens or len(call.text) // 4
-        expected += call.max_tokens or 0
-        self.limiter.enter(key, expected)
+        try:
+            key, call, wishes = self._admit(request, build)
+            expected = (call.prompt_tokens or len(call.text) // 4) + (call.max_tokens or 0)
+            self.limiter.enter(key, expected)
+        except ApiError as error:
+            self._metrics.refused("", _OPERATIONS[request.path], error.code or "")
+            raise
         self.active += 1
         job: Job | None = None
         cost_usd = 0.0
@@ -170,12 +166,22 @@ class Endpoint:
             used = job.result.prompt_tokens + job.result.output_tokens if job is not None else 0
             self.limiter.leave(key, expected, used, cost_usd)
 
+    def _admit(self, request: Request, build: Callable[[Body], Call]) -> tuple[Key, Call, Preferences]:
+        """Who asks for what. Raises ApiError for a caller or a body that is not let in."""
+        key = self.authorize(request, "infer")
+        request.require_json()
+        if self.active >= self._max_in_flight:
+            message = f"This ingress already has {self.active} requests."
+            raise overloaded(message, "overloaded", _RETRY_LATER_S)
+        call = build(parse(request.body))
+        return key, call, take(call, request.headers)
+
     def _dispatch(self, request: Request, key: Key, call: Call, wishes: Preferences, began_s: float) -> Job:
         """Choose a model and log the choice. Raises ApiError."""
         decision_id = _new_id()
         asked = self._asked(key, call, wishes, decision_id)
         models = self.view.snapshot.models
-        named = not call.model.startswith(AUTO)
+        named = not _is_auto(call.model)
         if named and call.model in models:
             check_fits(call, models[call.model].card)
         try:
@@ -215,7 +221,7 @@ class Endpoint:
                         f"Model '{model[:64]}' is not served.", "fastserve.models", "model_not_found"
                     )
             allowed = tuple(m for m in wishes.models if allowed is None or m in allowed)
-        if allowed is not None and not call.model.startswith(AUTO) and call.model not in allowed:
+        if allowed is not None and not _is_auto(call.model) and call.model not in allowed:
             raise model_not_allowed(call.model)
         return DispatchRequest(
             decision_id=decision_id,
@@ -298,6 +304,10 @@ def _blame(job: Job, error: ApiError) -> None:
     error.headers.setdefault("x-fastserve-decision-id", job.decision_id)
     if job.result.fallbacks:
         error.headers.setdefault("x-fastserve-fallbacks", ",".join(job.result.fallbacks))
+
+
+def _is_auto(model: str) -> bool:
+    return model == AUTO or model.startswith(f"{AUTO}:")
 
 
 def _new_id() -> str:

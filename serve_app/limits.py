@@ -68,7 +68,11 @@ class Limiter:
                 f"This key has spent its {limits.usd_per_day:g} USD of today.", "budget_exceeded", left_s
             )
         self._take(usage.requests, 1.0, f"This key may send {limits.requests_per_s} requests a second.")
-        self._take(usage.tokens, float(tokens), f"This key may use {limits.tokens_per_min} tokens a minute.")
+        self._take(
+            usage.tokens,
+            _reserved(limits, tokens),
+            f"This key may use {limits.tokens_per_min} tokens a minute.",
+        )
         usage.active += 1
 
     def leave(self, key: Key, expected: int, used: int, cost_usd: float) -> None:
@@ -77,7 +81,9 @@ class Limiter:
         usage.active -= 1
         usage.spent_usd += cost_usd
         if usage.tokens is not None:
-            usage.tokens.level = min(usage.tokens.size, usage.tokens.level + expected - used)
+            usage.tokens.level = min(
+                usage.tokens.size, usage.tokens.level + _reserved(usage.limits, expected) - used
+            )
 
     def _take(self, bucket: Bucket | None, amount: float, message: str) -> None:
         if bucket is None:
@@ -99,6 +105,11 @@ class Limiter:
         if usage.day != day:
             usage.day, usage.spent_usd = day, 0.0
         return usage
+
+
+def _reserved(limits: KeyLimits, tokens: int) -> float:
+    """What a request may hold back at most: all that its key has in a minute."""
+    return float(min(tokens, limits.tokens_per_min or 0))
 
 
 def _limited(message: str, wait_s: float) -> ApiError:

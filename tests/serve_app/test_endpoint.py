@@ -154,6 +154,19 @@ async def test_a_browser_votes_once_by_token(pool):
     assert statuses == [200, 200, 409, 401]
 
 
+async def test_a_model_whose_name_begins_with_auto_is_a_model(pool):
+    await pool.add("automat", weight=0.0)
+    answer = await pool.chat("automat")
+    assert answer.status_code == 200
+    assert (answer.headers["x-fastserve-policy"], answer.json()["model"]) == ("named", "automat")
+
+
+async def test_refused_requests_are_counted(pool):
+    await pool.chat("auto", temperature=9)
+    meter = pool.ingress.metrics.meter
+    assert meter.value("fastserve_requests", "chat", "other", "", "rejected", "invalid_value") >= 1
+
+
 async def test_a_full_ingress_says_429(pool):
     pool.ingress.endpoint.active += 2048
     answer = await pool.chat("small")

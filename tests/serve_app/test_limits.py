@@ -79,8 +79,13 @@ def test_tokens_are_reserved_and_settled(limiter, clock):
     limiter.enter(small, 100)
 
 
-def test_a_request_larger_than_the_bucket_waits_for_a_full_one(limiter):
-    limiter.enter(key(tokens_per_min=100), 10_000)
+def test_a_request_larger_than_the_bucket_takes_a_full_one_and_gives_it_back(limiter):
+    small = key(tokens_per_min=100)
+    limiter.enter(small, 10**15)
+    refused(limiter, small, 1)
+    limiter.leave(small, 10**15, 10, 0.0)
+    limiter.enter(small, 90)
+    refused(limiter, small, 1)
 
 
 def test_dollars_of_a_day_come_back_the_next_day(limiter, clock):
