@@ -1,7 +1,7 @@
 """Protocols under a budget: a stream of prompts, a mean cost to keep, only the chosen model's score seen."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -125,7 +125,7 @@ def stream(
     reward = 0.0
     for row in order:
         context, costs = sight.context[row], sight.next_costs[row]
-        rewards = sight.next_rewards[row]
+        rewards = np.where(np.isfinite(test.scores[row]), sight.next_rewards[row], -np.inf)
         expected = rewards if residuals is None else rewards + residuals.predict(context)
         chosen = pacer.choose(expected, costs)
         score, cost = float(test.scores[row, chosen]), float(test.costs[row, chosen])
@@ -183,8 +183,9 @@ def fixed_rows(train: Scored, test: Scored, budget: float) -> dict[str, dict[str
     fits = np.flatnonzero(expense <= budget * (1 + 1e-9))
     best = int(fits[single[fits].argmax()]) if len(fits) else int(expense.argmin())
     rows = np.arange(len(test))
-    price = price_for(test.scores, test.costs, budget)
-    perfect = (test.scores - price * test.costs).argmax(axis=1)
+    known = np.isfinite(test.scores)
+    scores, costs = np.where(known, test.scores, -np.inf), np.where(known, test.costs, 0.0)
+    perfect = (scores - price_for(scores, costs, budget) * costs).argmax(axis=1)
     everything = np.nanmean(test.costs, axis=0)
     return {
         "static_mix": {"reward": reward, "cost_usd": cost, "interval": 0.0},
@@ -204,6 +205,10 @@ def fixed_rows(train: Scored, test: Scored, budget: float) -> dict[str, dict[str
             "interval": 0.0,
         },
     }
+
+
+def _unpriced(data: Scored) -> Scored:
+    return replace(data, costs=np.ones_like(data.scores))
 
 
 def _row(
@@ -244,9 +249,11 @@ def bandit(train: Scored, test: Scored, count: int, seeds: int) -> dict[str, obj
     """Learn on `train` from one model drawn at random for each prompt, then on `test`, which is scored.
 
     On `test` the choice is the highest reward - price * cost, and its score is learned from at
-    once. Without costs the only budget is unlimited.
+    once. Without costs (`count` 0) every answer costs the same and the budget does not bind.
     """
-    budgets = budgets_of(train, count) if count else [float("inf")]
+    if not count:
+        train, test = _unpriced(train), _unpriced(test)
+    budgets = budgets_of(train, count) if count else [2.0]
     found: list[dict[str, list[tuple[float, float]]]] = [{} for _ in budgets]
     for seed in tqdm(range(seeds), desc="bandit", disable=None):
         generator = np.random.default_rng(seed)
