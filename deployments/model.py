@@ -4,12 +4,13 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol
 
 import ray.util
 from ray import serve
 from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ApplicationStatus
 
 from deployments.engine import Engine, EngineError, EngineStats
 from deployments.engine_http import EngineServer, Gate
@@ -42,6 +43,12 @@ def make_engine(config: ModelConfig) -> Engine:
     return SimulatedEngine(config.id, config.context_tokens, config.simulated or SimulatedSettings())
 
 
+class ModelTable(ReplicaTable, Protocol):
+    """What a replica needs of the table."""
+
+    async def retire_model(self, model: str) -> None: ...
+
+
 class Model:
     """A replica: it loads the engine, serves it on a port of its own and reports to the performance table.
 
@@ -51,9 +58,10 @@ class Model:
     async def __init__(  # type: ignore[misc]
         self,
         config: ModelConfig,
-        table: ReplicaTable | None = None,
+        table: ModelTable | None = None,
         host: str | None = None,
         replica: str | None = None,
+        is_removed: Callable[[], bool] | None = None,
     ) -> None:
         self.config = config
         self.replica = replica or replica_name()
@@ -62,7 +70,9 @@ class Model:
         self._load = ProcessLoad()
         self._gate = Gate(self._token, config.max_ongoing_requests)
         self._server = EngineServer(self._gate, host or node_address())
-        self._pusher = Pusher(table or RayTable(get_or_create_table()), config.card(), self.row)
+        self._table = table or RayTable(get_or_create_table())
+        self._is_removed = is_removed or app_is_deleted
+        self._pusher = Pusher(self._table, config.card(), self.row)
         await self._server.start()
         await self._join_table()
         self._gate.app = await self._engine.start()
@@ -153,8 +163,27 @@ class Model:
         while self._gate.ongoing and time.monotonic() < until_s:
             await asyncio.sleep(DRAIN_POLL_S)
         await self._pusher.close()
+        await self._retire()
         await self._server.stop()
         await self._engine.stop()
+
+    async def _retire(self) -> None:
+        """Take the model out of the table if it is taken out of the pool, not merely scaled or redeployed."""
+        if await asyncio.to_thread(self._is_removed):
+            try:
+                await self._table.retire_model(self.config.id)
+            except TableError as error:
+                logger.warning("Model '%s' stays listed: %s", self.config.id, error)
+
+
+def app_is_deleted() -> bool:
+    """Whether Serve is deleting the app of this replica; False outside Serve."""
+    try:
+        app = serve.get_replica_context().app_name
+    except RayServeException:
+        return False
+    status = serve.status().applications.get(app)
+    return status is None or status.status is ApplicationStatus.DELETING
 
 
 def replica_name() -> str:

@@ -28,12 +28,16 @@ async def table_fixture(tmp_path: Path) -> AsyncIterator[Table]:
     await table.close()
 
 
-async def started(table: Any, simulated: dict[str, Any] | None = None, **config: Any) -> Model:
+async def started(
+    table: Any, simulated: dict[str, Any] | None = None, is_removed: bool = False, **config: Any
+) -> Model:
     parsed = ModelConfig.model_validate(
         {"id": "small", "engine": "simulated", "simulated": simulated or SLOW, "drain_s": 5, **config}
     )
     model: Model = Model.__new__(Model)
-    await model.__init__(parsed, table, host="127.0.0.1", replica="r1")  # type: ignore[misc]
+    await model.__init__(  # type: ignore[misc]
+        parsed, table, host="127.0.0.1", replica="r1", is_removed=lambda: is_removed
+    )
     return model
 
 
@@ -156,6 +160,13 @@ async def test_an_idle_engine_is_not_stalled(table: Table) -> None:
     async with serving(table, stall_s=0.1) as model:
         await asyncio.sleep(0.3)
         assert model.state() is ReplicaState.WARM
+
+
+@pytest.mark.parametrize("is_removed", [True, False], ids=["removed", "redeployed"])
+async def test_a_model_taken_out_of_the_pool_is_no_longer_listed(table: Table, is_removed: bool) -> None:
+    model = await started(table, is_removed=is_removed, drain_s=0)
+    await model.leave()
+    assert ("small" in (await table.snapshot("", 0, 0.0)).models) is not is_removed
 
 
 async def test_serve_leaves_once_and_the_collector_finds_nothing_to_do(table: Table) -> None:
