@@ -34,6 +34,10 @@ RELATIVE_FEATURES: Final = (
     "cost_share",  # own cost / dearest allowed, at most 4
     "claim",  # tpot * predicted output / slots: seconds of the model's capacity, at most 4
     "claim_in_time",  # claim * (1 - lateness): capacity taken from requests that can still be in time
+    "weighted_accuracy",  # 3 a1 / (a1 + a2 + a3) * accuracy
+    "weighted_lateness",  # 3 a2 / (a1 + a2 + a3) * lateness
+    "weighted_cost",  # 3 a3 / (a1 + a2 + a3) * cost / $0.001, cost at most $0.02
+    "weighted_claim",  # 3 a2 / (a1 + a2 + a3) * claim_in_time
     "accuracy_gap",  # to the best allowed, in [-4, 0]
     "formula_gap",  # U_i / sum of the weights, to the best allowed, in [-4, 0]
     "reward_gap",  # predicted reward / sum of the weights, to the best allowed, in [-4, 0]
@@ -118,8 +122,13 @@ def _write_relative(
     block[..., 1:3] = relative
     block[..., 3] = share
     block[..., 4] = claim
-    block[..., 5] = claim * (1.0 - late)
-    block[..., 6:] = np.maximum(gaps, -4.0)
+    in_time = claim * (1.0 - late)
+    block[..., 5] = in_time
+    block[..., 6] = 3.0 * gained / total
+    block[..., 7] = 3.0 * latency_weight / total * late
+    block[..., 8] = 3.0 * cost_weight / total * np.minimum(cost * 1e3, 20.0)
+    block[..., 9] = 3.0 * latency_weight / total * in_time
+    block[..., 10:] = np.maximum(gaps, -4.0)
     return utility
 
 
