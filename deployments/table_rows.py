@@ -12,6 +12,7 @@ from deployments.table_statistics import Statistics
 REPLICA_SILENT_S: Final = 15.0
 INGRESS_SILENT_S: Final = 5.0
 CARD_KEPT_S: Final = 86_400.0
+GRACE_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -118,12 +119,13 @@ class LiveRows:
     def load(self, data: bytes, now_s: float) -> None:
         """Takes over a dump unless it is too old to say who is there.
 
-        Replicas come back as if each had just pushed, so that a restart of the table takes nobody out; those
-        that are gone count as unhealthy soon after. What was heard in this life wins.
+        Replicas count as heard of until GRACE_S from now, so that a restart of the table takes nobody out,
+        however long they need to find it again; those that are gone fall silent then. What was heard in this
+        life wins.
         """
         dump = msgspec.msgpack.decode(data, type=_Dump)
         if now_s - dump.saved_s < CARD_KEPT_S:
             self.cards.update({card.model: card for card in dump.cards if card.model not in self.cards})
         if now_s - dump.saved_s < REPLICA_SILENT_S:
             for row in dump.replicas:
-                self._replicas.setdefault(row.replica, replace(row, pushed_at_s=now_s))
+                self._replicas.setdefault(row.replica, replace(row, pushed_at_s=now_s + GRACE_S))

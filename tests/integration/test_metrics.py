@@ -46,6 +46,16 @@ def requests_total() -> Counter[Key]:
     return summed("ray_fastserve_requests_total", *REQUESTS)
 
 
+def quiet() -> None:
+    """Returns when what was recorded before has been exported: Ray does that every ten seconds."""
+    before = requests_total()
+    while True:
+        time.sleep(11.0)
+        if (now := requests_total()) == before:
+            return
+        before = now
+
+
 def settle(read: Callable[[], Counter[Key]], expected: Counter[Key], before: Counter[Key]) -> Counter[Key]:
     """What has been added since `before`, once it is what is expected, or after 20 s."""
     deadline = time.monotonic() + 20.0
@@ -80,6 +90,7 @@ def script(cluster: Cluster) -> Counter[Key]:
 
 
 def test_a_known_load_yields_exactly_its_counters(cluster: Cluster) -> None:
+    quiet()
     requests, dispatches = requests_total(), summed("ray_fastserve_dispatches_total", "model", "policy")
     prompt = summed("ray_gen_ai_server_time_to_first_token_count", "gen_ai_response_model")
     expected = script(cluster)
@@ -93,6 +104,7 @@ def test_a_known_load_yields_exactly_its_counters(cluster: Cluster) -> None:
 
 
 def test_counters_stay_exact_after_an_ingress_replica_was_replaced(cluster: Cluster) -> None:
+    quiet()
     before = requests_total()
     first = script(cluster)
     assert settle(requests_total, first, before) == first
