@@ -29,7 +29,7 @@ class QualitySettings:
     buckets: int = 1 << 16
     dimensions: int = 64
     hidden: int = 64
-    folds: int = 4  # networks, each fitted without one fold, which calibrates it
+    folds: int = 8  # networks, each fitted without one fold, which calibrates it
     epochs: int = 15
     batch: int = 128
     learning_rate: float = 0.01

@@ -32,8 +32,15 @@ _KIND: Final = _kind_table()
 
 def style(text: str) -> npt.NDArray[np.float32]:
     """[S] style of a text: square roots of the shares of 17 kinds of bytes, one-hot kind of the first
-    and of the last byte, ln(bytes) / 3, ln(bytes a word); zeros for an empty text."""
+    and of the last byte, ln(bytes) / 3, ln(bytes a word); zeros for an empty text. White space around
+    the text does not count, nor do doubled spaces and line ends."""
     vector = np.zeros(STYLE_SIZE, dtype=np.float32)
+    if len(text) > 2 * _CONSIDERED_BYTES:
+        middle = len(text) - 2 * _CONSIDERED_BYTES
+        text = text[:_CONSIDERED_BYTES] + text[-_CONSIDERED_BYTES:]
+    else:
+        middle = 0
+    text = text.strip().replace("\n\n", "\n").replace("  ", " ")
     raw = text[:_CONSIDERED_BYTES].encode("utf-8", "surrogatepass")
     if not raw:
         return vector
@@ -45,6 +52,6 @@ def style(text: str) -> npt.NDArray[np.float32]:
         kinds[-1] if len(text) <= _CONSIDERED_BYTES else _KIND[text[-1].encode("utf-8", "surrogatepass")[-1]]
     )
     vector[2 * _COUNT + last] = 1.0
-    vector[-2] = math.log(len(raw) - min(len(text), _CONSIDERED_BYTES) + len(text)) / 3.0
+    vector[-2] = math.log(len(raw) - min(len(text), _CONSIDERED_BYTES) + len(text) + middle) / 3.0
     vector[-1] = math.log(len(raw) / (int(counts[_SPACE]) + int(counts[_NEWLINE]) + 1))
     return vector

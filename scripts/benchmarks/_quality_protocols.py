@@ -1,19 +1,16 @@
 """Protocols without a budget: k-fold, train-and-test, and the strong-or-weak trade-off (APGR)."""
 
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 from tqdm import tqdm
 
 from policies.calibration import brier, reliability
-from policies.features import extract
 from policies.observation import FloatArray
-from policies.quality_model import QualityModel
 from scripts.benchmarks._frame import interval
 from scripts.benchmarks._quality_data import Scored
-from scripts.benchmarks._quality_routers import best_single, chosen_scores, predictions, quality_model
+from scripts.benchmarks._quality_routers import best_single, chosen_scores, predictions
 
 FOLDS: Final = 5
 _THRESHOLDS: Final = 10
@@ -59,7 +56,6 @@ def kfold(data: Scored, seeds: int) -> dict[str, object]:
     return {
         "scores": summarise(scores),
         "calibration": calibration(np.concatenate(ours), np.concatenate(base), np.concatenate(truth)),
-        "rewording": rewording(quality_model(train), test),
     }
 
 
@@ -76,7 +72,7 @@ def full(train: Scored, test: Scored) -> dict[str, object]:
     for name, value in single_scores(train, test, predicted).items():
         found.setdefault(name, {"mean": value, "interval": 0.0})
     check = calibration(predicted["ours"], best_single(train, test), test.scores)
-    return {"scores": found, "calibration": check, "rewording": rewording(quality_model(train), test)}
+    return {"scores": found, "calibration": check}
 
 
 def apgr(data: Scored, labels: int, seeds: int) -> dict[str, object]:
@@ -125,25 +121,3 @@ def calibration(ours: FloatArray, base: FloatArray, truth: FloatArray) -> dict[s
         "expected_calibration_error": error,
         "reliability": [[round(float(v), 4) for v in row] for row in table],
     }
-
-
-REWORDINGS: Final[Mapping[str, Callable[[str], str]]] = {
-    "white space": lambda text: "  " + text.replace("\n", "\n\n") + " \n",
-    "polite": lambda text: "Please answer the following. " + text,
-    "thanks": lambda text: text + " Thank you!",
-    "no final mark": lambda text: text.rstrip().rstrip("?.!"),
-    "lower case": str.lower,
-}
-
-
-def rewording(model: QualityModel, test: Scored, most: int = 400) -> dict[str, object]:
-    """By harmless rewording: share of prompts whose chosen model stays the same, mean score afterwards."""
-    rows = random.Random(0).sample(range(len(test)), min(most, len(test)))
-    some = test.take(rows)
-    before = np.array([model.predict_all(prompt)[0] for prompt in some.features])
-    found: dict[str, object] = {"score before": float(chosen_scores(before, some.scores).mean())}
-    for name, change in REWORDINGS.items():
-        after = np.array([model.predict_all(extract(change(text)))[0] for text in some.prompts])
-        same = float((after.argmax(axis=1) == before.argmax(axis=1)).mean())
-        found[name] = {"unchanged": same, "score": float(chosen_scores(after, some.scores).mean())}
-    return found
