@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from deployments.home import home
 from deployments.model_config import ModelConfig
-from deployments.weights import BUILTIN, WeightsError, prepare_source
+from deployments.weights import WeightsError, prepare_source
 from serve_app.cli import CommandError
 from serve_app.keys import ensure_key
 
@@ -37,12 +37,12 @@ def models_of(config: Path) -> list[ModelConfig]:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare every model's source, then the key; what is done is skipped."""
-    models = [model for model in models_of(args.config) if model.source.startswith(BUILTIN)]
+    models = [model for model in models_of(args.config) if model.engine == "vllm"]
     with tqdm(models, desc="models", unit="model") as progress:
         for model in progress:
             progress.set_postfix_str(model.id)
             try:
-                prepare_source(model.source, home(), progress=progress.set_postfix_str)
+                prepare_source(model.source, home(), progress.set_postfix_str, model.revision)
             except WeightsError as error:
                 raise CommandError(str(error)) from error
     print(f"API key file: {ensure_key(home())}")
