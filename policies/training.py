@@ -27,7 +27,7 @@ Report = Callable[[int, Mapping[str, float]], None]  # decisions so far, metrics
 class TrainingConfig:
     """How long and how wide. `lag` steps are held back until rewards are known, see EnvRunner."""
 
-    decisions: int = 600_000
+    decisions: int = 1_200_000
     steps: int = 128
     lag: int = 192
     hidden: int = 32

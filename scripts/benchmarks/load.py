@@ -40,7 +40,7 @@ class Effort:
     seeds: int
 
 
-FULL = Effort(decisions=600_000, tuning=800, scoring=3_000, seeds=2)
+FULL = Effort(decisions=1_200_000, tuning=800, scoring=3_000, seeds=2)
 QUICK = Effort(decisions=20_000, tuning=120, scoring=400, seeds=2)
 
 
