@@ -106,7 +106,6 @@ class Learner:
             try:
                 if self.settings.enabled:
                     await step()
-                    self.problem = ""
             except (
                 OSError,
                 ValueError,
@@ -203,6 +202,7 @@ class Learner:
     async def learn(self) -> None:
         """One look for evidence that asks for a new candidate, or lets a waiting one be judged again."""
         now = self._clock()
+        self.problem = ""
         if now - self._latency_s >= self.settings.latency_every_s:
             self._latency_s = now
             await self._publish_latency(now)
@@ -214,6 +214,11 @@ class Learner:
         evaluations = await self._table.evaluations(None, None)
         if now - max((record.finished_s for record in evaluations), default=0.0) < EVALUATION_REST_S:
             return  # a round is under way: its items come first
+        if len(evaluations) < self.settings.min_new_items and state.candidate is None:
+            self.problem = (
+                f"{len(evaluations)} graded answers, {self.settings.min_new_items} ask for a candidate."
+            )
+            return
         new_items = len(evaluations) - state.trained_items
         due = new_items >= self.settings.min_new_items or now - state.trained_s >= self.settings.retrain_s
         if state.candidate is None and not due:

@@ -34,7 +34,7 @@ key fails at load and names the nearest right one. This page is written by `pyth
 
 Environment: `FASTSERVE_HOME` (state, keys and weights; `~/.fastserve`), `FASTSERVE_STORE` (SQLAlchemy URL of
 the durable store; SQLite under the home), `FASTSERVE_API_KEY` (in place of the key file),
-`FASTSERVE_RETENTION_DAYS` (30) and `FASTSERVE_RETENTION_ROWS` (1000000) of the store.
+`FASTSERVE_RETENTION_DAYS` (30) and `FASTSERVE_RETENTION_ROWS` (200000) of the store.
 """
 
 

@@ -11,7 +11,7 @@ import pytest
 from deployments.candidate_job import JobInput, JobResult
 from deployments.learner import Learner
 from deployments.learner_settings import LadderSettings, LearnerSettings
-from deployments.records import DecisionRecord, OutcomeRecord
+from deployments.records import DecisionRecord, EvaluationRecord, OutcomeRecord
 from deployments.rollout_state import RolloutState
 from deployments.store import Store
 from deployments.table import Table
@@ -87,10 +87,23 @@ class Pool:
             rows[:, MODEL_COLUMN["accuracy"]] = (0.7, 0.5)
             rows[:, MODEL_COLUMN["e2e_s"]] = 1.0
             record = DecisionRecord(
-                f"d{self.count}", self.clock.now_s, "key", "auto", "", MODELS[self.count % 2], policy, 0.5, 0.0, 1,
-                MODELS, tuple(map(tuple, rows.tolist())), (0.0,) * len(PROMPT_FIELDS),
-                (1.0, 1.0, 0.0, 2.0)[: len(CALLER_FIELDS)], (True, True), {}, (0.5, 0.5),
-            )  # fmt: skip
+                f"d{self.count}",
+                self.clock.now_s,
+                "key",
+                "auto",
+                "",
+                MODELS[self.count % 2],
+                policy,
+                propensity=0.5,
+                epsilon=0.0,
+                seed=1,
+                models=MODELS,
+                rows=tuple(map(tuple, rows.tolist())),
+                prompt=(0.0,) * len(PROMPT_FIELDS),
+                caller=(1.0, 1.0, 0.0, 2.0)[: len(CALLER_FIELDS)],
+                mask=(True, True),
+                probabilities=(0.5, 0.5),
+            )
             status = Status.FAILED if failed else Status.OK
             outcome = Outcome(status, 0.1, 0.01, e2e_s)
             decisions.append(record)
@@ -117,6 +130,8 @@ class Pool:
 @pytest.fixture
 async def pool(tmp_path: Path) -> AsyncIterator[Pool]:
     pool = Pool(tmp_path)
+    graded = EvaluationRecord("s", "1", "item", "task", "", "small", "", 1.0, finished_s=1.0)
+    await pool.table.record_evaluations([graded])
     yield pool
     await pool.table.close()
 
@@ -196,6 +211,14 @@ async def test_a_refused_candidate_is_dropped_and_kept_in_the_history(pool: Pool
     assert versions(state, events)[-1]["state"] == "active"  # the formula
 
 
+async def test_without_evidence_nothing_is_trained(tmp_path: Path) -> None:
+    empty = Pool(tmp_path)
+    await empty.learner.learn()
+    assert not empty.jobs
+    assert "0 graded answers" in (await empty.learner.status())["problem"]
+    await empty.table.close()
+
+
 async def test_a_paused_learner_moves_nothing(pool: Pool) -> None:
     await pool.table.set_policy_state(RolloutState(paused=True).model_dump(mode="json"))
     await pool.learner.learn()
@@ -221,7 +244,7 @@ async def test_an_operator_can_promote_roll_back_shadow_and_pause(pool: Pool) ->
 
 async def test_an_unknown_version_is_named_with_the_known_ones(pool: Pool) -> None:
     await pool.learner.learn()
-    with pytest.raises(CommandError, match="'9' of the policy is not known. Known: 1"):
+    with pytest.raises(CommandError, match=r"'9' of the policy is not known\. Known: 1"):
         await command(pool, "promote", 9)
 
 
