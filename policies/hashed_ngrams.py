@@ -23,7 +23,6 @@ _BASE: Final = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
 _MODULUS: Final = 1 << 64
 
 U64 = npt.NDArray[np.uint64]
-Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -49,20 +48,29 @@ _GRAM_MIX: Final = _powers(_BASE, 4)[1:, None]
 
 # Punctuation and symbols beyond Latin-1; [first, last] of the ranges that split words.
 _PUNCTUATION: Final = ((0x2000, 0x2BFF), (0x3000, 0x303F), (0xFE30, 0xFE4F), (0xFF00, 0xFF0F))
-# Scripts written without spaces: kana, CJK, Hangul syllables, supplementary planes.
-_UNSPACED: Final = (
-    (0x3040, 0x30FF),
-    (0x3400, 0x9FFF),
-    (0xAC00, 0xD7AF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x3FFFF),
-)
+# Scripts written without spaces: kana, CJK, Hangul syllables.
+_UNSPACED: Final = ((0x3040, 0x30FF), (0x3400, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF))
+_SPLITS, _JOINS, _ALONE, _BEYOND = range(4)  # kinds of characters; the last is alone too
+_LAST: Final = 0xFFFF
+
+
+def _kinds() -> npt.NDArray[np.uint8]:
+    """[65536] kind of each code point; those beyond, mostly rare characters and emoji, count as the last."""
+    kinds = np.full(_LAST + 1, _JOINS, dtype=np.uint8)
+    kinds[:256] = [_JOINS if chr(c).isalnum() or chr(c) == "_" else _SPLITS for c in range(256)]
+    for ranges, kind in ((_PUNCTUATION, _SPLITS), (_UNSPACED, _ALONE)):
+        for first, last in ranges:
+            kinds[first : last + 1] = kind
+    kinds[_LAST] = _BEYOND
+    return kinds
+
+
+_KIND: Final = _kinds()
 
 
 def _letter_terms() -> U64:
     """[256] what a Latin-1 character adds to a word's polynomial; 0 for those that split words."""
-    letters = [c if chr(c).isalnum() or chr(c) == "_" else 0 for c in range(256)]
-    return np.array(letters, dtype=np.uint64) * _SPREAD
+    return np.where(_KIND[:256] == _JOINS, np.arange(256, dtype=np.uint64), 0) * _SPREAD
 
 
 _LETTERS: Final = _letter_terms()
@@ -75,17 +83,11 @@ def clip(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def in_ranges(codes: Codes, ranges: tuple[tuple[int, int], ...]) -> BoolArray:
-    """[N] True where a code lies in one of the inclusive ranges."""
-    inside = np.zeros(codes.shape, dtype=np.bool_)
-    for low, high in ranges:
-        inside |= (codes >= low) & (codes <= high)
-    return inside
-
-
 def unspaced_characters(text: str) -> int:
     """How many characters belong to scripts written without spaces (Chinese, Japanese, Korean)."""
-    return 0 if text.isascii() else int(np.count_nonzero(in_ranges(_code_points(text), _UNSPACED)))
+    if text.isascii():
+        return 0
+    return int(np.count_nonzero(_KIND[np.minimum(_code_points(text), _LAST)] == _ALONE))
 
 
 def _code_points(text: str) -> npt.NDArray[np.uint32]:
@@ -102,11 +104,11 @@ def _word_terms(text: str, raw: bytes) -> tuple[U64, BoolArray]:
         start[1:] &= ~word[:-1]
         return terms, start
     codes = _code_points(text)
-    word = (_LETTERS[np.minimum(codes, 255)] != 0) | (codes > 255) & ~in_ranges(codes, _PUNCTUATION)
-    alone = in_ranges(codes, _UNSPACED)
+    kinds = _KIND[np.minimum(codes, _LAST)]
+    word, alone = kinds != _SPLITS, kinds >= _ALONE
     start = word.copy()
     start[1:] &= ~word[:-1] | alone[1:] | alone[:-1]
-    return np.where(word, codes * _SPREAD, np.uint64(0)), start
+    return codes * word * _SPREAD, start
 
 
 def _word_hashes(text: str, raw: bytes) -> U64:

@@ -75,8 +75,9 @@ class QualityModel:
     def predict_all(self, features: PromptFeatures) -> tuple[FloatArray, FloatArray]:
         """[M] expected scores and [M] standard errors, in the order of `self.models`.
 
-        The variance is the delete-a-group jackknife's over the networks, each of which was fitted
-        without one fold, and that of a share over as many answers as the model has.
+        The variance is the delete-a-group jackknife's over the networks' logits, each of which was
+        fitted without one fold, carried through the sigmoid, and that of a share over as many answers
+        as the model has.
         """
         a = self.arrays
         x, linear = self.inputs(features)
@@ -84,13 +85,13 @@ class QualityModel:
         members = hidden.reshape(len(a["models"]), 1, -1) @ a["models"] + a["model_bias"]
         p = np.minimum(np.maximum(linear, LINEAR_RANGE[0]), LINEAR_RANGE[1]).astype(np.float64)
         slopes = a["slopes"]
-        logits = slopes[0] * members[:, 0, :] + (slopes[1] * np.log(p / (1.0 - p)) + a["offset"])
-        each = 1.0 / (1.0 + np.exp(-logits))
-        centre = logits.sum(axis=0) / len(logits)
-        mean = 1.0 / (1.0 + np.exp(-centre))
-        spread = each - mean
-        variance = self._jackknife * (spread * spread).sum(axis=0) / len(logits)
-        variance += mean * (1.0 - mean) * self._least_variance
+        centre = np.add.reduce(members, axis=0)[0] / len(members)
+        spread = members[:, 0] - centre
+        logits = slopes[0] * centre + slopes[1] * np.log(p / (1.0 - p)) + a["offset"]
+        mean = 1.0 / (1.0 + np.exp(-logits))
+        slack = mean * (1.0 - mean)  # also the slope of the sigmoid
+        rate = slopes[0] * slopes[0] * self._jackknife / len(members)
+        variance = slack * (rate * slack * np.add.reduce(spread * spread, axis=0) + self._least_variance)
         return mean, np.minimum(np.sqrt(variance), MOST_STD)
 
     def predict(self, features: PromptFeatures, models: Sequence[str]) -> tuple[FloatArray, FloatArray]:
