@@ -33,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=10, help="at least 8")
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=96, help="tokens a stream")
-    parser.add_argument("--singles", type=int, default=24, help="requests on one stream, per way")
+    parser.add_argument("--singles", type=int, default=100, help="requests on one stream, per way")
+    parser.add_argument(
+        "--ttft-model",
+        default="tiny",
+        help="asked on one stream: the faster its prefill, the finer the figure",
+    )
 
 
 async def _targets(pool: _serving.Serving, model: str) -> list[Target]:
@@ -59,7 +64,7 @@ def _spread(values: list[float]) -> float:
 
 
 async def _measure(
-    targets: list[Target], args: argparse.Namespace
+    targets: list[Target], quick: list[Target], args: argparse.Namespace
 ) -> tuple[dict[str, list[Round]], Any, Any]:
     """Rounds of many streams with CPU use, then single streams; the order is drawn anew each round."""
     order = random.Random(0)
@@ -80,7 +85,7 @@ async def _measure(
                 cpu[target.name].append(_per_token_us(before, groups.usage(), done.tokens))
                 progress.update()
         for number in range(args.singles):
-            for target in order.sample(targets, len(targets)):
+            for target in order.sample(quick, len(quick)):
                 progress.set_description(f"1 stream, {target.name}")
                 singles[target.name].append(await round_of(target, [PROMPT.format(number)], 8))
                 progress.update()
@@ -96,8 +101,8 @@ def run(args: argparse.Namespace) -> Report:
     if args.rounds < 8:
         raise SystemExit(f"--rounds: {args.rounds}, at least 8 are needed for an interval.")
     with _serving.serving(args) as pool:
-        targets = asyncio.run(_targets(pool, args.model))
-        rounds, singles, cpu = asyncio.run(_measure(targets, args))
+        targets, quick = (asyncio.run(_targets(pool, m)) for m in (args.model, args.ttft_model))
+        rounds, singles, cpu = asyncio.run(_measure(targets, quick, args))
     return _report(args, rounds, singles, cpu)
 
 
@@ -119,7 +124,7 @@ def _report(args: argparse.Namespace, rounds: Any, singles: Any, cpu: Any) -> Re
     print_table(
         ("way", "tokens/s", "ratio", "±", "TTFT ms", "added ms", "±"),
         table,
-        title=f"{args.streams} streams of {args.tokens} tokens; TTFT on one stream",
+        title=f"{args.streams} streams of {args.tokens} tokens, {args.model}; TTFT on one, {args.ttft_model}",
     )
     per_token = {
         way: {group: median(row[group] for row in rows) for group in rows[0]} for way, rows in cpu.items()
