@@ -1,4 +1,4 @@
-"""A Llama of two layers with random weights and a byte-level tokenizer, for tests of the real vLLM without network."""
+"""A tiny random Llama on disk, with a byte-level tokenizer and a chat template, for real engines in tests."""
 
 from pathlib import Path
 
