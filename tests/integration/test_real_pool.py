@@ -1,5 +1,6 @@
-"""The README's commands, executed as they stand, on the real pool."""
+"""The real pool: the README's commands as they stand, and the OpenAI SDK against real vLLM."""
 
+import asyncio
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openai import AsyncOpenAI, OpenAI
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -80,6 +82,75 @@ def test_the_printed_calls_answer(running: str, environment: dict[str, str]) -> 
     printed = output(["bash", "-euc", calls], environment)
     assert printed.count('"model"') >= 2
     assert "data: [DONE]" in printed
+
+
+@pytest.fixture
+def sdk(running: str, environment: dict[str, str]) -> dict[str, str]:
+    """Arguments of an OpenAI client."""
+    return {"base_url": "http://127.0.0.1:8000/v1", "api_key": key(environment)["FASTSERVE_KEY"]}
+
+
+MESSAGES = [{"role": "user", "content": "Is 'The room was clean.' positive or negative? One word."}]
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather in a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+SCHEMA = {
+    "type": "object",
+    "properties": {"tone": {"type": "string", "enum": ["positive", "negative"]}},
+    "required": ["tone"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("model", ["auto", "tiny", "smollm2-tuned"])
+def test_the_sdk_plain_and_streamed(sdk: dict[str, str], model: str) -> None:
+    client = OpenAI(**sdk)
+    plain = client.chat.completions.create(model=model, messages=MESSAGES, max_tokens=8)
+    assert plain.choices[0].message.content
+    assert model in ("auto", plain.model)
+    chunks = list(
+        client.chat.completions.create(
+            model=model, messages=MESSAGES, max_tokens=8, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert chunks[-1].usage.completion_tokens > 0
+
+
+async def test_the_async_sdk_with_many_at_once(sdk: dict[str, str]) -> None:
+    async with AsyncOpenAI(**sdk) as client:
+        asked = (
+            client.chat.completions.create(model="auto", messages=MESSAGES, max_tokens=8) for _ in range(8)
+        )
+        answers = await asyncio.gather(*asked)
+    assert all(answer.choices[0].message.content for answer in answers)
+
+
+def test_a_json_schema_is_kept(sdk: dict[str, str]) -> None:
+    shape = {"type": "json_schema", "json_schema": {"name": "tone", "schema": SCHEMA, "strict": True}}
+    answer = OpenAI(**sdk).chat.completions.create(
+        model="auto", messages=MESSAGES, max_tokens=32, response_format=shape
+    )
+    assert json.loads(answer.choices[0].message.content or "")["tone"] in ("positive", "negative")
+
+
+def test_a_named_tool_is_called_with_an_object(sdk: dict[str, str]) -> None:
+    answer = OpenAI(**sdk).chat.completions.create(
+        model="auto",
+        messages=[{"role": "user", "content": "What is the weather in Paris?"}],
+        tools=[TOOL],
+        tool_choice={"type": "function", "function": {"name": "weather"}},
+        max_tokens=48,
+        temperature=0,
+    )
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert call.function.name == "weather"
+    assert isinstance(json.loads(call.function.arguments)["city"], str)
 
 
 def test_the_check_asks_every_model(environment: dict[str, str], tmp_path: Path) -> None:
