@@ -12,7 +12,7 @@ _WINDOW: Final = 1500  # recent requests that the price is solved for
 _EVERY: Final = 20  # requests between solutions
 _HORIZON: Final = 100  # requests in which a deviation from the budget is made good
 _MARGIN: Final = 0.015  # share of the budget kept back, so that the guard is seldom needed
-_SETTLING: Final = 300  # requests from which on being over budget is no accident of the first few
+_SETTLING: Final = 100  # requests from which on being over budget is no accident of the first few
 _PLAIN: Final = 3.0  # budgets that a request may always cost: only dearer models have to be saved for
 
 
@@ -65,14 +65,13 @@ class Pacer:
     def affordable(self, costs: FloatArray) -> BoolArray:
         """[M] models after which the mean cost would still be within the budget, and always the cheapest.
 
-        While spending is on course, or the stream has just begun, also those that cost little
-        against the budget.
+        Also those that cost less than the budget, which can only lower the mean, and while spending is
+        on course, or the stream has just begun, those that cost a little more.
         """
         left = self.budget_usd * (self.requests + 1) - self.spent_usd
         ahead = self.spent_usd > (1.0 - _MARGIN / 3.0) * self.budget_usd * self.requests
-        if not (ahead and self.requests >= _SETTLING):
-            left = max(left, _PLAIN * self.budget_usd)
-        within: BoolArray = costs * self.bias <= left
+        plain = 1.0 if ahead and self.requests >= _SETTLING else _PLAIN
+        within: BoolArray = costs * self.bias <= max(left, plain * self.budget_usd)
         within[int(costs.argmin())] = True
         return within
 
