@@ -2,7 +2,9 @@
 
 import logging
 import os
+import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +21,21 @@ class PoolError(RuntimeError):
     """The pool did not come up; the message names the application and Serve's reason."""
 
 
+def _haproxy(folder: str) -> dict[str, str]:
+    """Files and ports of this pool's HAProxy alone: Serve's defaults are the same for all on a machine."""
+    with socket.socket() as metrics, socket.socket() as stats:
+        for probe in (metrics, stats):
+            probe.bind(("127.0.0.1", 0))
+        return {
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics.getsockname()[1]),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(stats.getsockname()[1]),
+        }
+
+
 class LocalPool:
     """Starts Ray and the applications of `config`; stops all of it on exit.
 
@@ -32,7 +49,9 @@ class LocalPool:
         self.base_url = f"http://{options.get('host', '127.0.0.1')}:{options.get('port', 8000)}"
         self.names = tuple(app["name"] for app in self.document["applications"])
         controller = self.document.get("controller_options") or {}
+        self._folder = tempfile.TemporaryDirectory(prefix="fastserve-")
         self._environment = {
+            **_haproxy(self._folder.name),
             **controller.get("runtime_env", {}).get("env_vars", {}),
             "RAY_worker_niceness": "0",  # Ray's 15 starves engines beside any busy process
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -109,6 +128,7 @@ class LocalPool:
 
         serve.shutdown()
         ray.shutdown()
+        self._folder.cleanup()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

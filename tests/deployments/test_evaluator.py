@@ -83,7 +83,7 @@ def fit_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployments.evaluator.fit_apart", fit)
 
 
-async def until(condition: Any, timeout_s: float = 20.0) -> None:
+async def until(condition: Any, timeout_s: float = 120.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not await condition():
             await asyncio.sleep(0.05)

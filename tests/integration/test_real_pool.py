@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A home of its own, so that nothing here depends on what was there before."""
     home = tmp_path_factory.mktemp("home")
-    return {**os.environ, "FASTSERVE_HOME": str(home)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FASTSERVE_", "RAY_"))}
+    return {**kept, "FASTSERVE_HOME": str(home)}
 
 
 @pytest.fixture(scope="module")
