@@ -93,10 +93,9 @@ def paired_gate(evidence: PairedEvidence, limits: GateLimits) -> Verdict:
         return Verdict("A", False, f"regression on {', '.join(lost)}", numbers)
     if overall.high < 0.0:
         return Verdict("A", False, f"worse by {-overall.mean:.4f}", numbers)
-    if overall.low <= 0.0:
-        return Verdict(
-            "A", False, f"gain {overall.mean:+.4f} not shown (low {overall.low:+.4f})", numbers, True
-        )
+    if overall.low <= -limits.paired_margin:
+        reason = f"gain {overall.mean:+.4f}, a loss not excluded (low {overall.low:+.4f})"
+        return Verdict("A", False, reason, numbers, True)
     if open_:
         return Verdict("A", False, f"too little evidence on {', '.join(open_)}", numbers, True)
     return Verdict("A", True, f"gain {overall.mean:+.4f}, at least {overall.low:+.4f}", numbers)

@@ -141,6 +141,8 @@ def test_without_namespaces_the_hook_stays_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sandbox, "_UNSHARE", ("false",))
+    monkeypatch.setattr(sandbox._LOG, "disabled", False)  # a library of an earlier test may have done that
+    caplog.set_level("WARNING", logger=sandbox._LOG.name)
     isolation.cache_clear()
     try:
         assert isolation() == "audit hook only"

@@ -44,7 +44,7 @@ def test_an_equal_candidate_needs_evidence() -> None:
 
 def test_an_equal_candidate_with_much_evidence_is_no_loss_but_no_gain_either() -> None:
     verdict = paired_gate(evidence(0.0, count=20_000, seed=2), LIMITS)
-    assert verdict.passed
+    assert verdict.passed, verdict.reason
     gain = gain_gate([verdict])
     assert (gain.passed, gain.needs_evidence) == (False, True)
 

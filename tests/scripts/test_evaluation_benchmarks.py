@@ -67,7 +67,7 @@ def test_a_pool_for_measuring_has_the_wanted_models_and_no_companions() -> None:
         for app in yaml.safe_load(config.read_text())["applications"]
         if app["name"].startswith("model-")
     )
-    document = _document(config, wanted, ())
+    document = _document(config, wanted, {})
     assert {app["name"] for app in document["applications"]} == {"fastserve", f"model-{wanted}"}
     endpoint = next(app for app in document["applications"] if app["name"] == "fastserve")
     assert not endpoint["args"]["evaluator"]
