@@ -4,7 +4,6 @@ import asyncio
 import os
 import resource
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from deployments.apart import run_apart
 from deployments.candidate_data import Items, NotEnoughError, callers_of, items, rows, specs, trace_of
 from deployments.learner_settings import LearnerSettings
 from deployments.live_evidence import finished, utility, votes_by_decision
@@ -34,16 +34,11 @@ from policies.scenario import Scenario, ScenarioMix, bursty, pool_capacity_per_s
 from policies.workload import QualityTable
 
 NICE: Final = 19
-_PROJECT: Final = Path(__file__).resolve().parent.parent
 _SCENARIOS: Final = (
     Scenario("usual", 0.7, replayed),
     Scenario("burst", 1.0, bursty),
     Scenario("square", 1.0, square),
 )
-
-
-class JobError(RuntimeError):
-    """The job did not end well; the message is the last line it wrote."""
 
 
 class JobInput(msgspec.Struct):
@@ -233,31 +228,16 @@ def live(data: JobInput, settings: LearnerSettings, candidate: Policy, incumbent
 
 
 async def job_apart(data: JobInput, settings: LearnerSettings) -> JobResult:
-    """`run_job` in a process with nice 19, few threads and bounded memory. Raises JobError, TimeoutError."""
+    """`run_job` apart, at nice 19 and with bounded memory. Raises ApartError, TimeoutError."""
     wanted = settings.training
-    limits = dict.fromkeys(
-        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(wanted.threads)
+    written = await run_apart(
+        "deployments.candidate_job",
+        await asyncio.to_thread(msgspec.msgpack.encode, data),
+        threads=wanted.threads,
+        timeout_s=wanted.timeout_s,
+        environment={"FASTSERVE_JOB_BYTES": str(wanted.memory_bytes)},
     )
-    path = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))
-    with tempfile.TemporaryDirectory(prefix="fastserve-learn-") as folder:
-        source, result = Path(folder, "input"), Path(folder, "result")
-        await asyncio.to_thread(source.write_bytes, msgspec.msgpack.encode(data))
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "deployments.candidate_job", str(source), str(result)),
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **limits, "PYTHONPATH": path, "FASTSERVE_JOB_BYTES": str(wanted.memory_bytes)},
-        )
-        try:
-            async with asyncio.timeout(wanted.timeout_s):
-                _, said = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode != 0:
-            lines = said.decode(errors="replace").strip().splitlines()
-            raise JobError(f"Training ended with {process.returncode}: {lines[-1] if lines else 'killed'}")
-        return msgspec.msgpack.decode(await asyncio.to_thread(result.read_bytes), type=JobResult)
+    return msgspec.msgpack.decode(written, type=JobResult)
 
 
 def main() -> None:

@@ -9,13 +9,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from deployments.apart import ApartError
 from deployments.evaluation_client import EvaluationClient
 from deployments.evaluation_pace import Pace
 from deployments.evaluation_report import differences, latest, summarise, to_json
 from deployments.evaluation_run import EvaluationRun, EvaluationTable, Job, Progress, affordable, missing
 from deployments.evaluator_settings import BudgetSettings, EvaluatorSettings
 from deployments.home import home
-from deployments.quality_fit import FitError, FitInput, fit_apart, votes_of
+from deployments.quality_fit import FitInput, fit_apart, votes_of
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.resource_use import ResourceUse
 from deployments.snapshot import ModelCard, Snapshot
@@ -148,7 +149,7 @@ class Evaluator:
         await self._table.put_artifact("evaluation", f"{time.time():.0f}", json.dumps(report).encode())
         try:
             model = await fit_apart(FitInput(records, votes), settings.fit)
-        except (FitError, TimeoutError) as error:
+        except (ApartError, TimeoutError) as error:
             self.problems.append(f"Quality model not renewed: {error or 'timeout'}")
             logger.error("Quality model not renewed, the last one stays: %s", error or "timeout")
             return

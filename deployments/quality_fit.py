@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from deployments.apart import run_apart
 from deployments.evaluation_report import latest, wilson
 from deployments.evaluator_settings import FitSettings
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
@@ -20,12 +20,7 @@ from policies.outcome import Status
 from policies.quality_data import QualityData, ScoredAnswer
 from policies.quality_model import QualityModel
 
-_PROJECT: Final = Path(__file__).resolve().parent.parent
 _MAX_LOGIT_SHIFT: Final = 4.0
-
-
-class FitError(RuntimeError):
-    """The fit did not end well; the message is the last line it wrote."""
 
 
 class FitInput(msgspec.Struct):
@@ -36,29 +31,15 @@ class FitInput(msgspec.Struct):
 
 
 async def fit_apart(data: FitInput, settings: FitSettings) -> QualityModel:
-    """`fit_quality` in a process of low priority and few threads. Raises FitError, TimeoutError."""
-    threads = str(settings.threads)
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-    path = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))
-    with tempfile.TemporaryDirectory(prefix="fastserve-fit-") as folder:
-        source, result = Path(folder, "input"), Path(folder, "quality")
-        await asyncio.to_thread(source.write_bytes, msgspec.msgpack.encode(data))
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "deployments.quality_fit", str(source), str(result), str(settings.nice)),
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **limits, "PYTHONPATH": path},
-        )
-        try:
-            async with asyncio.timeout(settings.timeout_s):
-                _, said = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode != 0:
-            lines = said.decode(errors="replace").strip().splitlines()
-            raise FitError(f"Quality fit ended with {process.returncode}: {lines[-1] if lines else 'killed'}")
-        return QualityModel.from_bytes(await asyncio.to_thread(result.read_bytes))
+    """`fit_quality` in a process of low priority and few threads. Raises ApartError, TimeoutError."""
+    fitted = await run_apart(
+        "deployments.quality_fit",
+        await asyncio.to_thread(msgspec.msgpack.encode, data),
+        str(settings.nice),
+        threads=settings.threads,
+        timeout_s=settings.timeout_s,
+    )
+    return QualityModel.from_bytes(fitted)
 
 
 def fit_quality(evaluations: Sequence[EvaluationRecord], votes: Sequence[Vote]) -> QualityModel:

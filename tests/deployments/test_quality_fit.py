@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deployments.apart import ApartError
 from deployments.evaluation_report import wilson
 from deployments.evaluator_settings import FitSettings
-from deployments.quality_fit import FitError, FitInput, anchors_of, fit_apart, fit_quality, votes_of
+from deployments.quality_fit import FitInput, anchors_of, fit_apart, fit_quality, votes_of
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from policies.features import extract, pack, unpack
 from policies.feedback_aggregate import Vote
@@ -42,7 +43,7 @@ async def test_the_process_gives_what_the_function_gives() -> None:
 
 
 async def test_a_fit_that_fails_says_why() -> None:
-    with pytest.raises(FitError, match="no scored answers"):
+    with pytest.raises(ApartError, match="no scored answers"):
         await fit_apart(FitInput([], []), FitSettings(nice=0))
 
 
