@@ -130,6 +130,10 @@ class Dispatcher:
             )
         return profile
 
+    def prepare(self) -> None:
+        """Do now what the next request of this snapshot would wait for."""
+        self._observer.columns(self.view.snapshot, self.view.age_s(), self.host.latency)
+
     def dispatch(self, request: DispatchRequest) -> Dispatched:
         """Choose a model. Raises NoModelError, UnknownModelError, UnknownProfileError."""
         started_s = perf_counter()

@@ -43,7 +43,7 @@ class Autoscaling(StrictModel):
     target_ongoing_requests: float = Field(default=16.0, gt=0)  # running + waiting, per replica
     upscale_delay_s: float = Field(default=10.0, ge=0)
     downscale_delay_s: float = Field(default=300.0, ge=0)
-    look_back_period_s: float = Field(default=10.0, gt=0)
+    look_back_period_s: float = Field(default=12.0, gt=0)  # Serve wants more than 10 s, its metrics' interval
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -211,7 +211,6 @@ class Table(TableLog):
             "pid": os.getpid(),
             "up_s": self._clock() - self._born_s,
             "version": self._publisher.version,
-            "listeners": self._publisher.listeners,
             "ingresses": self._rows.ingresses(self._clock()),
             "statuses": {model: dict(s.statuses) for model, s in self._statistics.models.items()},
             "store": {

@@ -59,6 +59,7 @@ class TableView:
         self.snapshot = Snapshot("", 0, 0.0)
         self.secret = ""
         self.dropped: Counter[str] = Counter()  # by kind of record
+        self.on_snapshot: Callable[[], None] | None = None  # called after each new snapshot
         self._table, self._ingress, self._clock = table, ingress, clock
         self._received = float("-inf")
         self._models: Counter[str] = Counter()
@@ -220,6 +221,8 @@ class TableView:
             for model, row in snapshot.models.items()
         }
         self._first.set()
+        if self.on_snapshot is not None:
+            self.on_snapshot()
 
 
 def _discard(records: deque[Any], sent: list[Any]) -> None:

@@ -12,7 +12,7 @@ from deployments.dispatcher import Dispatcher
 from deployments.feedback import FeedbackTokens
 from deployments.masks import NoModelError
 from deployments.metrics import IngressMetrics
-from deployments.records import OutcomeRecord
+from deployments.records import DecisionRecord, OutcomeRecord
 from policies.outcome import Status
 from policies.profile import UnknownProfileError
 from serve_app import models_api
@@ -192,8 +192,7 @@ class Endpoint:
             raise refusal(
                 error, call.model, {m: row.card.context_tokens for m, row in models.items()}
             ) from None
-        self.view.record_decision(dispatched.record)
-        self._metrics.decided(dispatched.record)
+        self._log_soon(dispatched.record)
         limit_s = self.settings.deadlines.request_s
         if wishes.deadline_s is not None:
             limit_s = min(limit_s, wishes.deadline_s)
@@ -210,6 +209,15 @@ class Endpoint:
             cache_salt=key.cache_salt,
             headers=self._headers(key, dispatched),
         )
+
+    def _log_soon(self, record: DecisionRecord) -> None:
+        """Log the choice two turns of the loop from now: in the first the request goes to the engine."""
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._log, record)
+
+    def _log(self, record: DecisionRecord) -> None:
+        self.view.record_decision(record)
+        self._metrics.decided(record)
 
     def _asked(self, key: Key, call: Call, wishes: Preferences, decision_id: str) -> DispatchRequest:
         """The request as dispatch reads it. Raises ApiError for models the caller may not or cannot mean."""

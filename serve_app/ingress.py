@@ -45,6 +45,7 @@ class Ingress:
         self.ejections = Ejections()
         self.upstreams = Upstreams(self.view, self.ejections)
         self.dispatcher = Dispatcher(self.view, settings.dispatch, ejected=self.upstreams.avoided)
+        self.view.on_snapshot = self.dispatcher.prepare
         self.metrics = IngressMetrics(RayMeter() if table is None else MemoryMeter())
         self.forwarder = Forwarder(self.view, self.upstreams, settings, self.metrics)
         self.endpoint = Endpoint(

@@ -164,7 +164,7 @@ def status_page(status: Mapping[str, Any], problems: Sequence[str]) -> Renderabl
         shown = ", ".join(f"{key} {value}" for key, value in candidate.items())
         table.add_row("candidate", shown)
     core = status["table"]
-    table.add_row("table", f"up {duration(core['up_s'])}, {core['listeners']} listeners")
+    table.add_row("table", f"up {duration(core['up_s'])}, hears {len(core['ingresses'])} ingress replicas")
     store = core["store"]
     rows = ", ".join(f"{count:,} {name}" for name, count in store["rows"].items())
     table.add_row("store", f"{store['url']}: {rows or store['error']}")

@@ -1,12 +1,16 @@
-"""A user of the endpoint who knows the right answers: asks, grades what comes back, votes."""
+"""Users of the endpoint who know the right answers: they ask, grade what comes back, vote, compare."""
 
 import json
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
+from tqdm import tqdm
 
 from deployments.graders import grade
 from deployments.live_evidence import utility
@@ -31,6 +35,20 @@ class Asked:
     e2e_s: float
     utility: float
     failed: bool
+    task: str = ""
+    decision_id: str = ""
+
+
+def callers(config: Path) -> dict[str, tuple[float, ...]]:
+    """CALLER_FIELDS of each profile in a Serve config."""
+    document = yaml.safe_load(config.read_text())
+    ingress = next(app for app in document["applications"] if app["name"] == "fastserve")
+    settings = next(d for d in ingress["deployments"] if d["name"] == "Ingress")["user_config"]
+    profiles = settings["dispatch"]["profiles"]
+    return {
+        name: (*(float(p["weights"][w]) for w in ("accuracy", "latency", "cost")), float(p["target_s"]))
+        for name, p in profiles.items()
+    }
 
 
 class User:
@@ -67,12 +85,12 @@ class User:
             e2e_s = time.perf_counter() - started_s
             headers = response.headers
             if response.status != 200:
-                return self._asked(item, model, "", headers.get("x-fastserve-policy", ""), 0.0, e2e_s, True)
+                return self._asked(item, model, "", headers, 0.0, e2e_s, True)
         text = answer["choices"][0]["message"]["content"] or ""
         score = grade(item, text).score
         if vote and model is None:
             await self._vote(headers["x-fastserve-decision-id"], score)
-        return self._asked(item, model, answer["model"], headers["x-fastserve-policy"], score, e2e_s, False)
+        return self._asked(item, model, answer["model"], headers, score, e2e_s, False)
 
     async def _vote(self, decision_id: str, score: float) -> None:
         vote: dict[str, Any] = {"decision_id": decision_id, "metric": "quality", "score": score}
@@ -86,7 +104,7 @@ class User:
         item: Item,
         model: str | None,
         answered: str,
-        policy: str,
+        headers: Mapping[str, str],
         score: float,
         e2e_s: float,
         failed: bool,
@@ -95,5 +113,36 @@ class User:
         earned = 0.0 if failed else utility(score, e2e_s, 0.0, caller, 0.0, caller[3])
         at_s = time.time() - self._started_s
         return Asked(
-            at_s, item.id, item.profile, model or "auto", answered, policy, score, e2e_s, earned, failed
+            at_s=at_s,
+            item=item.id,
+            profile=item.profile,
+            way=model or "auto",
+            model=answered,
+            policy=headers.get("x-fastserve-policy", ""),
+            score=score,
+            e2e_s=e2e_s,
+            utility=earned,
+            failed=failed,
+            task=item.task,
+            decision_id=headers.get("x-fastserve-decision-id", ""),
         )
+
+
+async def compared(
+    user: User, items: Sequence[Generated], models: Sequence[str], seed: int, deadline_s: float
+) -> list[list[Asked]]:
+    """[items][ways]: `auto` first, then every model by name; asked in random order, one after the other.
+
+    Stops at `deadline_s` on the monotonic clock.
+    """
+    order = random.Random(seed)
+    ways: list[str | None] = [None, *models]
+    table = []
+    for item in tqdm(items, desc="compared", unit="item"):
+        if time.monotonic() > deadline_s:
+            break
+        answers: dict[str | None, Asked] = {}
+        for way in order.sample(ways, len(ways)):
+            answers[way] = await user.ask(item, way, vote=False)
+        table.append([answers[way] for way in ways])
+    return table

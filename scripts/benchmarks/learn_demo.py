@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import yaml
 from tqdm import tqdm
 
 from deployments.rollout_state import RolloutState
 from scripts.benchmarks import _serving
 from scripts.benchmarks._frame import Report, bar, interval, print_table
 from scripts.benchmarks._learn_plot import draw
-from scripts.benchmarks._traffic import Asked, User
+from scripts.benchmarks._traffic import Asked, User, callers, compared
 from scripts.models.data import traffic_items
 
 EVALUATOR: Final = {
@@ -52,18 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=0.7, help="requests/s of the traffic")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", type=Path, help="write shares, reward, accuracy and latency here, as PNG")
-
-
-def callers(config: Path) -> dict[str, tuple[float, ...]]:
-    """CALLER_FIELDS of each profile in the config."""
-    document = yaml.safe_load(config.read_text())
-    ingress = next(app for app in document["applications"] if app["name"] == "fastserve")
-    settings = next(d for d in ingress["deployments"] if d["name"] == "Ingress")["user_config"]
-    profiles = settings["dispatch"]["profiles"]
-    return {
-        name: (*(float(p["weights"][w]) for w in ("accuracy", "latency", "cost")), float(p["target_s"]))
-        for name, p in profiles.items()
-    }
 
 
 async def _traffic(user: User, args: argparse.Namespace, stop: asyncio.Event, log: list[Asked]) -> None:
@@ -97,24 +84,6 @@ async def _until_promoted(pool: _serving.Serving, deadline_s: float, log: Sequen
     return False
 
 
-async def _compared(
-    user: User, args: argparse.Namespace, models: Sequence[str], deadline_s: float
-) -> list[list[Asked]]:
-    """[items][ways]: `auto` first, then every model by name; asked in random order, one after the other."""
-    order = random.Random(args.seed + 1)
-    ways: list[str | None] = [None, *models]
-    table = []
-    items = list(islice(traffic_items(args.seed + 1), args.compared))
-    for item in tqdm(items, desc="compared", unit="item"):
-        if time.monotonic() > deadline_s:
-            break
-        answers: dict[str | None, Asked] = {}
-        for way in order.sample(ways, len(ways)):
-            answers[way] = await user.ask(item, way, vote=False)
-        table.append([answers[way] for way in ways])
-    return table
-
-
 async def _play(pool: _serving.Serving, args: argparse.Namespace) -> dict[str, Any]:
     began_s, deadline_s = time.time(), time.monotonic() + 60.0 * args.minutes
     user = User(pool.url, pool.key, callers(args.config), began_s)
@@ -127,7 +96,8 @@ async def _play(pool: _serving.Serving, args: argparse.Namespace) -> dict[str, A
         stop.set()
         await traffic
         models = sorted((await pool.table.snapshot("", 0, 5.0)).models)
-        table = await _compared(user, args, models, deadline_s)
+        items = list(islice(traffic_items(args.seed + 1), args.compared))
+        table = await compared(user, items, models, args.seed + 1, deadline_s)
         events = [
             {**asdict(event), "at_s": event.at_s - began_s} for event in await pool.table.policy_events()
         ]

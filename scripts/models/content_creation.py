@@ -1,11 +1,11 @@
-"""Content-creation items: tone, topic, required facts, a Markdown list, a slogan of a given length."""
+"""Content-creation items: tone, topic, advert, list, slogan of a given length, free paragraph."""
 
 import random
 import re
 from typing import Final
 
 from scripts.models import words
-from scripts.models.content_texts import TONES, TOPICS
+from scripts.models.content_texts import PARAGRAPHS, SUBJECTS, TONES, TOPICS
 from scripts.models.customer_service import join_labels, slots
 from scripts.models.item import Item
 from scripts.models.wording import Language, Split, Wordings, expand
@@ -183,3 +183,33 @@ def slogan(split: Split, language: Language, rng: random.Random) -> Item:
     else:
         pattern = rf"^\s*[“\"]?[一-鿿]{{{count}}}[”\"。！!]?\s*$"
     return Item(f"slogan_{language}", PROFILE, prompt, pattern, "regex", 24, target)
+
+
+ASK_PARAGRAPH = {
+    "en": Wordings(
+        "Write a short blog paragraph about {subject}.",
+        "Write four sentences about {subject}.",
+        "A paragraph for our blog, please. Subject: {subject}.",
+        "Describe {subject} in three full sentences.",
+        "Write a paragraph of about 50 words about {subject}.",
+    ),
+    "zh": Wordings(
+        "写一段关于{subject}的短文。",
+        "用四句话写{subject}。",
+        "请为博客写一段话，主题是{subject}。",
+        "用三个完整的句子描写{subject}。",
+        "写一段五十字左右的话，主题是{subject}。",
+    ),
+}
+
+
+def paragraph(split: Split, language: Language, rng: random.Random) -> Item:
+    """At least 30 words (English) or characters (Chinese) that name the subject."""
+    subject = rng.choice(SUBJECTS[language])
+    prompt = expand(ASK_PARAGRAPH[language].pick(split, rng), rng, {"subject": subject})
+    target = expand(rng.choice(PARAGRAPHS[language]), rng, {"subject": subject})
+    if language == "en":
+        pattern = rf"(?is)^(?=.*{subject.split()[-1]})\s*(?:\S+\s+){{29}}"
+    else:
+        pattern = rf"(?s)^(?=.*{subject})(?:[^一-鿿]*[一-鿿]){{30}}"
+    return Item(f"paragraph_{language}", PROFILE, prompt, pattern, "regex", 72, target)

@@ -1,6 +1,6 @@
-"""Short texts with their tone or topic, in English and Chinese."""
+"""Short texts with their tone or topic, subjects and paragraphs, in English and Chinese."""
 
-from scripts.models.wording import Labelled, Wordings
+from scripts.models.wording import Labelled, Language, Wordings
 
 TONES: Labelled = {
     "en": {
@@ -254,4 +254,38 @@ TOPICS: Labelled = {
             "修剪花坛旁的树枝。",
         ),
     },
+}
+
+SUBJECTS: dict[Language, tuple[str, ...]] = {
+    "en": (
+        "winter by the sea",
+        "a walk in the rain",
+        "the joy of cooking",
+        "an old bicycle",
+        "the first cup of coffee",
+        "a small garden",
+        "a long journey by train",
+        "the value of friendship",
+        "an evening in the library",
+        "the colours of autumn",
+        "learning to play the piano",
+        "a street market",
+        "the sound of the river",
+        "a letter from home",
+        "the view from the mountain",
+        "Sunday breakfast",
+    ),
+    "zh": ("大海", "秋天", "友谊", "咖啡", "花园", "火车", "图书馆", "音乐", "下雨", "早餐"),
+}
+PARAGRAPHS: dict[Language, tuple[str, ...]] = {
+    "en": (
+        "There are few things as pleasant as {subject}. It slows the day down, gives the mind some room, and "
+        "leaves a warm memory behind. Whoever has tried it once will soon want to do so again.",
+        "Many people never think of {subject}, and that is a pity. It costs almost nothing, it makes an "
+        "ordinary week a little brighter, and it is even better when a friend is there to share it.",
+    ),
+    "zh": (
+        "说到{subject}，很多人会想起一段安静的时光。它让忙碌的日子慢下来，也让心情变得明亮，值得我们好好珍惜。",
+        "我一直喜欢{subject}。它陪我走过许多平常的日子，给我带来温暖和力量，每次想起都觉得生活十分美好。",
+    ),
 }

@@ -21,13 +21,15 @@ SUITE_SEED = 20_261_125
 class Task:
     """A kind of item: how it is made, how many of each language the suites hold, and whether it is short.
 
-    The short ones (a label, a number copied, a date) are what the tiny model is trained for.
+    The short ones (a label, a number copied, a date) are what the tiny model is trained for. What is not
+    `taught` no model of the pool is trained on.
     """
 
     make: Make
     english: int
     chinese: int
     short: bool = False
+    taught: bool = True
 
 
 TASKS = (
@@ -49,6 +51,7 @@ TASKS = (
     Task(recommendation.pick_letter, 12, 8),
     Task(recommendation.pick_name, 12, 8),
     Task(recommendation.pick_budget, 12, 8),
+    Task(content_creation.paragraph, 14, 4, taught=False),
 )
 
 
@@ -78,7 +81,8 @@ def stream(
 
 def training_items(seed: int, chinese_share: float = 0.4, short_only: bool = False) -> Iterator[Item]:
     """Endless training items; `short_only` leaves out what only a larger model can learn."""
-    return stream("train", seed, chinese_share, [task for task in TASKS if task.short or not short_only])
+    tasks = [task for task in TASKS if task.taught and (task.short or not short_only)]
+    return stream("train", seed, chinese_share, tasks)
 
 
 def traffic_items(seed: int) -> Iterator[Item]:

@@ -19,7 +19,12 @@ ACTIONS: Final = ("list", "show", "promote", "rollback", "shadow", "pause", "res
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Action, version and how it is shown."""
     parser.add_argument("action", choices=ACTIONS)
-    parser.add_argument("version", type=int, nargs="?", help="for show, promote and shadow")
+    parser.add_argument(
+        "version",
+        type=int,
+        nargs="?",
+        help="for promote and shadow; without one, show takes the one on trial or active",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--address", default="auto", help="Ray cluster (default: the one on this machine)")
 
@@ -37,7 +42,9 @@ async def act(table: Any, args: argparse.Namespace, say: Callable[[str], None]) 
     events: list[PolicyEvent] = await table.policy_events()
     state = RolloutState.read(await table.policy_state())
     if args.action in {"list", "show"}:
-        shown = versions(state, events) if args.action == "list" else history(events, _known(args, events))
+        shown = (
+            versions(state, events) if args.action == "list" else history(events, _shown(args, state, events))
+        )
         say(json.dumps(shown) if args.json else _text(shown))
         return 0
     changed = await _ACT[args.action](table, state, args, events)
@@ -80,6 +87,16 @@ def _told(event: PolicyEvent) -> str:
         verdict = "passed" if detail.get("passed") else "not passed"
         return f"gate {detail.get('gate')}: {verdict}, {detail.get('reason')}"
     return f"{event.kind} {detail.get('reason', '')}".strip()
+
+
+def _shown(args: argparse.Namespace, state: RolloutState, events: Sequence[PolicyEvent]) -> int:
+    """The version to show: the one asked for, else the one on trial, else the active one."""
+    if args.version is not None:
+        return _known(args, events)
+    version = state.candidate.version if state.candidate is not None else state.active
+    if version is None:
+        raise CommandError("The formula serves and no version is on trial: name the version to show.")
+    return version
 
 
 def _known(args: argparse.Namespace, events: Sequence[PolicyEvent]) -> int:

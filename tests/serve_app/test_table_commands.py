@@ -30,7 +30,7 @@ SMALL = ModelRow(
 SNAPSHOT = Snapshot("life", 7, NOW_S, {"small": SMALL, "fresh": ModelRow(ModelCard("fresh", "vllm", "", 1))})
 CORE: dict[str, Any] = {
     "up_s": 5000.0,
-    "listeners": 2,
+    "ingresses": {"ingress#1": 0.2, "ingress#2": 0.1},
     "store": {"url": "sqlite:////x", "error": "", "alarms": [], "rows": {"decisions": 1000}},
 }
 
