@@ -21,29 +21,31 @@ SHUTDOWN_MARGIN_S = 45.0  # in HAProxy mode Serve waits 30 s before it lets a re
 class Upstream(StrictModel):
     """Where engine `openai` sends its requests. The key comes from the environment, never from here."""
 
-    base_url: str = Field(pattern=r"^https?://[^\s/]+")
+    base_url: str = Field(pattern=r"^https?://[^\s/]+")  # with /v1
     key_env: str | None = None  # name of the environment variable that holds the key
     model: str | None = None  # the upstream's name of the model; by default our id
-    connect_timeout_s: float = Field(default=5.0, gt=0)
-    failures_until_unhealthy: int = Field(default=5, ge=1)
+    connect_timeout_s: float = Field(default=5.0, gt=0)  # seconds to connect
+    failures_until_unhealthy: int = Field(default=5, ge=1)  # failed requests in a row
 
 
 class Price(StrictModel):
     """US dollars per million tokens."""
 
-    prompt_usd_per_mtok: float = Field(default=0.0, ge=0)
-    completion_usd_per_mtok: float = Field(default=0.0, ge=0)
+    prompt_usd_per_mtok: float = Field(default=0.0, ge=0)  # of prompt tokens
+    completion_usd_per_mtok: float = Field(default=0.0, ge=0)  # of output tokens
 
 
 class Autoscaling(StrictModel):
     """Bounds and target of the number of replicas; names are Ray Serve's."""
 
-    min_replicas: int = Field(default=1, ge=1)
-    max_replicas: int = Field(default=1, ge=1)
-    target_ongoing_requests: float = Field(default=16.0, gt=0)  # running + waiting, per replica
-    upscale_delay_s: float = Field(default=10.0, ge=0)
+    min_replicas: int = Field(default=1, ge=1)  # replicas at least
+    max_replicas: int = Field(default=1, ge=1)  # replicas at most
+    target_ongoing_requests: float = Field(default=16.0, gt=0)  # running and waiting requests of one replica
+    upscale_delay_s: float = Field(default=10.0, ge=0)  # seconds of need before replicas are added
+    # seconds of too little work before replicas are taken away
     downscale_delay_s: float = Field(default=300.0, ge=0)
-    look_back_period_s: float = Field(default=12.0, gt=0)  # Serve wants more than 10 s, its metrics' interval
+    # seconds over which requests are averaged; Serve wants more than 10, its metrics' interval
+    look_back_period_s: float = Field(default=12.0, gt=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -55,28 +57,31 @@ class Autoscaling(StrictModel):
 
 
 class ModelConfig(StrictModel):
-    """Everything about one model of the pool; a change restarts its replicas."""
+    """Everything about one model of the pool; a change restarts its replicas, and no other model's."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")  # the name callers use
     source: str = ""  # a folder, a hub name, or `builtin:<name>`
-    revision: str | None = None
+    revision: str | None = None  # branch, tag or commit of a hub name
+    # `vllm`, `openai` (another endpoint) or `simulated`
     engine: Literal["vllm", "openai", "simulated"] = "vllm"
-    engine_args: dict[str, JsonValue] = Field(default_factory=dict)  # vLLM's flags
-    env: dict[str, str] = Field(default_factory=dict)  # environment of the replica
-    num_cpus: float = Field(default=1.0, ge=0)
-    num_gpus: float = Field(default=0.0, ge=0)
-    accelerator_type: str | None = None
-    tensor_parallel: int = Field(default=1, ge=1)
-    autoscaling: Autoscaling = Autoscaling()
-    max_ongoing_requests: int = Field(default=64, ge=1)  # per replica; more are answered 429
-    context_tokens: int = Field(default=2048, ge=1)
+    engine_args: dict[str, JsonValue] = Field(default_factory=dict)  # vLLM's flags, without dashes
+    env: dict[str, str] = Field(default_factory=dict)  # environment variables of the replica
+    num_cpus: float = Field(default=1.0, ge=0)  # CPUs of one replica
+    num_gpus: float = Field(default=0.0, ge=0)  # GPUs of one replica; 0 is CPU only
+    accelerator_type: str | None = None  # Ray's name of the GPU type; None: any
+    tensor_parallel: int = Field(default=1, ge=1)  # GPUs, or processes on CPU, that share one replica
+    autoscaling: Autoscaling = Autoscaling()  # number of replicas
+    max_ongoing_requests: int = Field(default=64, ge=1)  # requests of one replica; more are answered 429
+    context_tokens: int = Field(default=2048, ge=1)  # longest prompt and answer together, in tokens
+    # of `chat`, `tools`, `vision`, `json`, `embeddings`
     capabilities: frozenset[Capability] = frozenset({"chat"})
-    price: Price = Price()
+    price: Price = Price()  # US dollars per million tokens
     weight: float = Field(default=1.0, ge=0)  # importance w_i; 0 keeps the model out of `auto`
-    accuracy_prior: float = Field(default=0.5, ge=0, le=1)
+    accuracy_prior: float = Field(default=0.5, ge=0, le=1)  # accuracy in [0, 1] until something measures it
+    # fields of a request, such as temperature, where nobody gives one
     generation_defaults: dict[str, JsonValue] = Field(default_factory=dict)
-    stall_s: float = Field(default=30.0, gt=0)  # requests running but no engine step for so long: stalled
-    drain_s: float = Field(default=60.0, ge=0)  # how long a leaving replica lets its streams end
+    stall_s: float = Field(default=30.0, gt=0)  # seconds with requests running but no engine step: stalled
+    drain_s: float = Field(default=60.0, ge=0)  # seconds that a leaving replica lets its streams end
     upstream: Upstream | None = None  # engine `openai` only
     simulated: SimulatedSettings | None = None  # engine `simulated` only
 

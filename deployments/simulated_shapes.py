@@ -1,15 +1,24 @@
-"""OpenAI's request and answer shapes as the simulated engine speaks them: chat, completions, responses."""
+"""OpenAI's request and answer shapes as the simulated engine speaks them: chat, completions, responses.
+
+Whole chat and text answers have every field that vLLM's have, null where there is nothing to say.
+"""
 
 import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from deployments.simulated_text import Plan
 
-FINGERPRINT = "simulated"
+FINGERPRINT: Final = "simulated"
+_UNSAID: Final = dict.fromkeys(("service_tier", "kv_transfer_params", "ec_transfer_params", "metrics"))
+_UNSAID_OF_CHAT: Final = dict.fromkeys(("prompt_logprobs", "prompt_token_ids", "prompt_text"))
+_UNSAID_OF_CHOICE: Final = dict.fromkeys(("logprobs", "stop_reason", "token_ids", "routed_experts"))
+_UNSAID_OF_TEXT: Final = dict.fromkeys(("prompt_logprobs", "prompt_token_ids"))
+_UNSAID_OF_MESSAGE: Final = dict.fromkeys(("refusal", "annotations", "audio", "function_call", "reasoning"))
+_UNSAID_OF_USAGE: Final = dict.fromkeys(("prompt_tokens_details", "completion_tokens_details"))
 
 
 class BadRequestError(ValueError):
@@ -68,7 +77,7 @@ class Shape(ABC):
     def answer(self, plans: Sequence[Plan], usage: Usage) -> dict[str, Any]:
         """The whole body of a request without streaming."""
         choices = [self.choice(index, plan) for index, plan in enumerate(plans)]
-        return {**self._head(self.kind), "choices": choices, "usage": _usage(usage)}
+        return {**self._head(self.kind), "choices": choices, "usage": _usage(usage), **_UNSAID}
 
     def opening(self, choices: int) -> Iterable[bytes]:
         """Events before the first token."""
@@ -108,8 +117,13 @@ class Chat(Shape):
 
     def choice(self, index: int, plan: Plan) -> dict[str, Any]:
         """A choice with its message."""
-        message = {"role": "assistant", "content": plan.text}
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": plan.finish_reason}
+        message = {"role": "assistant", "content": plan.text, **_UNSAID_OF_MESSAGE}
+        finish = {"finish_reason": plan.finish_reason}
+        return {"index": index, "message": message, **finish, **_UNSAID_OF_CHOICE}
+
+    def answer(self, plans: Sequence[Plan], usage: Usage) -> dict[str, Any]:
+        """The whole chat completion."""
+        return {**super().answer(plans, usage), **_UNSAID_OF_CHAT}
 
     def opening(self, choices: int) -> Iterable[bytes]:
         """The role of each choice."""
@@ -142,7 +156,8 @@ class Completion(Shape):
 
     def choice(self, index: int, plan: Plan) -> dict[str, Any]:
         """A choice with its text."""
-        return {"index": index, "text": plan.text, "logprobs": None, "finish_reason": plan.finish_reason}
+        finish = {"finish_reason": plan.finish_reason}
+        return {"index": index, "text": plan.text, **finish, **_UNSAID_OF_CHOICE, **_UNSAID_OF_TEXT}
 
     def delta(self, index: int, text: str, finish_reason: str | None) -> bytes:
         """A piece of text."""
@@ -229,12 +244,13 @@ class Response(Shape):
         return sse({"type": name, "sequence_number": self._sequence, **data}, name)
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _usage(usage: Usage) -> dict[str, int | None]:
     total = usage.prompt_tokens + usage.output_tokens
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": total,
+        **_UNSAID_OF_USAGE,
     }
 
 

@@ -3,28 +3,32 @@
 `python -m scripts.config_page [--check]`: the comment behind a field in the source is its explanation.
 """
 
-import argparse
 import inspect
 import io
 import sys
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 
 from deployments.evaluator_settings import EvaluatorSettings
 from deployments.learner_settings import LearnerSettings
 from deployments.model_config import ModelConfig
+from scripts.pages import write_or_check
 from serve_app.config import IngressConfig, IngressSettings
+from serve_app.keys import KeyFile
 
 PAGE: Final = Path("docs/configuration.md")
-_PARTS: Final = (
-    ("App `fastserve`: `args`", "A change restarts the app's replicas.", IngressConfig),
-    ("Deployment `Ingress`: `user_config`", "Live: a change restarts nothing.", IngressSettings),
-    ("Deployment `Evaluator`: `user_config`", "Live: a change restarts nothing.", EvaluatorSettings),
-    ("Deployment `Learner`: `user_config`", "Live: a change restarts nothing.", LearnerSettings),
-    ("App `model-<id>`: `args`", "A change restarts that model's replicas, and no other's.", ModelConfig),
+_INDENT: Final = 4  # of a field in its class
+PARTS: Final = (
+    ("App `fastserve`: `args`", IngressConfig),
+    ("Deployment `Ingress`: `user_config`", IngressSettings),
+    ("Deployment `Evaluator`: `user_config`", EvaluatorSettings),
+    ("Deployment `Learner`: `user_config`", LearnerSettings),
+    ("App `model-<id>`: `args`", ModelConfig),
+    ("File `keys.yaml` in the home", KeyFile),
 )
 _HEAD: Final = """# Configuration
 
@@ -39,15 +43,20 @@ the durable store; SQLite under the home), `FASTSERVE_API_KEY` (in place of the 
 
 
 def comments(kind: type[BaseModel]) -> dict[str, str]:
-    """The comment on each field's line of the class's source."""
+    """The comment behind each field in the class's source, or on the line above it."""
     found: dict[str, str] = {}
-    name = ""
+    name = above = ""
     for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(kind)).readline):
-        if token.type == tokenize.NAME and token.start[1] == 4:
+        if token.type == tokenize.NAME and token.start[1] == _INDENT:
             name = token.string
-        elif token.type == tokenize.COMMENT and name in kind.model_fields:
-            found[name] = token.string.removeprefix("#").strip()
-    return found
+            found[name], above = above, ""
+        elif token.type == tokenize.COMMENT:
+            text = token.string.removeprefix("#").strip()
+            if token.start[1] == _INDENT:
+                above = text
+            else:
+                found[name] = text
+    return {name: found.get(name, "") for name in kind.model_fields}
 
 
 def _default(value: Any) -> str:
@@ -57,37 +66,37 @@ def _default(value: Any) -> str:
     return f"`{shown}`"
 
 
-def _rows(kind: type[BaseModel], prefix: str = "") -> list[str]:
-    """Table rows of a type and, below each nested one, of its fields."""
-    rows, said = [], comments(kind)
+def _within(annotation: Any, path: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Types of settings inside a field's type, each with the path of its keys."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield f"{path}.", annotation
+        return
+    inside = {dict: f"{path}.<name>", tuple: f"{path}[]"}.get(get_origin(annotation), path)
+    for part in get_args(annotation):
+        yield from _within(part, inside)
+
+
+def rows(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """(key, default, meaning) of a type's fields; below a field of settings those of its own."""
+    said = comments(kind)
     for name, field in kind.model_fields.items():
+        path = f"{prefix}{name}"
         default = field.get_default(call_default_factory=True)
-        required = "required" if field.is_required() else _default(default)
-        rows.append(f"| `{prefix}{name}` | {required} | {said.get(name, '')} |")
-        if isinstance(default, BaseModel):
-            rows += _rows(type(default), f"{prefix}{name}.")
-    return rows
+        yield f"`{path}`", "required" if field.is_required() else _default(default), said[name]
+        for inner, settings in _within(field.annotation, path):
+            yield from rows(settings, inner)
 
 
 def page() -> str:
     """The whole page."""
     parts = [_HEAD]
-    for title, effect, kind in _PARTS:
-        told = (inspect.getdoc(kind) or "").splitlines()[0]
-        table = ["| key | default | meaning |", "|---|---|---|", *_rows(kind)]
-        parts.append(f"## {title}\n\n{told} {effect}\n\n" + "\n".join(table) + "\n")
+    for title, kind in PARTS:
+        told = " ".join((inspect.getdoc(kind) or "").split())
+        table = ["| key | default | meaning |", "|---|---|---|"]
+        table += [f"| {' | '.join(row)} |" for row in rows(kind)]
+        parts.append(f"## {title}\n\n{told}\n\n" + "\n".join(table) + "\n")
     return "\n".join(parts)
 
 
-def main() -> int:
-    """Write the page, or say whether it is up to date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="exit 1 if the stored page is out of date")
-    if parser.parse_args().check:
-        return 0 if PAGE.read_text() == page() else 1
-    PAGE.write_text(page())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(__doc__, lambda: {PAGE: page()}))

@@ -1,10 +1,11 @@
 """Puts the table that `run.sh --check` printed into both READMEs: `python -m scripts.readme [--check]`."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Final
+
+from scripts.pages import write_or_check
 
 SOURCE: Final = Path("benchmarks/check.json")
 PAGES: Final = (Path("README.md"), Path("README.zh-CN.md"))
@@ -26,18 +27,5 @@ def updated(text: str) -> str:
     return before + block() + after
 
 
-def main() -> int:
-    """Write the pages, or say whether they are up to date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="exit 1 if a page is out of date")
-    check = parser.parse_args().check
-    stale = [page for page in PAGES if updated(page.read_text()) != page.read_text()]
-    if check:
-        return 1 if stale else 0
-    for page in stale:
-        page.write_text(updated(page.read_text()))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(__doc__, lambda: {page: updated(page.read_text()) for page in PAGES}))

@@ -1,10 +1,11 @@
 """Writes benchmarks/README.md, the page over all accepted results: `python -m scripts.results [--check]`."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any, Final
+
+from scripts.pages import write_or_check
 
 FOLDER: Final = Path("benchmarks")
 PAGE: Final = FOLDER / "README.md"
@@ -53,15 +54,5 @@ def page() -> str:
     return "\n".join([_HEAD, *(_section(path, document) for path, document in results())])
 
 
-def main() -> int:
-    """Write the page, or say whether it is up to date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="exit 1 if the stored page is out of date")
-    if parser.parse_args().check:
-        return 0 if PAGE.read_text() == page() else 1
-    PAGE.write_text(page())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(__doc__, lambda: {PAGE: page()}))

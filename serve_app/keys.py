@@ -27,11 +27,11 @@ KEY_FILE = "keys.yaml"
 class KeyEntry(StrictModel):
     """One key of the file: its text, or only its SHA-256 in hex."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
-    key: str | None = Field(default=None, min_length=16, max_length=512)
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    roles: tuple[Role, ...] = ("infer", "feedback")
-    limits: KeyLimits = KeyLimits()
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")  # for logs and metrics
+    key: str | None = Field(default=None, min_length=16, max_length=512)  # its text, or instead:
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # the SHA-256 of its text in hex
+    roles: tuple[Role, ...] = ("infer", "feedback")  # of `infer`, `feedback`, `admin`
+    limits: KeyLimits = KeyLimits()  # what it may use
 
     @model_validator(mode="after")
     def _one_secret(self) -> Self:
@@ -48,9 +48,9 @@ class KeyEntry(StrictModel):
 
 
 class KeyFile(StrictModel):
-    """The whole file."""
+    """The whole file; it is read again when it changes."""
 
-    keys: tuple[KeyEntry, ...] = Field(min_length=1)
+    keys: tuple[KeyEntry, ...] = Field(min_length=1)  # at least one
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -34,6 +34,13 @@ SCHEMA = {
 }
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
 MESSAGES = [{"role": "user", "content": "Count to ten."}]
+CHOICE = "index finish_reason logprobs stop_reason token_ids routed_experts"
+ANSWER = (
+    "id object created model choices usage system_fingerprint service_tier kv_transfer_params "
+    "ec_transfer_params metrics"
+)
+USAGE = "prompt_tokens completion_tokens total_tokens prompt_tokens_details completion_tokens_details"
+MESSAGE = "role content refusal annotations audio function_call reasoning"
 
 
 @dataclass
@@ -149,6 +156,20 @@ async def test_chat_answers_with_usage_and_the_decision_id(served: Served) -> No
     assert body["usage"]["completion_tokens"] == 5
     assert body["choices"][0]["finish_reason"] == "length"
     assert isinstance(body["choices"][0]["message"]["content"], str)
+
+
+async def test_whole_answers_have_the_same_fields_on_every_engine(served: Served) -> None:
+    asked = {"model": "small", "max_tokens": 3}
+    _, text = await served.post("/v1/chat/completions", {**asked, "messages": MESSAGES})
+    chat = json.loads(text)
+    assert chat.keys() == {*ANSWER.split(), "prompt_logprobs", "prompt_token_ids", "prompt_text"}
+    assert chat["choices"][0].keys() == {*CHOICE.split(), "message"}
+    assert chat["choices"][0]["message"].keys() == set(MESSAGE.split())
+    assert chat["usage"].keys() == set(USAGE.split())
+    _, text = await served.post("/v1/completions", {**asked, "prompt": "Once"})
+    written = json.loads(text)
+    assert written.keys() == set(ANSWER.split())
+    assert written["choices"][0].keys() == {*CHOICE.split(), "text", "prompt_logprobs", "prompt_token_ids"}
 
 
 async def test_a_stream_ends_with_usage_and_done(served: Served) -> None:

@@ -22,6 +22,12 @@ def test_the_configuration_page_is_up_to_date() -> None:
     assert config_page.PAGE.read_text() == config_page.page()
 
 
+def test_every_setting_has_a_meaning() -> None:
+    said = [row for _, kind in config_page.PARTS for row in config_page.rows(kind)]
+    assert len(said) > 150
+    assert [key for key, _, meaning in said if not meaning] == []
+
+
 def test_the_results_page_is_up_to_date() -> None:
     assert results.PAGE.read_text() == results.page()
 
