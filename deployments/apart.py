@@ -1,9 +1,13 @@
-"""Runs a module of this project in a process of its own: bytes in, bytes out, bounded threads and time."""
+"""Runs a module of this project in a process of its own: bytes in, bytes out, bounded threads and time.
+
+The process ends with the one that asked for it, however that ends: it holds the end of a pipe.
+"""
 
 import asyncio
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -35,12 +39,15 @@ async def run_apart(
         await asyncio.to_thread(source.write_bytes, data)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, str(source), str(result), *arguments),
+            stdin=asyncio.subprocess.PIPE,  # held open until here all is over
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, **limits},
         )
+        assert process.stderr is not None
         try:
             async with asyncio.timeout(timeout_s):
-                _, said = await process.communicate()
+                said = await process.stderr.read()
+                await process.wait()
         finally:
             if process.returncode is None:
                 process.kill()
@@ -51,3 +58,13 @@ async def run_apart(
                 f"'{module}' ended with {process.returncode}: {lines[-1] if lines else 'killed'}"
             )
         return await asyncio.to_thread(result.read_bytes)
+
+
+def end_with_parent() -> None:
+    """For the module that runs apart: end at once when its standard input does."""
+    threading.Thread(target=_end_with_input, name="end-with-parent", daemon=True).start()
+
+
+def _end_with_input() -> None:
+    os.read(0, 1)  # not through sys.stdin, whose lock would be held while Python ends
+    os._exit(1)

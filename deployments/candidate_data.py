@@ -1,4 +1,4 @@
-"""What a training run is made of: the pool as a simulator sees it, and graded items as paired evidence."""
+"""What a training run is made of: graded items as paired evidence, callers and arrivals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deployments.evaluation_report import latest
+from deployments.pool_fit import NotEnoughError
 from deployments.records import DecisionRecord, EvaluationRecord
-from deployments.snapshot import ModelRow, Snapshot
 from policies.arrivals import Trace
 from policies.features import PromptFeatures, unpack
 from policies.observation import CALLER_FIELDS, MODEL_COLUMN, MODEL_FIELDS, PROMPT_COLUMN, FloatArray
@@ -18,11 +18,6 @@ from policies.quality_model import QualityModel
 _FOLDS = 3
 _LONG_TOKENS = 60.0  # prompts above it are the slice `long`
 _SYNTHETIC_REQUESTS = 4096
-_MISSING_TPOT_S = 0.03
-
-
-class NotEnoughError(ValueError):
-    """The table does not yet hold what a training run needs; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,38 +37,6 @@ class Items:
     prompt: FloatArray
     caller: FloatArray
     slices: Mapping[str, Sequence[str]]
-
-
-def specs(snapshot: Snapshot) -> list[ModelSpec]:
-    """The simulator's parameters of the models that `auto` may choose, from the table's own measurements."""
-    rows = [row for _, row in sorted(snapshot.models.items()) if row.card.weight > 0.0]
-    if len(rows) < 2:
-        raise NotEnoughError(f"{len(rows)} models may be chosen, a policy needs 2.")
-    mean_tokens = float(np.mean([_tokens(row) for row in rows]))
-    return [_spec(row, mean_tokens) for row in rows]
-
-
-def _tokens(row: ModelRow) -> float:
-    return row.output_tokens.mean if row.output_tokens.count else 32.0
-
-
-def _spec(row: ModelRow, mean_tokens: float) -> ModelSpec:
-    tpot_s = row.tpot_s.p50 if row.tpot_s.count else _MISSING_TPOT_S
-    ttft_s = row.ttft_s.p50 if row.ttft_s.count else 4.0 * tpot_s
-    replicas = max(len(row.replicas), 1)
-    return ModelSpec(
-        name=row.card.model,
-        step_base_s=max(0.8 * tpot_s, 1e-4),
-        step_per_sequence_s=0.2 * tpot_s,
-        overhead_s=max(ttft_s - tpot_s, 0.0),
-        output_scale=max(_tokens(row) / mean_tokens, 0.05),
-        slots=float(max((replica.slots for replica in row.replicas), default=8)),
-        prompt_usd_per_mtok=row.card.prompt_usd_per_mtok,
-        completion_usd_per_mtok=row.card.completion_usd_per_mtok,
-        weight=row.card.weight,
-        min_replicas=float(replicas),
-        max_replicas=float(replicas),
-    )
 
 
 def items(

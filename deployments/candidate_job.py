@@ -11,10 +11,11 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from deployments.apart import run_apart
-from deployments.candidate_data import Items, NotEnoughError, callers_of, items, rows, specs, trace_of
+from deployments.apart import end_with_parent, run_apart
+from deployments.candidate_data import Items, callers_of, items, rows, trace_of
 from deployments.learner_settings import LearnerSettings
 from deployments.live_evidence import finished, utility, votes_by_decision
+from deployments.pool_fit import NotEnoughError, fit_pool
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.snapshot import Snapshot
 from policies.baselines.simple import BestSinglePolicy, LeastLoadedPolicy
@@ -55,13 +56,17 @@ class JobInput(msgspec.Struct):
 
 
 class JobResult(msgspec.Struct):
-    """What the job writes. `missing` says why there is no candidate yet."""
+    """What the job writes. `missing` says why there is no candidate yet.
+
+    `simulator` tells of each model what its simulation rests on.
+    """
 
     checkpoint: bytes = b""
     verdicts: list[Verdict] = []
     items: int = 0
     missing: str = ""
     curve: list[dict[str, float]] = []
+    simulator: dict[str, str] = {}
 
 
 def incumbent_of(data: JobInput) -> Policy:
@@ -74,9 +79,9 @@ def run_job(data: JobInput, progress: Callable[[str], None] = lambda told: None)
     settings = LearnerSettings.model_validate_json(data.settings)
     decisions = [record for record, _ in data.transitions]
     try:
-        pool = specs(data.snapshot)
-        names = [spec.name for spec in pool]
-        known = items(data.evaluations, names, callers_of(decisions))
+        fitted = fit_pool(data.snapshot, data.transitions)
+        pool = fitted.specs
+        known = items(data.evaluations, [spec.name for spec in pool], callers_of(decisions))
     except NotEnoughError as error:
         return JobResult(missing=str(error))
     study = Study(pool, known, decisions, settings)
@@ -92,7 +97,7 @@ def run_job(data: JobInput, progress: Callable[[str], None] = lambda told: None)
             live=lambda: live(data, settings, candidate, incumbent),
         )
         verdicts += judge(evidence, settings.gates.value())
-    return JobResult(checkpoint, verdicts, len(known.score), "", curve)
+    return JobResult(checkpoint, verdicts, len(known.score), "", curve, dict(fitted.evidence))
 
 
 class Study:
@@ -242,6 +247,7 @@ async def job_apart(data: JobInput, settings: LearnerSettings) -> JobResult:
 
 def main() -> None:
     """`python -m deployments.candidate_job INPUT RESULT`."""
+    end_with_parent()
     import torch
 
     os.nice(NICE)

@@ -28,8 +28,7 @@ logger = logging.getLogger("ray.serve")
 POLL_S: Final = 5.0
 DAY_S: Final = 86_400.0
 FEEDBACK_WINDOW_S: Final = 14 * DAY_S
-MAX_DECISIONS: Final = 50_000  # read to join votes to them
-PAGE: Final = 2_000
+PAGE: Final = 2_000  # decisions that votes are about, in one message
 
 
 class EvaluatorTable(EvaluationTable, Protocol):
@@ -37,8 +36,8 @@ class EvaluatorTable(EvaluationTable, Protocol):
 
     async def feedback_records(self, after_s: float) -> list[FeedbackRecord]: ...
 
-    async def transitions(
-        self, after_s: float, limit: int
+    async def transitions_of(
+        self, decision_ids: list[str]
     ) -> list[tuple[DecisionRecord, OutcomeRecord | None]]: ...
 
 
@@ -54,7 +53,6 @@ class Evaluator:
         self.progress = Progress()
         self.problems: list[str] = []
         self.rounds = 0
-        self._window_s = FEEDBACK_WINDOW_S
         self._use = ResourceUse()
         self._run: EvaluationRun | None = None
         self._fitted, self._fitted_at_s = (-1, -1), float("-inf")  # answers and votes, and when
@@ -158,29 +156,14 @@ class Evaluator:
         logger.info("Quality model '%s': %d answers, %d votes.", model.revision, len(records), len(votes))
 
     async def _votes(self, settings: EvaluatorSettings) -> list[Vote]:
-        """Votes with what they are about. Where more was decided than can be read, of a shorter time only."""
-        while True:
-            after_s = time.time() - self._window_s
-            feedback = await self._table.feedback_records(after_s)
-            pairs = await self._decisions(after_s, feedback) if feedback else []
-            if pairs is not None:
-                return votes_of(feedback, pairs, settings.fit.feedback_metrics)
-            self._window_s /= 2
-            logger.info("Votes of the last %.1f hours are read from now on.", self._window_s / 3600)
-
-    async def _decisions(
-        self, after_s: float, feedback: Sequence[FeedbackRecord]
-    ) -> list[tuple[DecisionRecord, OutcomeRecord | None]] | None:
-        """Decisions since `after_s` that votes are about; None where there are more than MAX_DECISIONS."""
-        wanted = {record.decision_id for record in feedback} | {record.detail for record in feedback}
-        found: list[tuple[DecisionRecord, OutcomeRecord | None]] = []
-        for _ in range(MAX_DECISIONS // PAGE):
-            page = await self._table.transitions(after_s, PAGE)
-            found += [pair for pair in page if pair[0].decision_id in wanted]
-            if len(page) < PAGE:
-                return found
-            after_s = page[-1][0].created_s
-        return None
+        """Votes with what they are about."""
+        feedback = await self._table.feedback_records(time.time() - FEEDBACK_WINDOW_S)
+        wanted = {record.decision_id for record in feedback}
+        named = sorted(wanted.union(record.detail for record in feedback if record.detail is not None))
+        pairs: list[tuple[DecisionRecord, OutcomeRecord | None]] = []
+        for start in range(0, len(named), PAGE):
+            pairs += await self._table.transitions_of(named[start : start + PAGE])
+        return votes_of(feedback, pairs, settings.fit.feedback_metrics)
 
     def _suites(self, settings: EvaluatorSettings) -> list[Suite]:
         """The suites that can be read; of the others the error is kept and logged."""

@@ -9,7 +9,7 @@ from policies.outcome import Status
 
 
 def latency_samples(log: Iterable[tuple[DecisionRecord, OutcomeRecord | None]]) -> list[LatencySample]:
-    """The requests that tell how long a model takes: answered in full at the first try by the one chosen."""
+    """The requests that tell how long a model takes."""
     return [
         sample
         for decision, outcome in log
@@ -17,11 +17,16 @@ def latency_samples(log: Iterable[tuple[DecisionRecord, OutcomeRecord | None]]) 
     ]
 
 
+def tells_latency(decision: DecisionRecord, record: OutcomeRecord) -> bool:
+    """Whether the request was answered in full at the first try by the model chosen, and measured."""
+    outcome = record.outcome
+    first_try = outcome.status is Status.OK and outcome.attempts == 1 and record.model == decision.model
+    return first_try and outcome.ttft_s is not None and outcome.output_tokens >= 1
+
+
 def _sample(decision: DecisionRecord, record: OutcomeRecord) -> LatencySample | None:
     outcome = record.outcome
-    if outcome.status is not Status.OK or outcome.attempts > 1 or record.model != decision.model:
-        return None
-    if outcome.ttft_s is None or outcome.output_tokens < 1:
+    if not tells_latency(decision, record) or outcome.ttft_s is None:
         return None
     if decision.observation_version != OBSERVATION_VERSION or decision.model not in decision.models:
         return None

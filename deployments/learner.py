@@ -106,12 +106,8 @@ class Learner:
             try:
                 if self.settings.enabled:
                     await step()
-            except (
-                OSError,
-                ValueError,
-                RuntimeError,
-                TimeoutError,
-            ) as error:  # table away, job failed: again later
+            except (OSError, ValueError, RuntimeError, LookupError) as error:
+                # table away, job failed, artifact lost: again later
                 self.problem = f"{type(error).__name__}: {error}"
                 logger.warning("Learner: %s", self.problem)
             await asyncio.sleep(pause())
@@ -166,14 +162,14 @@ class Learner:
     async def _canary(
         self, state: RolloutState, on_trial: TrialState, watch: "_Watch", log: Sequence[Finished]
     ) -> CanaryState:
-        """The canary over everything that finished since it began."""
+        """The canary over everything that finished since it began; its step as the ingress has it."""
         if watch.canary is None:
-            start = CanaryState(on_trial.version, Stage.CANARY, 0, on_trial.started_s)
+            start = CanaryState(on_trial.version, Stage.CANARY, on_trial.step, on_trial.since_s)
             watch.canary = Canary(start, self.settings.canary.value())
-        incumbent = await self._policy(state.active)
+        incumbent, now = await self._policy(state.active), self._clock()
         for one in log:
             usual = incumbent.probabilities(one.observation)
-            watch.canary.finished(trial(one, on_trial.version, usual))
+            watch.canary.finished(trial(one, on_trial.version, usual), now)
         return watch.canary.state
 
     async def _watch_active(self, state: RolloutState) -> None:
@@ -219,14 +215,14 @@ class Learner:
                 f"{len(evaluations)} graded answers, {self.settings.min_new_items} ask for a candidate."
             )
             return
-        new_items = len(evaluations) - state.trained_items
+        new_items = sum(record.finished_s > state.trained_s for record in evaluations)
         due = new_items >= self.settings.min_new_items or now - state.trained_s >= self.settings.retrain_s
         if state.candidate is None and not due:
             return
         self._judged_s = now
         waiting = state.candidate.version if state.candidate is not None and not due else None
         result = await self._run(state, evaluations, waiting)
-        await self._judged(result, len(evaluations), waiting)
+        await self._judged(result, now, waiting)
 
     async def _publish_latency(self, now_s: float) -> None:
         """Bring the latency model up to date with the newest part of the log."""
@@ -254,8 +250,11 @@ class Learner:
         )
         return await self._job(data, self.settings)
 
-    async def _judged(self, result: JobResult, known: int, waiting: int | None) -> None:
-        """Keep the verdicts; a candidate that passed goes into shadow, one short of evidence waits."""
+    async def _judged(self, result: JobResult, looked_s: float, waiting: int | None) -> None:
+        """Keep the verdicts on what was known at `looked_s`.
+
+        A candidate that passed goes into shadow, one short of evidence waits.
+        """
         if result.missing:
             self.problem = result.missing
             logger.info("Learner: %s", result.missing)
@@ -264,13 +263,15 @@ class Learner:
         version = waiting or state.last_version + 1
         if waiting is None:
             await self._table.put_artifact(f"policy:{version}", str(version), result.checkpoint)
-            await self._tell(version, "trained", {"items": result.items, "curve": result.curve[-1:]})
+            logger.info("Version %d was trained on a simulator from: %s.", version, result.simulator)
+            trained = {"items": result.items, "curve": result.curve[-1:], "simulator": result.simulator}
+            await self._tell(version, "trained", trained)
         for verdict in result.verdicts:
             await self._tell(version, "verdict", asdict(verdict))
         last = result.verdicts[-1]
         now = self._clock()
         state = state.replace(
-            last_version=max(state.last_version, version), trained_items=known, trained_s=now, candidate=None
+            last_version=max(state.last_version, version), trained_s=looked_s, candidate=None
         )
         if last.passed:
             on_trial = TrialState(version=version, stage="shadow", started_s=now, since_s=now)
@@ -286,7 +287,7 @@ class Learner:
         assert state.candidate is not None
         version = state.candidate.version
         others = [one for one in log if one.record.policy.partition(";")[0] != f"learned@{version}"]
-        yardstick = reference(others)
+        yardstick = reference(others) or reference(log)
         kept = ReferenceState(**asdict(yardstick)) if yardstick is not None else None
         await self._save(state.promoted(self._clock(), kept))
         await self._tell(version, "promoted", {"before": state.active})
@@ -317,7 +318,7 @@ class Learner:
         if version not in self._policies:
             try:
                 self._policies = {version: LearnedPolicy.from_bytes(await self._checkpoint(version))}
-            except CheckpointError as error:
+            except (CheckpointError, KeyError) as error:
                 logger.error(
                     "Policy 'learned@%d' cannot be loaded, the formula stands in: %s", version, error
                 )

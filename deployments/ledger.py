@@ -106,6 +106,21 @@ def read_transitions(
     return [(_decision(d), None if o is None else _outcome(o)) for d, o in connection.execute(query)]
 
 
+def read_transitions_of(
+    connection: Connection, decision_ids: Sequence[str]
+) -> list[tuple[DecisionRecord, OutcomeRecord | None]]:
+    """These decisions, as far as they are stored, each with its outcome where it has one."""
+    decisions, outcomes = schema.decisions, schema.outcomes
+    query = select(decisions.c.record, outcomes.c.record).outerjoin(
+        outcomes, outcomes.c.decision_id == decisions.c.decision_id
+    )
+    found: list[tuple[DecisionRecord, OutcomeRecord | None]] = []
+    for start in range(0, len(decision_ids), CHUNK):
+        chosen = query.where(decisions.c.decision_id.in_(decision_ids[start : start + CHUNK]))
+        found += [(_decision(d), None if o is None else _outcome(o)) for d, o in connection.execute(chosen)]
+    return found
+
+
 def write_evaluations(connection: Connection, records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
     """Stores those that are not there yet and returns them."""
     new = []
@@ -201,12 +216,34 @@ def write_config_change(connection: Connection, name: str, detail: Mapping[str, 
     connection.execute(insert(schema.config_changes).values(row))
 
 
-def oldest_kept(connection: Connection, now_s: float, age_s: float, rows: int) -> float:
-    """Wall time before which records go: older than `age_s`, or more than `rows` decisions ago."""
+def start_of_newest(connection: Connection, rows: int) -> float:
+    """Wall time after which the newest `rows` decisions were made; -inf where there are no more."""
     created_s = schema.decisions.c.created_s
     newest_first = select(created_s).order_by(created_s.desc())
     beyond_s = connection.scalar(newest_first.offset(rows).limit(1))
-    return max(now_s - age_s, float("-inf") if beyond_s is None else beyond_s)
+    return float("-inf") if beyond_s is None else beyond_s
+
+
+def oldest_kept(connection: Connection, now_s: float, age_s: float, rows: int) -> float:
+    """Wall time before which records go: older than `age_s`, or more than `rows` decisions ago."""
+    return max(now_s - age_s, start_of_newest(connection, rows))
+
+
+def prune_evaluations(connection: Connection, before_s: float) -> int:
+    """Deletes answers graded before that those of newer revisions have replaced; returns how many."""
+    table = schema.evaluations.c
+    revisions = (table.suite, table.model, table.suite_revision, table.model_revision)
+    first_s, last_s = func.min(table.finished_s), func.max(table.finished_s)
+    query = select(*revisions, first_s).group_by(*revisions).order_by(last_s)
+    rounds = list(connection.execute(query))
+    newest = {(suite, model): tuple(pair) for suite, model, *pair, _ in rounds}
+    deleted = 0
+    for suite, model, *pair, began_s in rounds:
+        if began_s < before_s and newest[suite, model] != tuple(pair):
+            same = [column == value for column, value in zip(revisions, (suite, model, *pair), strict=True)]
+            old = delete(schema.evaluations).where(*same, table.finished_s < before_s)
+            deleted += connection.execute(old).rowcount
+    return deleted
 
 
 def prune(connection: Connection, before_s: float) -> int:

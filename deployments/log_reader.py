@@ -16,6 +16,7 @@ class LogTable(Protocol):
     """What reading the log needs of the performance table."""
 
     async def transitions(self, after_s: float, limit: int) -> list[Transition]: ...
+    async def start_of_newest(self, count: int) -> float: ...
     async def feedback_records(self, after_s: float) -> list[FeedbackRecord]: ...
 
 
@@ -63,6 +64,7 @@ class LogReader:
 
 async def newest(table: LogTable, after_s: float, limit: int) -> list[Transition]:
     """The newest `limit` decisions made after `after_s`, oldest first, read in pages."""
+    after_s = max(after_s, await table.start_of_newest(limit))
     kept: list[Transition] = []
     while True:
         page = await table.transitions(after_s, PAGE)

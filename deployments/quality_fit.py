@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from deployments.apart import run_apart
+from deployments.apart import end_with_parent, run_apart
 from deployments.evaluation_report import latest, wilson
 from deployments.evaluator_settings import FitSettings
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
@@ -128,6 +128,7 @@ def votes_of(
 
 def main() -> None:
     """`python -m deployments.quality_fit INPUT OUTPUT NICE`: read FitInput, write the quality model."""
+    end_with_parent()
     import torch
 
     os.nice(int(sys.argv[3]))

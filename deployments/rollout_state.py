@@ -46,8 +46,7 @@ class RolloutState(StrictModel):
     frozen_since_s: float | None = None  # learning rests since a rollback
     paused: bool = False  # by an operator: nothing is trained or moved
     reference: ReferenceState | None = None
-    trained_items: int = 0  # graded items that the last candidate knew
-    trained_s: float = 0.0
+    trained_s: float = 0.0  # the last candidate knew what was graded until then
 
     @classmethod
     def read(cls, stored: Mapping[str, object]) -> "RolloutState":

@@ -33,12 +33,16 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 0.5  # a version at least this often, so that silence of replicas is seen
 CHECKPOINT_S: Final = 5.0
+PRUNE_EVALUATIONS_S: Final = 3_600.0
 SETTLE_S: Final = 1.0  # after a restart that found no live rows: replicas push before the first version
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long decisions, outcomes and votes are kept: whichever comes first."""
+    """How long decisions, outcomes and votes are kept: whichever comes first.
+
+    Graded answers stay for `age_s` at least and for as long as no newer revision has replaced them.
+    """
 
     age_s: float = 30 * 86_400.0
     rows: int = 200_000  # about 1 GB of decisions
@@ -73,6 +77,7 @@ class Table(TableLog):
         self._secret = table_state.new_secret()
         self._publisher = Publisher(self._build)
         self._restored = False
+        self._pruned_s = float("-inf")
         self._tasks: list[asyncio.Future[None]] = []
         try:
             self._adopt(self.store.submit(self._restore).result())
@@ -298,9 +303,7 @@ class Table(TableLog):
     async def _keep(self) -> None:
         while True:
             try:
-                await self._ready()
-                await self._checkpoint()
-                await self._prune()
+                await self.keep()
             except StorageUnavailableError as error:
                 logger.error("The table works without its store: %s", error)
                 self._meter.count("fastserve_degraded", ("table without store",))
@@ -308,6 +311,12 @@ class Table(TableLog):
                 logger.exception("The table could not keep its state.")
             self._measure()
             await asyncio.sleep(CHECKPOINT_S)
+
+    async def keep(self) -> None:
+        """One turn of the periodic work: a checkpoint, and what is past retention goes."""
+        await self._ready()
+        await self._checkpoint()
+        await self._prune()
 
     async def _checkpoint(self) -> None:
         statistics, live = self._statistics.dump(), self._rows.dump(self._clock())
@@ -326,6 +335,9 @@ class Table(TableLog):
         before_s = await self.store.read(lambda c: ledger.oldest_kept(c, now, keep.age_s, keep.rows))
         while await self.store.write(lambda connection: ledger.prune(connection, before_s)):
             await asyncio.sleep(0)  # little by little, so that other writes come between
+        if now - self._pruned_s >= PRUNE_EVALUATIONS_S:
+            self._pruned_s = now
+            await self.store.write(lambda c: ledger.prune_evaluations(c, now - keep.age_s))
 
     def _measure(self) -> None:
         self._meter.gauge("fastserve_store_available", (), float(not self.store.error))

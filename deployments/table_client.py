@@ -140,6 +140,14 @@ class RayTable:
     ) -> list[tuple[DecisionRecord, OutcomeRecord | None]]:
         return list(await self._call("transitions", after_s, limit, timeout_s=60.0))
 
+    async def transitions_of(
+        self, decision_ids: list[str]
+    ) -> list[tuple[DecisionRecord, OutcomeRecord | None]]:
+        return list(await self._call("transitions_of", decision_ids, timeout_s=60.0))
+
+    async def start_of_newest(self, count: int) -> float:
+        return float(await self._call("start_of_newest", count))
+
     async def put_artifact(self, name: str, revision: str, data: bytes) -> None:
         await self._call("put_artifact", name, revision, data, timeout_s=60.0)
 

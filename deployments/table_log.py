@@ -62,6 +62,16 @@ class TableLog(ABC):
         """The decision log after `after_s`, oldest first, with the outcomes known by now."""
         return await self._read(lambda connection: ledger.read_transitions(connection, after_s, limit))
 
+    async def transitions_of(
+        self, decision_ids: list[str]
+    ) -> list[tuple[DecisionRecord, OutcomeRecord | None]]:
+        """These decisions, as far as they are kept, with the outcomes known by now."""
+        return await self._read(lambda connection: ledger.read_transitions_of(connection, decision_ids))
+
+    async def start_of_newest(self, count: int) -> float:
+        """Wall time after which the newest `count` decisions were made; -inf where there are no more."""
+        return await self._read(lambda connection: ledger.start_of_newest(connection, count))
+
     async def artifact(self, name: str) -> tuple[str, bytes]:
         """Revision and bytes. Raises KeyError for an unknown name."""
         found = await self._read(lambda connection: ledger.read_artifact(connection, name))

@@ -124,19 +124,23 @@ class Canary:
         self.state = replace(self.state, stage=Stage.CANARY, step=0, since_s=at_s)
         return self.state
 
-    def finished(self, trial: Trial) -> CanaryState:
-        """Take one request into account and move where the evidence says so."""
+    def finished(self, trial: Trial, now_s: float | None = None) -> CanaryState:
+        """Take one request into account and move where the evidence says so.
+
+        A new share comes into force at `now_s`, by default when the request ended: what ended before
+        speaks of the candidate, but is no request of the new step.
+        """
         if self.state.stage is not Stage.CANARY:
             return self.state
         (self.candidate if trial.candidate else self.incumbent).add(trial)
         if not trial.candidate:
             return self.state
-        self._step_requests += 1
+        self._step_requests += trial.at_s >= self.state.since_s
         self._failing.update(1.0 if trial.failed else 0.0)
         if self.incumbent.count:
             usual = self.incumbent.surprise / self.incumbent.count
             self._harm.update(rescale(usual - (trial.reward - trial.expected), -1.0, 1.0))
-        return self._move(trial.at_s)
+        return self._move(trial.at_s, trial.at_s if now_s is None else now_s)
 
     def alarm(self, reason: str, at_s: float) -> CanaryState:
         """An alarm from outside (latency, cost, share, entropy): back at once."""
@@ -144,7 +148,7 @@ class Canary:
             return self.state
         return self._roll_back(reason, at_s)
 
-    def _move(self, at_s: float) -> CanaryState:
+    def _move(self, at_s: float, now_s: float) -> CanaryState:
         above = self.candidate.failure_rate - self.incumbent.failure_rate
         if self._failing.rejects(self.settings.alpha / 2) and above > self.settings.max_failures_above:
             return self._roll_back(
@@ -155,7 +159,7 @@ class Canary:
             return self._roll_back(told, at_s)
         waited = at_s - self.state.since_s >= self.settings.min_step_s
         if waited and self._step_requests >= self.settings.min_requests and self.incumbent.count:
-            self._climb(at_s)
+            self._climb(now_s)
         return self.state
 
     def _climb(self, at_s: float) -> None:

@@ -15,7 +15,7 @@ from policies.workload import Episode, QualityTable
 
 FITTED: Final = ("step_base_s", "step_per_sequence_s", "prefill_tokens_per_s", "overhead_s")
 _FLOORS: Final = (1e-5, 1e-7, 1.0, 1e-5)
-_LEAST: Final = 20  # requests needed to fit four parameters
+LEAST: Final = 20  # requests needed to fit four parameters
 _QUANTILES: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
 
@@ -47,8 +47,8 @@ def columns(served: Sequence[Served], model: str) -> Columns:
     rows = sorted(
         (s.arrival_s, s.prompt_tokens, s.output_tokens, s.ttft_s, s.e2e_s) for s in served if s.model == model
     )
-    if len(rows) < _LEAST:
-        raise ValueError(f"Model '{model}' has {len(rows)} recorded requests, needs at least {_LEAST}.")
+    if len(rows) < LEAST:
+        raise ValueError(f"Model '{model}' has {len(rows)} recorded requests, needs at least {LEAST}.")
     return Columns(*np.array(rows, dtype=np.float64).T)
 
 

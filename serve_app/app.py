@@ -1,7 +1,6 @@
 """What a Serve config names: `build` makes the endpoint's app, `build_model` the app of one LLM."""
 
 import os
-from collections.abc import Callable
 from typing import Any, cast
 
 from ray import serve
@@ -22,33 +21,20 @@ _LOOP_ENV = {
 }
 _PASSED_ON = ("FASTSERVE_HOME", "FASTSERVE_STORE", "FASTSERVE_API_KEY", "RAY_worker_niceness")
 
-Companion = Callable[[IngressConfig], Application | None]
-
-
-def _evaluator(args: IngressConfig) -> Application | None:
-    if not args.evaluator:
-        return None
-    from deployments import evaluator_app  # heavy, and a model's app is built without it
-
-    return evaluator_app.build(evaluator_app.EvaluatorArgs())
-
-
-def _learner(args: IngressConfig) -> Application | None:
-    if not args.learner:
-        return None
-    from deployments import learner_app  # heavy, and a model's app is built without it
-
-    return learner_app.build(learner_app.LearnerArgs())
-
-
-COMPANIONS: tuple[Companion, ...] = (_evaluator, _learner)  # deployments beside Ingress
-
 
 def build(args: IngressConfig) -> Application:
     """The app `fastserve`: Ingress, and where the args say so Evaluator and Learner."""
-    companions = [made for make in COMPANIONS if (made := make(args)) is not None]
     ingress: Any = serve.deployment(serve.ingress()(Ingress), **ingress_options(args))
-    return cast(Application, ingress.bind(args, companions=companions))
+    return cast(Application, ingress.bind(args, companions=_companions(args)))
+
+
+def _companions(args: IngressConfig) -> list[Application]:
+    if not (args.evaluator or args.learner):
+        return []
+    from deployments import companions  # heavy, and a model's app is built without it
+
+    wanted = {companions.evaluator: args.evaluator, companions.learner: args.learner}
+    return [make(companions.CompanionArgs()) for make, is_on in wanted.items() if is_on]
 
 
 def build_model(args: ModelConfig) -> Application:

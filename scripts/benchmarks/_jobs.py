@@ -14,11 +14,11 @@ from policies.formula import FormulaPolicy
 from policies.learned_policy import LearnedPolicy
 from policies.policy import Policy
 from policies.queue_simulator import QueueSimulator
+from policies.replay import Requests, replay
 from policies.scenario import Scenario
 from policies.training import LocalRunners, Trainer, TrainingConfig
 from scripts.benchmarks._dispatchers import baselines, clairvoyant
 from scripts.benchmarks._load_study import MakeEnv, Study
-from scripts.benchmarks._replay import Requests, replay
 
 T = TypeVar("T")
 FORMULA = "formula (g = 0)"

@@ -11,6 +11,7 @@ import numpy as np
 from policies.network_features import CALLER_FEATURES
 from policies.observation import FloatArray
 from policies.ppo import PPOConfig
+from policies.replay import Requests
 from policies.scenario import BURST_CV, SQUARE_HIGH, SQUARE_LOW, STANDARD, Scenario
 from policies.training import TrainingConfig
 from scripts.benchmarks._dispatchers import baselines, clairvoyant
@@ -19,7 +20,7 @@ from scripts.benchmarks._jobs import FORMULA, Replay, Trained, Training, run_all
 from scripts.benchmarks._learning_curve import draw
 from scripts.benchmarks._load_pool import CALLER, DEADLINE_S, TARGET_S
 from scripts.benchmarks._load_study import Study, make_study
-from scripts.benchmarks._replay import Requests, blocks, summarise
+from scripts.benchmarks._replay import blocks, summarise
 
 LEARNED = "learned (PPO)"
 CLAIRVOYANT = "clairvoyant"

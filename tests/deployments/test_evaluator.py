@@ -17,7 +17,6 @@ from deployments.quality_fit import FitInput, fit_quality
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.store import Store
 from deployments.table import Table
-from policies.feedback_aggregate import Vote
 from policies.outcome import Outcome, Status
 from policies.quality_model import QualityModel
 from tests.deployments.fake_endpoint import KEY, FakeEndpoint, card, right, sums, sums_file, warm
@@ -250,23 +249,23 @@ async def test_votes_renew_the_fit_within_the_evaluations_interval(ground: Groun
     await evaluator.stop()
 
 
-async def test_votes_are_joined_to_the_newest_decisions_that_can_be_read(
+async def test_votes_are_joined_to_the_decisions_that_they_are_about(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployments.evaluator.MAX_DECISIONS", 8)
     monkeypatch.setattr("deployments.evaluator.PAGE", 4)
     now_s = time.time()
-    ages_s = [10.0 * 86_400 - n for n in range(20)] + [60.0 - n for n in range(5)]
     decisions = [
-        DecisionRecord(f"d{n}", now_s - age_s, "k", "auto", "", "poor", "formula", 1.0, 0.0, n)
-        for n, age_s in enumerate(ages_s)
+        DecisionRecord(f"d{n}", now_s - n, "k", "auto", "", "poor", "formula", 1.0, 0.0, n) for n in range(25)
     ]
     outcomes = [OutcomeRecord(d.decision_id, d.created_s, "poor", "p", Outcome(Status.OK)) for d in decisions]
     await ground.table.report_ingress("i", 1, {}, decisions, outcomes)
-    for d in decisions:
+    for d in decisions[:10]:
         await ground.table.feedback(FeedbackRecord(d.decision_id, "k", "quality", 1.0, d.created_s))
+    compared = FeedbackRecord("d20", "k", "quality", 0.0, now_s, detail="d21")
+    await ground.table.feedback(compared)
     evaluator = Evaluator(lambda: KEY, ground.table)
-    assert await evaluator._votes(evaluator.settings) == [Vote("k", "poor", 1.0)] * 5
+    votes = await evaluator._votes(evaluator.settings)
+    assert Counter(vote.score for vote in votes) == {1.0: 11, 0.0: 1}
 
 
 async def test_a_session_asks_records_and_returns_its_records(ground: Ground) -> None:

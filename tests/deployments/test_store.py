@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from deployments import ledger, migrations
-from deployments.records import DecisionRecord, FeedbackRecord, OutcomeRecord
+from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.store import StorageUnavailableError, Store
 from deployments.table_report import decision_row
 from policies.outcome import Outcome, Status
@@ -206,6 +206,18 @@ def test_what_is_old_or_too_much_goes(store: Store) -> None:
     assert prune(1000.0, 5000) == 1001
     assert prune(1e9, 100) == 101
     assert "2000" in stored(store)
+
+
+def test_graded_answers_go_once_they_are_old_and_replaced(store: Store) -> None:
+    def graded(item: str, revision: str, finished_s: float) -> EvaluationRecord:
+        return EvaluationRecord("s", "1", item, "", "", "m", revision, 1.0, finished_s=finished_s)
+
+    records = [graded("a", "old", 1.0), graded("b", "old", 5.0), graded("a", "new", 6.0)]
+    store.submit(lambda c: ledger.write_evaluations(c, records)).result()
+    assert store.submit(lambda c: ledger.prune_evaluations(c, 3.0)).result() == 1
+    assert store.submit(lambda c: ledger.prune_evaluations(c, 99.0)).result() == 1
+    left = store.submit(lambda c: ledger.read_evaluations(c, None, None)).result()
+    assert [(record.item, record.model_revision) for record in left] == [("a", "new")]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from deployments.observe import is_usable
+from deployments.rollout_state import RolloutState
 from deployments.snapshot import Snapshot
 from deployments.table_publisher import decode_snapshot
 from scripts.local_pool import LocalPool
@@ -140,6 +141,34 @@ class Cluster:
         from deployments.table_client import get_or_create_table
 
         return decode_snapshot(ray.get(get_or_create_table().snapshot_bytes.remote("", 0, 1.0)))
+
+    def table(self, method: str, *args: object, timeout_s: float = 30.0) -> Any:
+        """What a method of the table's actor returns, asked again while it is away."""
+        import ray
+
+        from deployments.table_client import NAME, NAMESPACE
+
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            try:
+                return ray.get(getattr(ray.get_actor(NAME, NAMESPACE), method).remote(*args), timeout=10.0)
+            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.1)
+
+    def table_pid(self) -> int:
+        """Process id of the table's actor."""
+        from ray.util.state import list_actors
+
+        from deployments.table_client import NAME
+
+        actors = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
+        return next(int(actor.pid) for actor in actors if actor.name == NAME)
+
+    def state(self) -> RolloutState:
+        """Which policy version serves and which is on trial."""
+        return RolloutState.read(self.table("policy_state"))
 
     def with_model(self, name: str) -> dict[str, Any]:
         """The base config with one simulated model more."""

@@ -1,12 +1,12 @@
 """Evaluation on a real cluster: kills in the middle, every item counts once; the command."""
 
-import asyncio
 import copy
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +55,7 @@ def with_evaluator(cluster: Any, suite: Path, **pace: Any) -> dict[str, Any]:
         {
             "name": "evaluator",
             "route_prefix": None,
-            "import_path": "deployments.evaluator_app:build",
+            "import_path": "deployments.companions:evaluator",
             "args": {"num_cpus": 0.05},
             "deployments": [{"name": "Evaluator", "user_config": config}],
         }
@@ -63,64 +63,34 @@ def with_evaluator(cluster: Any, suite: Path, **pace: Any) -> dict[str, Any]:
     return changed
 
 
-def table_call(method: str, *args: object) -> Any:
-    """A method of the table's actor."""
-    import ray
-
-    from deployments.table_client import NAME, NAMESPACE
-
-    return ray.get(getattr(ray.get_actor(NAME, NAMESPACE), method).remote(*args), timeout=30)
-
-
-def answers() -> list[EvaluationRecord]:
-    try:
-        records: list[EvaluationRecord] = table_call("evaluations", "canned", None)
-    except Exception as error:  # the table was just killed: this is what the test does to it
-        print(f"table away: {error}")
-        return []
+def answers(cluster: Any) -> list[EvaluationRecord]:
+    records: list[EvaluationRecord] = cluster.table("evaluations", "canned", None)
     return records
 
 
-def table_pid() -> int:
-    from ray.util.state import list_actors
-
-    from deployments.table_client import NAME
-
-    return next(
-        int(a.pid) for a in list_actors(filters=[("state", "=", "ALIVE")], limit=1000) if a.name == NAME
-    )
-
-
-def reached(count: int) -> Callable[[], bool]:
-    return lambda: len(answers()) >= count
+def reached(cluster: Any, count: int) -> Callable[[], bool]:
+    return lambda: len(answers(cluster)) >= count
 
 
 def test_kills_in_the_middle_leave_every_item_answered_once(restored: Any, tmp_path: Path) -> None:
     restored.deploy(with_evaluator(restored, suite_file(tmp_path), user_share=1.0))
-    restored.wait_for(reached(20), 60.0)
+    restored.wait_for(reached(restored, 20), 60.0)
     os.kill(next(iter(restored.pids("evaluator", "Evaluator").values())), signal.SIGKILL)
-    restored.wait_for(reached(60), 60.0)
-    os.kill(table_pid(), signal.SIGKILL)
-    restored.wait_for(reached(100), 60.0)
+    restored.wait_for(reached(restored, 60), 60.0)
+    os.kill(restored.table_pid(), signal.SIGKILL)
+    restored.wait_for(reached(restored, 100), 60.0)
     os.kill(next(iter(restored.pids("model-beta", "Model").values())), signal.SIGKILL)
-    restored.wait_for(reached(2 * ITEMS), 90.0)
-    counts = Counter((r.item, r.model) for r in answers())
+    restored.wait_for(reached(restored, 2 * ITEMS), 90.0)
+    counts = Counter((r.item, r.model) for r in answers(restored))
     assert len(counts) == 2 * ITEMS
     assert set(counts.values()) == {1}
-    cells = {(c.task, c.model): c.accuracy for c in summarise(answers())}
+    cells = {(c.task, c.model): c.accuracy for c in summarise(answers(restored))}
     assert cells["any", "alpha"] == cells["any", "beta"] == 1.0
     assert cells["none", "alpha"] == cells["none", "beta"] == 0.0
-    restored.wait_for(lambda: {"quality", "evaluation"} <= set(_artifacts()), 90.0)
-    asked_once = len(answers())
-    asyncio.run(asyncio.sleep(2.5))
-    assert len(answers()) == asked_once
-
-
-def _artifacts() -> list[str]:
-    from deployments.table_client import RayTable, get_or_create_table
-
-    snapshot = asyncio.run(RayTable(get_or_create_table()).snapshot("", 0, 0.0))
-    return list(snapshot.artifacts)
+    restored.wait_for(lambda: {"quality", "evaluation"} <= set(restored.snapshot().artifacts), 90.0)
+    asked_once = len(answers(restored))
+    time.sleep(2.5)
+    assert len(answers(restored)) == asked_once
 
 
 def test_the_command_evaluates_resumes_and_writes_json(cluster: Any, tmp_path: Path) -> None:

@@ -65,3 +65,13 @@ def test_steps_are_not_taken_before_their_time() -> None:
     for i in range(300):
         canary.finished(Trial(i % 2 == 0, 0.5, 0.5, False, i / 100.0))
     assert canary.state.step == 0
+
+
+def test_requests_read_at_once_climb_one_step_and_no_more() -> None:
+    canary = Canary(CanaryState(3, Stage.CANARY), FAST)
+    for i in range(5_000):
+        canary.finished(Trial(i % 2 == 0, 0.5, 0.5, False, i / 10.0), now_s=500.0)
+    assert (canary.state.step, canary.state.since_s) == (1, 500.0)
+    for i in range(210):
+        canary.finished(Trial(i % 2 == 0, 0.5, 0.5, False, 500.0 + i / 10.0), now_s=521.0)
+    assert canary.state.stage is Stage.PROMOTED

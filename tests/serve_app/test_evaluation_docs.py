@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from deployments.evaluator_app import EvaluatorArgs, build
+from deployments.companions import CompanionArgs, evaluator
 from deployments.evaluator_settings import EvaluatorSettings
 from deployments.feedback import parse_feedback
 from deployments.graders import GRADERS
@@ -51,8 +51,8 @@ def test_every_setting_is_described_with_its_default() -> None:
 
 def test_the_app_shown_can_be_deployed() -> None:
     (app,) = yaml.safe_load(TEXT.partition("```yaml\n")[2].partition("```")[0])
-    EvaluatorArgs.model_validate(app["args"])
+    CompanionArgs.model_validate(app["args"])
     settings = EvaluatorSettings.model_validate(app["deployments"][0]["user_config"])
     assert all(path.is_file() for path in settings.paths())
     module, _, name = app["import_path"].partition(":")
-    assert (module, name) == (build.__module__, build.__name__)
+    assert (module, name) == (evaluator.__module__, evaluator.__name__)

@@ -1,0 +1,258 @@
+"""The loop on a real cluster: each of its processes killed at each step, and a policy that turns bad.
+
+Users ask `auto` all the while and vote on each answer. None of them may notice, and what was acknowledged
+is counted once.
+"""
+
+import copy
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.conftest import Cluster
+
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(420)]
+
+ITEMS = 120
+CALLERS = 3
+PAUSE_S = 0.15
+QUESTIONS = tuple(f"Question {number}: say something." for number in range(ITEMS))
+WRONG = {"alpha": (0,), "beta": (1, 2)}  # last digits of the questions that a model answers wrongly
+
+LEARNER = {
+    "watch_s": 0.5,
+    "look_s": 1.0,
+    "retry_s": 1.0,
+    "latency_every_s": 5.0,
+    "settle_s": 1.0,
+    "training": {
+        "decisions": 10_000, "environments": 8, "hidden": 8, "episodes": 2, "episode_requests": 60,
+    },
+    # what is learned in so short a time is hardly better: here it is the way of a version that counts
+    "gates": {
+        "alpha": 0.49, "min_items": 10, "paired_margin": 1.0, "slice_margin": 1.0, "simulator_margin": 1.0,
+        "off_policy_margin": 1.0, "min_effective_sample_size": 1.0, "max_unsupported": 1.0,
+    },
+    "canary": {
+        "ladder": [0.3, 0.6], "min_requests": 10, "min_step_s": 3.0, "shadow_requests": 10, "margin": 0.5,
+    },
+    "alarms": {"min_entropy_ratio": 0.0, "max_share": 1.0, "late_margin": 0.5},
+}  # fmt: skip
+
+
+class Users:
+    """Callers of `auto` in threads, one after the other; each votes `score` until its vote is taken."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.score = 1.0
+        self.answered: list[str] = []  # decision ids
+        self.policies: list[str] = []
+        self.voted: list[str] = []
+        self.failed: list[str] = []
+        self._cluster = cluster
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(CALLERS)]
+
+    def __enter__(self) -> "Users":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60.0)
+
+    def deciding(self) -> set[str]:
+        """Policies behind the last answers."""
+        return {policy.partition(";")[0] for policy in self.policies[-2 * CALLERS :]}
+
+    def _call(self, number: int) -> None:
+        with self._cluster.client() as client:
+            while not self._stop.is_set():
+                number += CALLERS
+                self._once(client, QUESTIONS[number % ITEMS])
+                time.sleep(PAUSE_S)
+
+    def _once(self, client: httpx.Client, question: str) -> None:
+        score = self.score
+        body = {"model": "auto", "messages": [{"role": "user", "content": question}], "max_tokens": 12}
+        try:
+            answer = client.post("/v1/chat/completions", json=body)
+        except httpx.HTTPError as error:
+            self.failed.append(repr(error))
+            return
+        if answer.status_code != 200:
+            self.failed.append(f"{answer.status_code} {answer.text}")
+            return
+        decision = answer.headers["x-fastserve-decision-id"]
+        self.answered.append(decision)
+        self.policies.append(answer.headers["x-fastserve-policy"])
+        self._vote(client, decision, score)
+
+    def _vote(self, client: httpx.Client, decision: str, score: float) -> None:
+        """Again until it is taken: while the table is away the answer is 503, send it again."""
+        for _ in range(60):
+            answer = client.post("/v1/feedback", json={"decision_id": decision, "score": score})
+            if answer.status_code == 200:
+                self.voted.append(decision)
+                return
+            time.sleep(0.5)
+        self.failed.append(f"vote {answer.status_code} {answer.text}")
+
+
+def suite_file(folder: Path) -> Path:
+    """Every question, with the answer that counts as right."""
+    path = folder / "kills.jsonl"
+    rows = [
+        {"id": f"i{n}", "task": "any", "prompt": one, "answer": "right", "grader": "contains"}
+        for n, one in enumerate(QUESTIONS)
+    ]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def with_answers(base: dict[str, Any]) -> dict[str, Any]:
+    """The config with models that are usually right."""
+    changed = copy.deepcopy(base)
+    for app in changed["applications"]:
+        wrong = WRONG.get(app["args"].get("id", ""))
+        if wrong is not None:
+            answers = {one: "wrong" if n % 10 in wrong else "right" for n, one in enumerate(QUESTIONS)}
+            app["args"]["simulated"]["answers"] = answers
+    return changed
+
+
+def with_loop(base: dict[str, Any], url: str, suite: Path) -> dict[str, Any]:
+    """The config with an evaluator and a learner."""
+    changed = copy.deepcopy(base)
+    evaluator = {
+        "endpoint": url,
+        "suites": [str(suite)],
+        "models": ["alpha", "beta"],
+        "interval_s": 1.0,
+        "pace": {"concurrency": 1, "user_share": 1.0, "give_way": False},
+        "fit": {"nice": 0, "votes_every_s": 3600.0},
+    }
+    for name, settings in (("Evaluator", evaluator), ("Learner", LEARNER)):
+        changed["applications"].append(
+            {
+                "name": name.lower(),
+                "route_prefix": None,
+                "import_path": f"deployments.companions:{name.lower()}",
+                "args": {"num_cpus": 0.05},
+                "deployments": [{"name": name, "user_config": settings}],
+            }
+        )
+    return changed
+
+
+def apart(module: str) -> list[int]:
+    """Processes of this pool that run a module of ours apart."""
+    found = []
+    home = f"FASTSERVE_HOME={os.environ['FASTSERVE_HOME']}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if module.encode() in words and home in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_kills_at_every_step_and_a_bad_policy(restored: Cluster, tmp_path: Path) -> None:
+    loop, began_s = restored, time.time()
+    answering = with_answers(loop.base)
+    loop.deploy(answering)
+    with Users(loop) as users:
+        loop.deploy(with_loop(answering, loop.url, suite_file(tmp_path)), wait=False)
+        kill_while_evaluating(loop)
+        kill_while_fitting(loop)
+        kill_while_training(loop)
+        kill_while_on_trial(loop)
+        version = loop.state().active
+        loop.wait_for(lambda: users.deciding() == {f"learned@{version}"}, 20.0)
+        time.sleep(5.0)
+        assert loop.state().active == version
+        users.score = 0.0  # from now on nobody likes the answers
+        took_s = loop.wait_for(lambda: loop.state().active is None, 60.0)
+        loop.wait_for(lambda: users.deciding() == {"formula"}, 20.0)
+    assert users.failed == []
+    last = loop.table("policy_events")[-1]
+    assert last.kind == "rolled_back"
+    assert str(last.detail["reason"]).startswith("reward")
+    print(f"{len(users.answered)} requests; rolled back after {took_s:.1f} s")
+    counted_once(loop, users, began_s)
+
+
+def kill_while_evaluating(loop: Cluster) -> None:
+    loop.wait_for(lambda: len(loop.table("evaluations", "kills", None)) >= 20, 60.0)
+    kill(next(iter(loop.pids("evaluator", "Evaluator").values())))
+    loop.wait_for(lambda: len(loop.table("evaluations", "kills", None)) >= 100, 60.0)
+    kill(loop.table_pid())
+    loop.wait_for(lambda: len(loop.table("evaluations", "kills", None)) == 2 * ITEMS, 60.0)
+
+
+def kill_while_fitting(loop: Cluster) -> None:
+    loop.wait_for(lambda: bool(apart("deployments.quality_fit")), 60.0)
+    before = loop.snapshot().artifacts.get("quality")
+    kill(apart("deployments.quality_fit")[0])
+    loop.wait_for(lambda: loop.snapshot().artifacts.get("quality") != before, 60.0)
+
+
+def kill_while_training(loop: Cluster) -> None:
+    job = "deployments.candidate_job"
+    loop.wait_for(lambda: bool(apart(job)), 60.0)
+    killed = apart(job)
+    kill(killed[0])
+    loop.wait_for(lambda: bool(set(apart(job)) - set(killed)), 60.0)
+    time.sleep(3.0)
+    orphan = apart(job)
+    kill(next(iter(loop.pids("learner", "Learner").values())))
+    loop.wait_for(lambda: not set(orphan) & set(apart(job)), 20.0)
+    loop.wait_for(lambda: loop.state().candidate is not None, 120.0)
+
+
+def kill_while_on_trial(loop: Cluster) -> None:
+    kill(loop.table_pid())
+    loop.wait_for(lambda: on_trial(loop, "canary", 0.3), 60.0)
+    kill(next(iter(loop.pids("learner", "Learner").values())))
+    loop.wait_for(lambda: on_trial(loop, "canary", 0.6), 60.0)
+    kill(loop.table_pid())
+    loop.wait_for(lambda: loop.state().active is not None, 60.0)
+
+
+def on_trial(loop: Cluster, stage: str, share: float) -> bool:
+    candidate = loop.state().candidate
+    return candidate is not None and (candidate.stage, candidate.share) == (stage, share)
+
+
+def counted_once(loop: Cluster, users: Users, began_s: float) -> None:
+    """Every answer and vote that was acknowledged is in the ledger, and each outcome in the statistics."""
+
+    def stored() -> set[str]:
+        pairs = loop.table("transitions", began_s, 100_000)
+        return {decision.decision_id for decision, outcome in pairs if outcome is not None}
+
+    loop.wait_for(lambda: set(users.answered) <= stored(), 20.0)
+    votes = Counter(record.decision_id for record in loop.table("feedback_records", began_s))
+    assert {votes[decision] for decision in users.voted} == {1}
+    answers = Counter((record.item, record.model) for record in loop.table("evaluations", "kills", None))
+    assert len(answers) == 2 * ITEMS
+    assert set(answers.values()) == {1}
+    status = loop.table("status")
+    counted = sum(sum(by_status.values()) for by_status in status["statuses"].values())
+    assert counted == status["store"]["rows"]["outcomes"]
