@@ -59,7 +59,7 @@ class User:
     ) -> None:
         self._url = url
         self._headers = {"Authorization": f"Bearer {key}"}
-        self._callers = callers
+        self.callers = callers
         self._started_s = started_s
         self._session = aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(limit=0))
 
@@ -109,7 +109,7 @@ class User:
         e2e_s: float,
         failed: bool,
     ) -> Asked:
-        caller = self._callers[item.profile]
+        caller = self.callers[item.profile]
         earned = 0.0 if failed else utility(score, e2e_s, 0.0, caller, 0.0, caller[3])
         at_s = time.time() - self._started_s
         return Asked(

@@ -2,7 +2,8 @@
 
 Users of all profiles ask generated questions with known answers and vote on what they get. Evaluation,
 fitting, training, gates, canary and promotion are the pool's own doing. After the promotion every item is
-asked by `auto` and of each model by name, in random order, and the utilities are compared item by item.
+asked by `auto` and of each model by name, in random order, and the utilities are compared item by item,
+with those of other ways to choose too (scripts.benchmarks._ways).
 """
 
 import argparse
@@ -10,12 +11,11 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from tqdm import tqdm
 
 from deployments.rollout_state import RolloutState
@@ -23,13 +23,14 @@ from scripts.benchmarks import _serving
 from scripts.benchmarks._frame import Report, bar, interval, print_table
 from scripts.benchmarks._learn_plot import draw
 from scripts.benchmarks._traffic import Asked, User, callers, compared
+from scripts.benchmarks._ways import Comparison, decisions_since, judged
 from scripts.models.data import traffic_items
 
 EVALUATOR: Final = {
     "suites": [f"suites/{name}.jsonl" for name in (
         "customer-service", "content-creation", "document-generation", "recommendation"
     )],
-    "interval_s": 5,
+    "interval_s": 30,
     "pace": {"concurrency": 2, "user_share": 1.0, "give_way": False},
 }  # fmt: skip
 LEARNER: Final = {
@@ -47,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     _serving.add_arguments(parser)
     parser.add_argument("--minutes", type=float, default=25.0, help="all in all, at most")
-    parser.add_argument("--compared", type=int, default=150, help="items asked of every model at the end")
+    parser.add_argument(
+        "--compared", type=int, default=400, help="items asked of every model at the end, as time allows"
+    )
     parser.add_argument("--rate", type=float, default=0.7, help="requests/s of the traffic")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", type=Path, help="write shares, reward, accuracy and latency here, as PNG")
@@ -101,36 +104,38 @@ async def _play(pool: _serving.Serving, args: argparse.Namespace) -> dict[str, A
         events = [
             {**asdict(event), "at_s": event.at_s - began_s} for event in await pool.table.policy_events()
         ]
+        await asyncio.sleep(2.0)  # the last decisions reach the table
+        known = Comparison(
+            models,
+            user.callers,
+            await pool.table.evaluations(None, None),
+            await decisions_since(pool.table, began_s),
+            table,
+        )
     finally:
         stop.set()
         await user.close()
-    return {
-        "promoted": promoted,
-        "promoted_s": took_s,
-        "log": log,
-        "table": table,
-        "models": models,
-        "events": events,
-    }
+    return {"promoted": promoted, "promoted_s": took_s, "log": log, "known": known, "events": events}
 
 
 def run(args: argparse.Namespace) -> Report:
     """Play the whole story and judge its end."""
     with _serving.serving(args, {"evaluator": EVALUATOR, "learner": LEARNER}) as pool:
         story = asyncio.run(_play(pool, args))
-    worth = np.array([[one.utility for one in row] for row in story["table"]])
-    score = np.array([[one.score for one in row] for row in story["table"]])
-    ways = ["auto", *story["models"]]
+    known: Comparison = story["known"]
+    ways = judged(known)
+    auto = ways["auto"][:, 0]
+    gains = {way: interval(auto - values[:, 0]) for way, values in ways.items()}
     print_table(
-        ("way", "utility", "± 95 %", "accuracy", "mean latency s"),
+        ("way", "utility", "± 95 %", "accuracy", "± 95 %", "mean latency s", "auto gains", "± 95 %"),
         [
-            (way, *interval(worth[:, i]), float(score[:, i].mean()), _latency_s(story["table"], i))
-            for i, way in enumerate(ways)
+            (way, *interval(values[:, 0]), *interval(values[:, 1]), values[:, 2].mean(), *gains[way])
+            for way, values in ways.items()
         ],
-        title=f"{len(worth)} items asked every way",
+        title=f"{len(auto)} items asked every way",
     )
-    best = 1 + int(worth[:, 1:].mean(axis=0).argmax())
-    gain, half = interval(worth[:, 0] - worth[:, best])
+    best = max(known.models, key=lambda model: float(ways[model][:, 0].mean()))
+    gain, half = gains[best]
     bars = (
         bar("learn_demo.promoted", float(story["promoted"]), ">=", 1.0),
         bar("learn_demo.promoted_s", story["promoted_s"], "<=", 60.0 * args.minutes),
@@ -139,18 +144,18 @@ def run(args: argparse.Namespace) -> Report:
     )
     results = {
         "ways": {
-            way: {"utility": interval(worth[:, i]), "accuracy": float(score[:, i].mean())}
-            for i, way in enumerate(ways)
+            way: {
+                "utility": interval(values[:, 0]),
+                "accuracy": interval(values[:, 1]),
+                "e2e_s": float(values[:, 2].mean()),
+                "gain_of_auto": gains[way],
+            }
+            for way, values in ways.items()
         },
-        "best_single": ways[best],
-        "gain": [gain, half],
+        "best_single": best,
         "events": story["events"],
-        "traffic": [asdict(one) for one in story["log"]],
+        "traffic": [asdict(replace(one, decision_id="")) for one in story["log"]],
     }
     if args.plot:
         draw(story["log"], story["events"], args.plot)
     return Report("learn_demo", bars, results)
-
-
-def _latency_s(table: Sequence[Sequence[Asked]], way: int) -> float:
-    return float(np.mean([row[way].e2e_s for row in table]))

@@ -1,6 +1,7 @@
 """Grades local weights on suites, without a server: `python -m scripts.models.evaluate FOLDER...`.
 
-To judge a training it asks greedily through transformers; `fastserve evaluate` asks the served pool.
+To judge a training it asks greedily through transformers; `fastserve evaluate` asks the served pool. What
+the file of `--json` holds is not asked again: new items cost only themselves, new weights need a new file.
 """
 
 import argparse
@@ -85,9 +86,11 @@ def _generate(model: Any, tokenizer: Any, batch: list[Item]) -> list[str]:
 
 
 def accuracy(result: Result, items: list[Item], key: str) -> dict[str, float]:
-    """Mean score by the items' field `key` (`task` or `profile`)."""
+    """Mean score by the items' field `key` (`task` or `profile`), over those that were asked."""
     groups: dict[str, list[float]] = defaultdict(list)
     for item in items:
+        if item.id not in result.scores:
+            continue
         groups[getattr(item, key)].append(result.scores[item.id])
     return {name: sum(scores) / len(scores) for name, scores in groups.items()}
 
@@ -135,15 +138,36 @@ def to_json(results: list[Result], items: list[Item]) -> dict[str, Any]:
     }
 
 
-def read_results(path: Path, items: list[Item]) -> list[Result]:
-    """The results that an earlier run wrote to `path`; none where it asked other items."""
+def read_results(path: Path) -> dict[str, Result]:
+    """The results that earlier runs wrote to `path`, by model."""
     stored = json.loads(path.read_text()) if path.is_file() else {}
-    asked = {item.id for item in items}
-    return [
-        Result(name, entry["scores"], entry["answers"], entry["tokens_per_cpu_s"])
+    return {
+        name: Result(name, entry["scores"], entry["answers"], entry["tokens_per_cpu_s"])
         for name, entry in stored.items()
-        if set(entry["scores"]) == asked
-    ]
+    }
+
+
+def complete(folder: Path, items: list[Item], known: Result | None) -> Result:
+    """The model's results on all items, of which only those are asked that are not known."""
+    left = [item for item in items if known is None or item.id not in known.scores]
+    new = ask(folder, left) if left else None
+    parts = [part for part in (known, new) if part is not None]
+    return Result(
+        folder.name,
+        {
+            item.id: score
+            for item in items
+            for part in parts
+            if (score := part.scores.get(item.id)) is not None
+        },
+        {
+            item.id: text
+            for item in items
+            for part in parts
+            if (text := part.answers.get(item.id)) is not None
+        },
+        parts[0].tokens_per_cpu_s,
+    )
 
 
 def main() -> None:
@@ -151,14 +175,13 @@ def main() -> None:
     parser.add_argument("models", type=Path, nargs="+", help="folders with model and tokenizer")
     parser.add_argument("--suite", type=Path, nargs="+", default=sorted(Path("suites").glob("*.jsonl")))
     parser.add_argument(
-        "--json", type=Path, help="write accuracies, answers and scores here, beside those of earlier runs"
+        "--json", type=Path, help="write accuracies, answers and scores here, and keep what it holds"
     )
     arguments = parser.parse_args()
     items = [item for path in arguments.suite for item in load_suite(path).items]
-    results = read_results(arguments.json, items) if arguments.json else []
-    asked = {folder.name for folder in arguments.models}
-    results = [result for result in results if result.model not in asked]
-    results += [ask(folder, items) for folder in arguments.models]
+    known = read_results(arguments.json) if arguments.json else {}
+    known |= {folder.name: complete(folder, items, known.get(folder.name)) for folder in arguments.models}
+    results = [result for result in known.values() if all(item.id in result.scores for item in items)]
     print(
         table(results, items, "profile"),
         table(results, items, "task"),
@@ -166,7 +189,9 @@ def main() -> None:
         sep="\n\n",
     )
     if arguments.json:
-        arguments.json.write_text(json.dumps(to_json(results, items), ensure_ascii=False, indent=1) + "\n")
+        arguments.json.write_text(
+            json.dumps(to_json(list(known.values()), items), ensure_ascii=False, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "version",
         type=int,
         nargs="?",
-        help="for promote and shadow; without one, show takes the one on trial or active",
+        help="show takes by itself the one on trial, or active",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--address", default="auto", help="Ray cluster (default: the one on this machine)")

@@ -194,3 +194,13 @@ async def test_an_idle_view_says_that_it_lives(table: Table, view: TableView) ->
     view.begin("m", "r")
     await asyncio.sleep(0.5)
     assert table.in_flight == {"m": 1}
+
+
+async def test_who_wants_to_know_hears_of_each_snapshot() -> None:
+    view = TableView(Table(), "i-1")
+    versions: list[int] = []
+    view.on_snapshot = lambda: versions.append(view.snapshot.version)
+    await view.start()
+    await view.close()
+    assert versions
+    assert versions[0] == 1
