@@ -42,7 +42,7 @@ def draw(log: Sequence[Asked], events: Sequence[Mapping[str, Any]], path: Path) 
     for kind, colour in _MARKS.items():
         if any(event["kind"] == kind for event in events):
             panels[0].plot([], [], color=colour, linestyle="--", label=kind)
-    panels[0].legend(fontsize="small", ncols=4)
+    panels[0].legend(fontsize="small", ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     panels[3].set_xlabel(f"seconds since the first request (means over {_WINDOW_S:.0f} s)")
     figure.savefig(path, dpi=100)
 
