@@ -112,8 +112,9 @@ class Users:
 def suite_file(folder: Path) -> Path:
     """Every question, with the answer that counts as right."""
     path = folder / "kills.jsonl"
+    limit = {"max_tokens": 12}
     rows = [
-        {"id": f"i{n}", "task": "any", "prompt": one, "answer": "right", "grader": "contains"}
+        {"id": f"i{n}", "task": "any", "prompt": one, "answer": "right", "grader": "contains", **limit}
         for n, one in enumerate(QUESTIONS)
     ]
     path.write_text("\n".join(json.dumps(row) for row in rows))
