@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
@@ -18,6 +18,11 @@ from scripts.local_pool import LocalPool
 
 if TYPE_CHECKING:  # Ray reads its environment when it is imported, and the pool sets that first
     from deployments.table_client import RayTable
+
+PROXIES: Final = {
+    "haproxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1"},
+    "python": {"RAY_SERVE_ENABLE_HA_PROXY": "0"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say which pool."""
     parser.add_argument("--config", type=Path, default=Path("cluster.yaml"), help="Serve config to start")
     parser.add_argument("--only", metavar="A,B", help="start only these models of the config")
+    parser.add_argument(
+        "--proxy", choices=("haproxy", "python"), help="Serve's proxy in place of the config's"
+    )
     parser.add_argument("--url", help="use the pool that runs there instead, with its Ray at --address")
     parser.add_argument("--address", default="auto", help="Ray cluster of the running pool")
 
@@ -57,7 +65,10 @@ def serving(
         return
     with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder:
         config = Path(folder, "cluster.yaml")
-        config.write_text(yaml.safe_dump(_document(args.config, args.only, companions or {})))
+        document = _document(args.config, args.only, companions or {})
+        if args.proxy:
+            document["controller_options"]["runtime_env"]["env_vars"] |= PROXIES[args.proxy]
+        config.write_text(yaml.safe_dump(document))
         key = os.environ.get("FASTSERVE_API_KEY") or f"fs-bench-{os.urandom(16).hex()}"
         environment = {"FASTSERVE_API_KEY": key, "FASTSERVE_STORE": f"sqlite:///{folder}/store.sqlite3"}
         with LocalPool(config, environment) as pool:
