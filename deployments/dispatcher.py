@@ -1,7 +1,6 @@
 """The dispatcher: one request in, one model out, with everything that explains and replays the choice."""
 
 import hashlib
-import math
 import os
 import time
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from deployments.masks import Mask, NoModelError, Reason, keep_probation, reques
 from deployments.observe import Columns, Observer
 from deployments.policy_host import Choice, Loaders, PolicyHost
 from deployments.records import OutcomeRecord
+from deployments.request_rows import fill_accuracy, fill_rows
 from deployments.snapshot import Snapshot
 from policies.decision import Decision, draw
 from policies.duals import Duals
@@ -45,10 +45,8 @@ _T = TypeVar("_T")
 _MOST_PENDING: Final = 50_000
 _MOST_SESSIONS: Final = 50_000
 
-_ACCURACY, _STD = MODEL_COLUMN["accuracy"], MODEL_COLUMN["accuracy_std"]
-_TTFT, _E2E, _COST = MODEL_COLUMN["ttft_s"], MODEL_COLUMN["e2e_s"], MODEL_COLUMN["cost_usd"]
-_IN_FLIGHT, _AGE = MODEL_COLUMN["in_flight"], MODEL_COLUMN["age_s"]
-_PROMPT_TOKENS, _OUTPUT_TOKENS = PROMPT_COLUMN["prompt_tokens"], PROMPT_COLUMN["output_tokens"]
+_ACCURACY, _COST = MODEL_COLUMN["accuracy"], MODEL_COLUMN["cost_usd"]
+_PROMPT_TOKENS = PROMPT_COLUMN["prompt_tokens"]
 
 
 class View(Protocol):
@@ -228,30 +226,17 @@ class Dispatcher:
         Fills in the prompt's predicted answer length too. In an alarm the quality model, which is what a
         crafted prompt steers, is not heard.
         """
-        rows, prompt = columns.rows.copy(order="K"), features.dense
+        rows, prompt = columns.rows.copy(), features.dense
         if request.prompt_tokens is not None:
             prompt[_PROMPT_TOKENS] = request.prompt_tokens
         count = self.view.in_flight
         in_flight = np.array([count(model) for model in columns.models], dtype=np.float64)
         predicted = columns.latency.predict(prompt, in_flight, request.max_tokens)
-        rows[:, _IN_FLIGHT] = in_flight
-        rows[:, _TTFT] = predicted.ttft_s
-        rows[:, _E2E] = predicted.e2e_s
-        rows[:, _AGE] = age_s
-        if columns.models:
-            prompt[_OUTPUT_TOKENS] = float(predicted.output_tokens.sum()) / len(columns.models)
-        if columns.priced:
-            prompt_usd = float(prompt[_PROMPT_TOKENS]) * columns.prompt_usd
-            rows[:, _COST] = prompt_usd + predicted.output_tokens * columns.completion_usd
+        fill_rows(rows, prompt, in_flight, *predicted, columns.prompt_usd, columns.completion_usd, age_s)
         quality = None if alarmed else self.host.predicted_quality(features, columns.models)
         if quality is None or self.host.quality is None:
             return rows, ""
-        mean, std = quality
-        if math.isfinite(np.add.reduce(mean)):
-            rows[:, _ACCURACY], rows[:, _STD] = mean, std
-        else:
-            known = np.isfinite(mean)
-            rows[known, _ACCURACY], rows[known, _STD] = mean[known], std[known]
+        fill_accuracy(rows, *quality)
         return rows, self.host.quality.revision
 
     def _stay(self, session: str | None, mask: Mask) -> int | None:

@@ -1,11 +1,12 @@
 """Makes the dispatcher's models and policies of the artifacts that the table keeps."""
 
+from policies.learned_policy import LearnedPolicy
 from policies.policy import Policy
 from policies.quality_model import QualityModel
 
 
 class ArtifactLoaders:
-    """The loaders in use; imports what a learned policy needs only when one is there to load."""
+    """The loaders in use. Importing them compiles what they need: nothing is compiled while serving."""
 
     def quality(self, data: bytes, revision: str) -> QualityModel:
         """Raises ValueError for bytes that are not a quality model of this version."""
@@ -13,6 +14,4 @@ class ArtifactLoaders:
 
     def policy(self, data: bytes) -> Policy:
         """Raises ValueError for bytes that are not a learned policy of this version, or not finite."""
-        from policies.learned_policy import LearnedPolicy
-
         return LearnedPolicy.from_bytes(data)

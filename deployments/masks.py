@@ -65,7 +65,7 @@ class Mask:
 
     def keep(self, passing: BoolArray, reason: Reason) -> None:
         """Take out the models where `passing` [M] is False."""
-        if passing.all():
+        if False not in passing.tolist():  # of few models, this is the fastest way to ask
             return
         for i in np.flatnonzero(self.allowed & ~passing).tolist():
             self.reasons[self.models[i]] = reason.value
@@ -169,9 +169,8 @@ def keep_probation(mask: Mask, new: BoolArray, share: float, seed: int) -> None:
 
 def is_distribution(probabilities: FloatArray, mask: BoolArray) -> bool:
     """Whether `probabilities` [M] can be sampled: finite, >= 0, sums to 1, all of it inside `mask` [M]."""
-    if probabilities.shape != mask.shape or not probabilities.size:
+    if probabilities.shape != mask.shape:
         return False
-    inside, total = np.add.reduce(probabilities * mask), np.add.reduce(probabilities)
-    return bool(
-        abs(inside - 1.0) < 1e-6 and abs(total - 1.0) < 1e-6 and np.minimum.reduce(probabilities) >= 0.0
-    )
+    given, allowed = probabilities.tolist(), mask.tolist()
+    inside = sum(p for p, may in zip(given, allowed, strict=True) if may)
+    return abs(inside - 1.0) < 1e-6 and abs(sum(given) - 1.0) < 1e-6 and min(given) >= 0.0

@@ -78,7 +78,7 @@ def _build(snapshot: Snapshot, age_s: float, ejected: frozenset[str], latency: L
         [r for r in row.replicas if is_usable(r, snapshot.taken_at_s, age_s) and r.replica not in ejected]
         for row in table
     ]
-    rows = np.zeros((len(MODEL_FIELDS), len(models))).T  # one column is one stretch of memory
+    rows = np.zeros((len(models), len(MODEL_FIELDS)))
     for i, (row, replicas) in enumerate(zip(table, ready, strict=True)):
         rows[i] = _row(row, replicas)
     prompt_usd = np.array([row.card.prompt_usd_per_mtok for row in table]) * 1e-6

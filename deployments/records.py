@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from policies.outcome import Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionRecord:
+class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
     """One dispatch, complete enough to replay. Arrays are float64 lists in the fields' order.
+
+    A struct: it is made on every request, and a dataclass takes several times as long.
 
     `models` [M], `rows` [M][F], `prompt` [P], `caller` [C], `mask` [M], `probabilities` [M]; see
     policies.observation. `features` is the packed hashed prompt (policies.features); no text.
@@ -29,7 +32,7 @@ class DecisionRecord:
     prompt: tuple[float, ...] = ()
     caller: tuple[float, ...] = ()
     mask: tuple[bool, ...] = ()
-    reasons: Mapping[str, str] = field(default_factory=dict)  # masked model -> why
+    reasons: Mapping[str, str] = msgspec.field(default_factory=dict)  # masked model -> why
     probabilities: tuple[float, ...] = ()
     features: bytes = b""
     prompt_hash: str = ""  # keyed hash, for counting repeats

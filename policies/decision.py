@@ -41,9 +41,10 @@ def draw(probabilities: FloatArray, seed: int) -> int:
 
     An entry of probability 0 is never drawn, whatever the rounding of the sum.
     """
-    u = uniform_from_seed(seed) * float(probabilities.sum())
+    entries = probabilities.tolist()
+    u = uniform_from_seed(seed) * sum(entries)
     chosen, total = -1, 0.0
-    for index, p in enumerate(probabilities.tolist()):
+    for index, p in enumerate(entries):
         if p <= 0.0:
             continue
         chosen, total = index, total + p

@@ -1,8 +1,8 @@
 """The formula as a policy: softmax(beta * w_i * U_i). Always loaded; every fallback ends here."""
 
+from policies.formula_kernel import formula_logits, masked_softmax
 from policies.observation import FloatArray, Observation
-from policies.policy import Policy, masked_softmax
-from policies.utility import observed_utility
+from policies.policy import Policy
 
 DEFAULT_BETA = 20.0  # utilities of a good and a bad choice differ by some tenths; 20 makes that decisive
 
@@ -18,9 +18,9 @@ class FormulaPolicy(Policy):
         self.beta = beta
 
     def logits(self, observation: Observation) -> FloatArray:
-        """[M] beta * w_i * U_i."""
-        return self.beta * observation.column("weight") * observed_utility(observation)
+        """[M] beta * w_i * U_i; -inf where w_i is 0."""
+        return formula_logits(observation.rows, observation.caller, observation.mask, self.beta)
 
     def distribution(self, observation: Observation) -> FloatArray:
         """[M] softmax of the logits over plausible models."""
-        return masked_softmax(self.logits(observation), self.plausible(observation))
+        return masked_softmax(self.logits(observation), observation.mask)

@@ -1,19 +1,23 @@
-"""Hashed n-grams of a prompt in numpy: stable across processes and machines, any script.
+"""Hashed n-grams of a prompt, counted, in one compiled pass: stable across processes, any script.
 
-Characters: runs of 3, 4 and 5 bytes of the UTF-8 text, read through one overlapping 8-byte view.
-Words: single words, pairs, the first 1 to 6 and the last 1 to 6 words, which tell templates apart.
-A Chinese, Japanese or Korean character is a word of its own. A word's hash is a polynomial modulo
-2^64 (Karp and Rabin 1987); an odd base is invertible there, so it does not depend on the place.
+Characters: runs of 3, 4 and 5 bytes of the UTF-8 text; those that stick out at its end are filled with
+zeros. Words: single words, pairs, the first 1 to 6 and the last 1 to 6 words, which tell templates apart.
+A Chinese, Japanese or Korean character is a word of its own. A word's hash is a polynomial modulo 2^64
+(Karp and Rabin 1987). Everything compiled code refers to stands in this file: its cache knows no other.
 """
 
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from numba import types
+
+from policies.compiled import BYTES, array, compiled
 
 HASH_BITS: Final = 23
 WORD_BIT: Final = 1 << HASH_BITS  # set in the ids of words, clear in those of characters
 ID_BITS: Final = HASH_BITS + 1
+MAX_COUNT: Final = 255
 
 _HEAD_CHARACTERS: Final = 1024
 _TAIL_CHARACTERS: Final = 512
@@ -22,8 +26,8 @@ _EDGE_WORDS: Final = 6
 _BASE: Final = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
 _MODULUS: Final = 1 << 64
 
+U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 def _powers(base: int, count: int) -> U64:
@@ -33,18 +37,22 @@ def _powers(base: int, count: int) -> U64:
     return np.array(powers, dtype=np.uint64)
 
 
-_POWERS: Final = _powers(_BASE, 3 * MAX_CHARACTERS + 8)  # lower() lengthens a text at most threefold
-_INVERSES: Final = _powers(pow(_BASE, -1, _MODULUS), len(_POWERS))
+# Compiled code makes floats of a uint64 and a signed number: all that meets a hash is unsigned.
 _B: Final = np.uint64(_BASE)
 _SPREAD: Final = np.uint64(0xD6E8FEB86659FD93)
 _MIX: Final = np.uint64(0xFF51AFD7ED558CCD)
 _SHIFT: Final = np.uint64(64 - HASH_BITS)
 _FOLD: Final = np.uint64(32)
-_WORD_FLAG: Final = np.uint64(WORD_BIT)
 _PAIR: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 _OPENING, _CLOSING = _powers(0x165667B19E3779F9, 2 * _EDGE_WORDS + 2)[2:].reshape(2, _EDGE_WORDS)
-_GRAM_MASKS: Final = np.array([[0xFFFFFF], [0xFFFFFFFF], [0xFFFFFFFFFF]], dtype=np.uint64)
-_GRAM_MIX: Final = _powers(_BASE, 4)[1:, None]
+_MIX_3, _MIX_4, _MIX_5 = _powers(_BASE, 4)[1:]
+_3_BYTES, _4_BYTES = np.uint64(0xFFFFFF), np.uint64(0xFFFFFFFF)
+_BYTE, _5TH_BYTE = np.uint64(8), np.uint64(32)
+_WORD: Final = np.uint32(WORD_BIT)
+_0, _1 = np.uint64(0), np.uint64(1)
+_NO_ID: Final = np.uint32(0xFFFFFFFF)
+_DIGIT: Final = np.uint32(0xFF)  # of the radix sort
+_COUNT_BITS: Final = np.uint32(8)
 
 # Punctuation and symbols beyond Latin-1; [first, last] of the ranges that split words.
 _PUNCTUATION: Final = ((0x2000, 0x2BFF), (0x3000, 0x303F), (0xFE30, 0xFE4F), (0xFF00, 0xFF0F))
@@ -68,14 +76,6 @@ def _kinds() -> npt.NDArray[np.uint8]:
 _KIND: Final = _kinds()
 
 
-def _letter_terms() -> U64:
-    """[256] what a Latin-1 character adds to a word's polynomial; 0 for those that split words."""
-    return np.where(_KIND[:256] == _JOINS, np.arange(256, dtype=np.uint64), 0) * _SPREAD
-
-
-_LETTERS: Final = _letter_terms()
-
-
 def clip(text: str) -> str:
     """Lower case, white space made single spaces; only the first 1,024 and last 512 characters."""
     if len(text) > MAX_CHARACTERS:
@@ -83,70 +83,140 @@ def clip(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def unspaced_characters(text: str) -> int:
-    """How many characters belong to scripts written without spaces (Chinese, Japanese, Korean)."""
-    if text.isascii():
-        return 0
-    return int(np.count_nonzero(_KIND[np.minimum(_code_points(text), _LAST)] == _ALONE))
+@compiled()
+def _character_ids(raw: bytes, ids: U32) -> int:
+    """Write the ids of the runs of bytes; returns how many."""
+    size, filled = len(raw), 0
+    run = _0  # the next five bytes, the first in the lowest place
+    for at in range(min(size, 4)):
+        run |= np.uint64(raw[at]) << (np.uint64(at) * _BYTE)
+    for at in range(size - 2):
+        if at + 4 < size:
+            run |= np.uint64(raw[at + 4]) << _5TH_BYTE
+        ids[filled] = np.uint32(((run & _3_BYTES) * _MIX_3) >> _SHIFT)
+        ids[filled + 1] = np.uint32(((run & _4_BYTES) * _MIX_4) >> _SHIFT)
+        ids[filled + 2] = np.uint32((run * _MIX_5) >> _SHIFT)
+        filled += 3
+        run >>= _BYTE
+    return filled
 
 
-def _code_points(text: str) -> npt.NDArray[np.uint32]:
-    """[N] code points; lone surrogates pass, since clients do send them."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+@compiled()
+def _code_point(raw: bytes, at: int) -> tuple[int, int]:
+    """The code point that starts at a place of UTF-8, in which lone surrogates may stand, and its bytes."""
+    lead = raw[at]
+    if lead < 0x80:
+        return lead, 1
+    if lead < 0xE0:
+        return (lead & 0x1F) << 6 | (raw[at + 1] & 0x3F), 2
+    if lead < 0xF0:
+        return (lead & 0xF) << 12 | (raw[at + 1] & 0x3F) << 6 | (raw[at + 2] & 0x3F), 3
+    tail = (raw[at + 1] & 0x3F) << 12 | (raw[at + 2] & 0x3F) << 6 | (raw[at + 3] & 0x3F)
+    return (lead & 0x7) << 18 | tail, 4
 
 
-def _word_terms(text: str, raw: bytes) -> tuple[U64, BoolArray]:
-    """[N] what each character adds to its word (0 between words), [N] True where a word starts."""
-    if text.isascii():
-        terms = _LETTERS[np.frombuffer(raw, dtype=np.uint8)]
-        word = terms != 0
-        start = word.copy()
-        start[1:] &= ~word[:-1]
-        return terms, start
-    codes = _code_points(text)
-    kinds = _KIND[np.minimum(codes, _LAST)]
-    word, alone = kinds != _SPLITS, kinds >= _ALONE
-    start = word.copy()
-    start[1:] &= ~word[:-1] | alone[1:] | alone[:-1]
-    return codes * word * _SPREAD, start
+@compiled()
+def _words(raw: bytes, words: U64) -> tuple[int, int, int]:
+    """Write the hash of each word in order; returns how many, unspaced characters, digits."""
+    count, unspaced, digits, at = 0, 0, 0, 0
+    word, power, inside = _0, _1, False
+    while at < len(raw):
+        code, size = _code_point(raw, at)
+        at += size
+        kind = _KIND[min(code, _LAST)]
+        term = np.uint64(code) * _SPREAD
+        if kind == _JOINS:
+            digits += 48 <= code <= 57
+            word += term * power
+            power *= _B
+            inside = True
+            continue
+        if inside:
+            words[count] = word
+            count += 1
+            word, power, inside = _0, _1, False
+        if kind != _SPLITS:
+            unspaced += kind == _ALONE
+            words[count] = term
+            count += 1
+    if inside:
+        words[count] = word
+        count += 1
+    return count, unspaced, digits
 
 
-def _word_hashes(text: str, raw: bytes) -> U64:
-    """[W] 64-bit hash of each word in order, the same wherever the word stands."""
-    terms, start = _word_terms(text, raw)
-    starts = start.nonzero()[0]
-    if not len(starts):
-        return np.zeros(0, dtype=np.uint64)
-    terms *= _POWERS[: len(terms)]
-    hashes: U64 = np.add.reduceat(terms, starts) * _INVERSES[starts]
-    return hashes
+@compiled()
+def _word_id(mixed: np.uint64) -> np.uint32:
+    return np.uint32(((mixed ^ (mixed >> _FOLD)) * _MIX) >> _SHIFT) | _WORD
 
 
-def _word_ids(text: str, raw: bytes) -> U64:
-    """Ids of the words, pairs, openings and closings of a text."""
-    words = _word_hashes(text, raw)
-    first, last = words[:_EDGE_WORDS], words[: -_EDGE_WORDS - 1 : -1]
-    pairs = words[:-1] * _PAIR + words[1:]
-    opening = (first * _OPENING[: len(first)]).cumsum()
-    closing = (last * _CLOSING[: len(last)]).cumsum()
-    ids: U64 = np.concatenate((words, pairs, opening, closing))
-    ids ^= ids >> _FOLD
-    ids *= _MIX
-    ids >>= _SHIFT
-    ids |= _WORD_FLAG
+@compiled()
+def _word_ids(words: U64, count: int, ids: U32) -> int:
+    """Write the ids of the words, pairs, openings and closings; returns how many."""
+    filled = 0
+    for i in range(count):
+        ids[filled] = _word_id(words[i])
+        filled += 1
+    for i in range(count - 1):
+        ids[filled] = _word_id(words[i] * _PAIR + words[i + 1])
+        filled += 1
+    opening, closing = _0, _0
+    for i in range(min(count, _EDGE_WORDS)):
+        opening += words[i] * _OPENING[i]
+        closing += words[count - 1 - i] * _CLOSING[i]
+        ids[filled] = _word_id(opening)
+        ids[filled + 1] = _word_id(closing)
+        filled += 2
+    return filled
+
+
+@compiled()
+def _sort(ids: U32, spare: U32) -> U32:
+    """The ids in ascending order, in one of the two arrays: radix sort in three passes of eight bits."""
+    places = np.zeros((3, 256), dtype=np.int32)
+    for one in ids:
+        places[0, one & _DIGIT] += 1
+        places[1, (one >> _COUNT_BITS) & _DIGIT] += 1
+        places[2, one >> np.uint32(16)] += 1
+    for step in range(3):
+        shift, place, first = np.uint32(8 * step), places[step], 0
+        for digit in range(256):
+            size = place[digit]
+            place[digit] = first
+            first += size
+        for one in ids:
+            digit = (one >> shift) & _DIGIT
+            spare[place[digit]] = one
+            place[digit] += 1
+        ids, spare = spare, ids
     return ids
 
 
-def _character_ids(raw: bytes) -> U64:
-    """Ids of the runs of 3, 4 and 5 bytes; runs that stick out at the end are filled with zeros."""
-    count = max(len(raw) - 2, 0)
-    view: U64 = np.ndarray((count,), dtype="<u8", buffer=raw + b"\0" * 8, strides=(1,))
-    ids = (view & _GRAM_MASKS) * _GRAM_MIX
-    ids >>= _SHIFT
-    return ids.ravel()
+@compiled()
+def _counted(ids: U32, grams: U32) -> int:
+    """Write each distinct one of the sorted ids with its count; returns how many. Without a branch."""
+    kept, count, before = -1, 0, _NO_ID
+    for one in ids:
+        count = count + 1 if one == before else 1
+        kept += one != before
+        grams[kept] = one << _COUNT_BITS | np.uint32(min(count, MAX_COUNT))
+        before = one
+    return kept + 1
 
 
-def ngram_ids(text: str) -> npt.NDArray[np.uint32]:
-    """[K] ids below 2^24 of the n-grams of a text from `clip`, repeats included, in no order."""
-    raw = text.encode("utf-8", "surrogatepass")
-    return np.concatenate((_character_ids(raw), _word_ids(text, raw)), dtype=np.uint32, casting="unsafe")
+@compiled(types.Tuple((array(types.uint32), types.int64, types.int64))(BYTES))
+def count_ngrams(raw: bytes) -> tuple[U32, int, int]:
+    """The n-grams of a text from `clip`, as UTF-8; how many characters are unspaced; how many are digits.
+
+    uint32 [K], ascending: id * 256 + count, the id below 2^24, the count at most 255.
+    """
+    size = len(raw)
+    ids = np.empty(5 * size + 2 * _EDGE_WORDS, dtype=np.uint32)
+    words = np.empty(size, dtype=np.uint64)
+    filled = _character_ids(raw, ids)
+    count, unspaced, digits = _words(raw, words)
+    filled += _word_ids(words, count, ids[filled:])
+    spare = np.empty(filled, dtype=np.uint32)
+    ordered = _sort(ids[:filled], spare)
+    grams = np.empty(filled, dtype=np.uint32)
+    return grams[: _counted(ordered, grams)].copy(), unspaced, digits

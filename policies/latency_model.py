@@ -4,17 +4,17 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from policies.latency_kernel import BOUND, LENGTH_INPUTS, predict_latency, write_length_inputs
 from policies.observation import PROMPT_COLUMN, FloatArray
 
 VERSION: Final = 1
 MIN_FIT: Final = 30  # outcomes of one model below which its parameters stay as they are
 _FULL_TRUST: Final = 10.0  # live count at which half of a live deviation is believed
 _LIVE_SCALE: Final = (0.05, 50.0)
-_MOST_LOG_TOKENS: Final = 12.0
 _PROMPT_TOKENS: Final = PROMPT_COLUMN["prompt_tokens"]
 
 
@@ -68,8 +68,7 @@ class LiveLoad:
     count: FloatArray  # outcomes in the window
 
 
-@dataclass(frozen=True, slots=True)
-class LatencyPrediction:
+class LatencyPrediction(NamedTuple):
     """[M] each: seconds to the first token, seconds to the last, tokens of the answer."""
 
     ttft_s: FloatArray
@@ -79,8 +78,9 @@ class LatencyPrediction:
 
 def length_inputs(prompt: FloatArray) -> FloatArray:
     """[8] inputs of the answer-length regression from `prompt` [P]: 1, logs of lengths, shares, hints."""
-    tokens, _, turns, *shares = prompt.tolist()
-    return np.array([1.0, math.log1p(tokens), math.log1p(turns), *shares])
+    inputs = np.empty(LENGTH_INPUTS)
+    write_length_inputs(prompt, inputs)
+    return inputs
 
 
 class BoundLatency:
@@ -91,25 +91,33 @@ class BoundLatency:
         base_s, prefill_s, tpot_s, slope, cold_s = columns.reshape(-1, 5).T
         fitted = np.array([p.count > 0 for p in parameters], dtype=bool)
         self._ready = live.replicas > 0
-        self._slots = np.maximum(live.slots, 1.0)
+        slots = np.maximum(live.slots, 1.0)
         self._replicas = np.maximum(live.replicas, 1.0)
-        self._busy = live.running + live.waiting
         trust = np.where(fitted, live.count / (live.count + _FULL_TRUST), live.count > 0)
         scale = _scale(live.tpot_s, tpot_s * self._stretch(slope, np.maximum(live.running, 1.0)), trust)
         tpot_s = tpot_s * scale
         measured_base_s = np.maximum(live.ttft_s - np.nan_to_num(live.queue_s), 1e-4)
         base_s = np.where(fitted, base_s * scale, base_s * _scale(measured_base_s, base_s, trust))
-        self._prefill_s = np.where(fitted, prefill_s * scale, np.where(trust > 0, 0.0, prefill_s))
+        prefill_s = np.where(fitted, prefill_s * scale, np.where(trust > 0, 0.0, prefill_s))
         unfitted = ~fitted & np.isfinite(live.output_tokens)
-        self._length = np.array([p.length for p in parameters]).reshape(-1, 8)
-        self._length[unfitted] = 0.0
-        self._length[unfitted, 0] = np.log1p(live.output_tokens[unfitted])
+        length = np.array([p.length for p in parameters]).reshape(-1, LENGTH_INPUTS)
+        length[unfitted] = 0.0
+        length[unfitted, 0] = np.log1p(live.output_tokens[unfitted])
         mean_output = np.where(unfitted, live.output_tokens, [p.mean_output_tokens for p in parameters])
-        full_s = base_s + tpot_s * self._stretch(slope, self._slots) * mean_output
-        self._wait_s = full_s / self._slots  # seconds that each request beyond the slots adds
-        self._base_s = base_s + cold_s * live.cold - self._wait_s * self._slots
-        self._alone_s = tpot_s * (1.0 - slope)  # TPOT is affine in the sequences that run
-        self._each_s = tpot_s * slope / self._replicas
+        full_s = base_s + tpot_s * self._stretch(slope, slots) * mean_output
+        self._wait_s = full_s / slots  # seconds that each request beyond the slots adds
+        parts = {
+            "length": length.T,
+            "base_s": base_s + cold_s * live.cold - full_s,
+            "prefill_s": prefill_s,
+            "wait_s": self._wait_s,
+            "slots": slots,
+            "replicas": self._replicas,
+            "busy": live.running + live.waiting,
+            "alone_s": tpot_s * (1.0 - slope),  # TPOT is affine in the sequences that run
+            "each_s": tpot_s * slope / self._replicas,
+        }
+        self._bound = np.ascontiguousarray(np.vstack([parts[name] for name in BOUND]))
 
     @property
     def capacity_per_s(self) -> FloatArray:
@@ -122,16 +130,10 @@ class BoundLatency:
 
     def predict(self, prompt: FloatArray, in_flight: FloatArray, max_tokens: int | None) -> LatencyPrediction:
         """Predictions for one more request with `prompt` [P] behind `in_flight` [M] others."""
-        output = np.expm1(np.minimum(self._length @ length_inputs(prompt), _MOST_LOG_TOKENS))
-        output = np.maximum(output, 1.0)
-        if max_tokens is not None:
-            output = np.minimum(output, max(max_tokens, 1))
-        there = np.maximum(in_flight, self._busy) + 1.0
-        base_s = self._base_s + self._prefill_s * float(prompt[_PROMPT_TOKENS])
-        ttft_s = base_s + self._wait_s * np.maximum(there, self._slots)
-        running = np.maximum(np.minimum(there, self._slots), self._replicas)
-        tpot_s = self._alone_s + self._each_s * running
-        return LatencyPrediction(ttft_s, ttft_s + tpot_s * (output - 1.0), output)
+        found = np.empty((3, len(in_flight)))
+        most_tokens = math.inf if max_tokens is None else max(float(max_tokens), 1.0)
+        predict_latency(self._bound, prompt, in_flight, most_tokens, found)
+        return LatencyPrediction(*found)
 
 
 def _scale(measured: FloatArray, expected: FloatArray, trust: FloatArray) -> FloatArray:

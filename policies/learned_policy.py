@@ -1,4 +1,4 @@
-"""The learned policy at serving: the formula plus the network's residual, in numpy."""
+"""The learned policy at serving: the formula plus the network's residual, without torch."""
 
 from typing import Self
 
@@ -6,9 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.checkpoint import CheckpointError, Manifest, Tensors, dump, parse
-from policies.network_features import network_inputs
-from policies.observation import MODEL_COLUMN, FloatArray, Observation
-from policies.policy import Policy, masked_softmax
+from policies.formula_kernel import masked_softmax
+from policies.network_features import request_inputs
+from policies.network_kernel import learned_logits, residual
+from policies.observation import FloatArray, Observation
+from policies.policy import Policy
 
 _NAMES = (
     "encode.weight", "encode.bias", "own.weight", "own.bias",
@@ -31,15 +33,17 @@ class LearnedPolicy(Policy):
         self._tensors = dict(tensors)
         w = {name: np.asarray(tensors[f"policy.{name}"], dtype=np.float32) for name in _NAMES}
         # `keep` is folded into the first layer: switched-off features have weight 0.
-        self._encode = np.ascontiguousarray((w["encode.weight"] * tensors["keep"]).T)
-        self._own = np.ascontiguousarray(w["own.weight"].T)
-        self._context = np.ascontiguousarray(w["context.weight"].T)
-        self._score = np.ascontiguousarray(w["score.weight"][0]) * np.float32(RESIDUAL_SCALE)
-        self._skip = np.ascontiguousarray((w["skip.weight"] * tensors["keep"])[0]) * np.float32(
-            RESIDUAL_SCALE
-        )
-        self._encode_bias, self._own_bias = w["encode.bias"], w["own.bias"]
-        self._score_bias = float(w["score.bias"][0]) * RESIDUAL_SCALE
+        keep = tensors["keep"]
+        score = np.concatenate([w["score.weight"][0], (w["skip.weight"] * keep)[0], w["score.bias"]])
+        self._layers = [
+            np.ascontiguousarray(layer, dtype=np.float32)
+            for layer in (
+                np.vstack([(w["encode.weight"] * keep).T, w["encode.bias"]]),
+                np.vstack([w["own.weight"].T, w["own.bias"]]),
+                w["context.weight"].T,
+                RESIDUAL_SCALE * score[None],
+            )
+        ]
 
     @property
     def revision(self) -> str:
@@ -56,22 +60,15 @@ class LearnedPolicy(Policy):
         return dump(self._tensors, self.manifest)
 
     def residual(self, x: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        """[..., M] g for features [..., M, K], mask [..., M]; the numpy twin of DispatchNetwork.residual."""
-        h = np.maximum(x @ self._encode + self._encode_bias, 0.0)
-        masked = h * mask[..., None]
-        mean = masked.sum(axis=-2) / np.maximum(mask.sum(axis=-1), 1)[..., None]
-        context = np.concatenate((mean, masked.max(axis=-2)), axis=-1).astype(np.float32) @ self._context
-        u = np.maximum(h @ self._own + self._own_bias + context[..., None, :], 0.0)
-        g: npt.NDArray[np.float32] = u @ self._score + x @ self._skip + np.float32(self._score_bias)
-        return g
+        """[M] g for features [M, K], mask [M]; the twin of DispatchNetwork.residual."""
+        return residual(x, mask, *self._layers)
 
     def logits(self, observation: Observation) -> FloatArray:
-        """[M] beta * w_i * U_i + g_i."""
-        rows, caller, mask = observation.rows, observation.caller, observation.mask
-        x, utility = network_inputs(rows, observation.prompt, caller, mask)
-        logits: FloatArray = self.beta * rows[:, MODEL_COLUMN["weight"]] * utility + self.residual(x, mask)
-        return logits
+        """[M] beta * w_i * U_i + g_i; -inf where w_i is 0."""
+        o = observation
+        x, utility = request_inputs(o.rows, o.prompt, o.caller, o.mask)
+        return learned_logits(x, utility, o.rows, o.mask, self.beta, *self._layers)
 
     def distribution(self, observation: Observation) -> FloatArray:
         """[M] softmax of the logits over plausible models."""
-        return masked_softmax(self.logits(observation), self.plausible(observation))
+        return masked_softmax(self.logits(observation), observation.mask)

@@ -1,18 +1,21 @@
 """Observations as the network's input: unbounded quantities in logs, others relative to target or pool.
 
-One function serves training (a batch of simulated requests) and serving (one request), so they cannot differ.
-Features of one kind lie side by side, so that few numpy calls make them: a request has 150 us in all.
+One compiled function serves training (a batch of simulated requests) and serving (one request), so they
+cannot differ.
 """
 
+import math
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from numba import types
 
-from policies.observation import MODEL_COLUMN, PROMPT_COLUMN
-from policies.reward import NO_TARGET_S
+from policies.compiled import array, compiled, readonly
 
 Array = npt.NDArray[np.floating]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 LOG_FEATURES: Final = (  # log(1 + x)
@@ -49,97 +52,141 @@ PROMPT_FEATURES: Final = (
 CALLER_FEATURES: Final = ("accuracy_weight", "latency_weight", "cost_weight", "has_target", "target")
 FEATURES: Final = LOG_FEATURES + DIRECT_FEATURES + RELATIVE_FEATURES + PROMPT_FEATURES + CALLER_FEATURES
 
+_RELATIVE: Final = len(LOG_FEATURES) + len(DIRECT_FEATURES)  # first of the relative features
+_REQUEST: Final = _RELATIVE + len(RELATIVE_FEATURES)  # first of those that all models share
+_SIZE: Final = len(FEATURES)
+_NO_TARGET_S: Final = 30.0  # policies.reward.NO_TARGET_S
 _TINY: Final = 1e-9
-_LOGS: Final = len(LOG_FEATURES)
-_DIRECT: Final = _LOGS + len(DIRECT_FEATURES)
-_RELATIVE: Final = _DIRECT + len(RELATIVE_FEATURES)
-_PROMPT: Final = _RELATIVE + len(PROMPT_FEATURES)
-_COLUMN: Final = MODEL_COLUMN
-_DIRECT_COLUMNS: Final = np.array([MODEL_COLUMN[name] for name in DIRECT_FEATURES])
-_TIMES: Final = np.array([MODEL_COLUMN["ttft_s"], MODEL_COLUMN["e2e_s"]])
-_AMOUNTS: Final = np.array([MODEL_COLUMN["e2e_s"], MODEL_COLUMN["cost_usd"]])
+_MOST: Final = 4.0
+# Columns of an observation, as policies.observation has them; a test holds both equal.
+_WEIGHT, _ACCURACY, _STD, _TTFT, _E2E, _TPOT, _COST, _IN_FLIGHT, _WAITING, _SLOTS = range(10)
+_KV_USE, _ERROR_RATE, _REPLICAS, _COLD, _AGE = range(10, 15)
+_PROMPT_TOKENS, _OUTPUT_TOKENS, _TURNS = range(3)
+_A1, _A2, _A3, _TARGET = range(4)
 
 
-def network_inputs(
-    rows: Array, prompt: Array, caller: Array, mask: Mask
-) -> tuple[npt.NDArray[np.float32], Array]:
+def network_inputs(rows: Array, prompt: Array, caller: Array, mask: Mask) -> tuple[F32, F64]:
     """([..., M, K] features, [..., M] U_i) of rows [..., M, F], prompt [..., P], caller [..., 4], mask.
 
     K columns in the order of FEATURES; U_i is the formula's utility, as utility.observed_utility gives it.
     """
-    out = np.empty((*rows.shape[:-1], len(FEATURES)), dtype=np.float32)
-    target = caller[..., None, 3]
-    scale_s = np.where(target > 0.0, target, NO_TARGET_S)
-    _write_logs(rows, prompt, scale_s, out)
-    out[..., _LOGS:_DIRECT] = rows.take(_DIRECT_COLUMNS, axis=-1)
-    utility = _write_relative(rows, prompt, caller, mask, scale_s, out)
-    _write_request(prompt, caller, scale_s, out)
-    return out, utility
+    models = rows.shape[-2]
+    features = np.empty((*rows.shape[:-1], len(FEATURES)), dtype=np.float32)
+    utility = np.empty(rows.shape[:-1])
+    _write_batch(
+        np.ascontiguousarray(rows, dtype=np.float64).reshape(-1, models, rows.shape[-1]),
+        np.ascontiguousarray(prompt, dtype=np.float64).reshape(-1, prompt.shape[-1]),
+        np.ascontiguousarray(caller, dtype=np.float64).reshape(-1, caller.shape[-1]),
+        np.ascontiguousarray(mask).reshape(-1, models),
+        features.reshape(-1, models, len(FEATURES)),
+        utility.reshape(-1, models),
+    )
+    return features, utility
 
 
-def _write_logs(rows: Array, prompt: Array, scale_s: Array, out: npt.NDArray[np.float32]) -> None:
-    slots = rows[..., _COLUMN["slots"]]
-    room = np.maximum(slots, 1.0)
-    tpot = rows[..., _COLUMN["tpot_s"]]
-    out[..., 0:2] = rows.take(_TIMES, axis=-1) / scale_s[..., None]
-    out[..., 2] = tpot * (prompt[..., None, PROMPT_COLUMN["output_tokens"]] / scale_s)
-    out[..., 3] = rows[..., _COLUMN["in_flight"]] / room
-    out[..., 4] = rows[..., _COLUMN["waiting"]] / room
-    out[..., 5] = rows[..., _COLUMN["cost_usd"]] * 1e3
-    out[..., 6] = slots
-    out[..., 7] = rows[..., _COLUMN["replicas"]]
-    out[..., 8] = tpot * 100.0
-    logs = out[..., :_LOGS]
-    np.log1p(logs, out=logs)
+@compiled()
+def _write_own(rows: F64, output_tokens: float, scale_s: float, out: F32) -> None:
+    """LOG_FEATURES and DIRECT_FEATURES."""
+    for m in range(len(rows)):
+        row, to = rows[m], out[m]
+        room = max(row[_SLOTS], 1.0)
+        to[0] = math.log1p(row[_TTFT] / scale_s)
+        to[1] = math.log1p(row[_E2E] / scale_s)
+        to[2] = math.log1p(row[_TPOT] * (output_tokens / scale_s))
+        to[3] = math.log1p(row[_IN_FLIGHT] / room)
+        to[4] = math.log1p(row[_WAITING] / room)
+        to[5] = math.log1p(row[_COST] * 1e3)
+        to[6] = math.log1p(row[_SLOTS])
+        to[7] = math.log1p(row[_REPLICAS])
+        to[8] = math.log1p(row[_TPOT] * 100.0)
+        to[9] = row[_WEIGHT]
+        to[10] = row[_ACCURACY]
+        to[11] = row[_STD]
+        to[12] = row[_KV_USE]
+        to[13] = row[_ERROR_RATE]
+        to[14] = row[_COLD]
+        to[15] = row[_AGE]
 
 
+@compiled()
 def _write_relative(
-    rows: Array, prompt: Array, caller: Array, mask: Mask, scale_s: Array, out: npt.NDArray[np.float32]
-) -> Array:
-    """Writes the relative features; returns U [..., M]."""
-    keep = mask[..., None]
-    accuracy_weight, latency_weight, cost_weight = (caller[..., None, i] for i in range(3))
-    amounts = rows.take(_AMOUNTS, axis=-1)  # [..., M, 2] latency and cost
-    least = np.where(keep, amounts, np.inf).min(axis=-2, keepdims=True)
-    relative = np.minimum((least + _TINY) / (amounts + _TINY), 1.0)
-    cost = amounts[..., 1]
-    dearest = np.where(mask, cost, 0.0).max(axis=-1, keepdims=True)
-    share = np.minimum(cost / (dearest + _TINY), 4.0)
-    late = np.minimum(np.maximum((amounts[..., 0] - caller[..., None, 3]) / scale_s, 0.0), 1.0)
-    accuracy = rows[..., _COLUMN["accuracy"]]
-    gained = accuracy_weight * accuracy
-    utility: Array = gained + latency_weight * relative[..., 0] + cost_weight * relative[..., 1]
-    total = accuracy_weight + latency_weight + cost_weight + _TINY
-    gaps = np.empty((*accuracy.shape, 3))
-    gaps[..., 0] = accuracy
-    gaps[..., 1] = utility / total
-    gaps[..., 2] = (gained - latency_weight * late - cost_weight * share) / total
-    gaps -= np.where(keep, gaps, -np.inf).max(axis=-2, keepdims=True)
-    claim = rows[..., _COLUMN["tpot_s"]] * prompt[..., None, PROMPT_COLUMN["output_tokens"]]
-    claim = np.minimum(claim / np.maximum(rows[..., _COLUMN["slots"]], 1.0), 4.0)
-    block = out[..., _DIRECT:_RELATIVE]
-    block[..., 0] = late
-    block[..., 1:3] = relative
-    block[..., 3] = share
-    block[..., 4] = claim
-    in_time = claim * (1.0 - late)
-    block[..., 5] = in_time
-    block[..., 6] = 3.0 * gained / total
-    block[..., 7] = 3.0 * latency_weight / total * late
-    block[..., 8] = 3.0 * cost_weight / total * np.minimum(cost * 1e3, 20.0)
-    block[..., 9] = 3.0 * latency_weight / total * in_time
-    block[..., 10:] = np.maximum(gaps, -4.0)
-    return utility
+    rows: F64, output_tokens: float, caller: F64, mask: Mask, scale_s: float, out: F32, utility: F64
+) -> None:
+    """RELATIVE_FEATURES and the utility."""
+    fastest, cheapest, dearest = math.inf, math.inf, 0.0
+    for m in range(len(rows)):
+        if mask[m]:
+            fastest, cheapest = min(fastest, rows[m, _E2E]), min(cheapest, rows[m, _COST])
+            dearest = max(dearest, rows[m, _COST])
+    a1, a2, a3 = caller[_A1], caller[_A2], caller[_A3]
+    total = a1 + a2 + a3 + _TINY
+    best = np.full(3, -math.inf)  # accuracy, utility, predicted reward of the allowed
+    gaps = np.empty((len(rows), 3))
+    for m in range(len(rows)):
+        row, to, gap = rows[m], out[m, _RELATIVE:], gaps[m]
+        late = min(max((row[_E2E] - caller[_TARGET]) / scale_s, 0.0), 1.0)
+        speed = min((fastest + _TINY) / (row[_E2E] + _TINY), 1.0)
+        cheapness = min((cheapest + _TINY) / (row[_COST] + _TINY), 1.0)
+        share = min(row[_COST] / (dearest + _TINY), _MOST)
+        claim = min(row[_TPOT] * output_tokens / max(row[_SLOTS], 1.0), _MOST)
+        in_time, gained = claim * (1.0 - late), a1 * row[_ACCURACY]
+        utility[m] = gained + a2 * speed + a3 * cheapness
+        to[0], to[1], to[2], to[3], to[4], to[5] = late, speed, cheapness, share, claim, in_time
+        to[6] = 3.0 * gained / total
+        to[7] = 3.0 * a2 / total * late
+        to[8] = 3.0 * a3 / total * min(row[_COST] * 1e3, 20.0)
+        to[9] = 3.0 * a2 / total * in_time
+        gap[0], gap[1] = row[_ACCURACY], utility[m] / total
+        gap[2] = (gained - a2 * late - a3 * share) / total
+        if mask[m]:
+            best = np.maximum(best, gap)
+    for m in range(len(rows)):
+        for i in range(3):
+            out[m, _RELATIVE + 10 + i] = max(gaps[m, i] - best[i], -_MOST)
 
 
-def _write_request(prompt: Array, caller: Array, scale_s: Array, out: npt.NDArray[np.float32]) -> None:
-    request = np.empty((*prompt.shape[:-1], len(FEATURES) - _RELATIVE))
-    size = len(PROMPT_FEATURES)
-    request[..., :size] = prompt
-    logs = request[..., :3]  # prompt tokens, output tokens, turns
-    np.log1p(logs, out=logs)
-    request[..., :2] *= 0.125
-    request[..., size : size + 3] = caller[..., :3] / (caller[..., :3].sum(axis=-1, keepdims=True) + _TINY)
-    request[..., size + 3] = caller[..., 3] > 0.0
-    request[..., size + 4] = np.log1p(scale_s[..., 0]) * 0.25
-    out[..., _RELATIVE:] = request[..., None, :]
+@compiled()
+def _write_request(prompt: F64, caller: F64, scale_s: float, out: F32) -> None:
+    """PROMPT_FEATURES and CALLER_FEATURES, the same for every model."""
+    shared = np.empty(out.shape[1] - _REQUEST)
+    size = len(prompt)
+    shared[:size] = prompt
+    shared[_PROMPT_TOKENS] = math.log1p(prompt[_PROMPT_TOKENS]) * 0.125
+    shared[_OUTPUT_TOKENS] = math.log1p(prompt[_OUTPUT_TOKENS]) * 0.125
+    shared[_TURNS] = math.log1p(prompt[_TURNS])
+    total = caller[_A1] + caller[_A2] + caller[_A3] + _TINY
+    for i in range(3):
+        shared[size + i] = caller[i] / total
+    shared[size + 3] = 1.0 if caller[_TARGET] > 0.0 else 0.0
+    shared[size + 4] = math.log1p(scale_s) * 0.25
+    for m in range(len(out)):
+        out[m, _REQUEST:] = shared
+
+
+@compiled()
+def _write(rows: F64, prompt: F64, caller: F64, mask: Mask, out: F32, utility: F64) -> None:
+    """Write the features [M, K] and U_i [M] of one request, see network_inputs."""
+    target_s = caller[_TARGET]
+    scale_s = target_s if target_s > 0.0 else _NO_TARGET_S
+    _write_own(rows, prompt[_OUTPUT_TOKENS], scale_s, out)
+    _write_relative(rows, prompt[_OUTPUT_TOKENS], caller, mask, scale_s, out, utility)
+    _write_request(prompt, caller, scale_s, out)
+
+
+_F64, _F64_2, _F64_3 = readonly(types.float64), readonly(types.float64, 2), readonly(types.float64, 3)
+_OUT, _OUT_2, _OUT_3 = (array(types.float64), array(types.float64, 2), array(types.float32, 3))
+
+
+@compiled(types.void(_F64_3, _F64_2, _F64_2, readonly(types.boolean, 2), _OUT_3, _OUT_2))
+def _write_batch(rows: F64, prompt: F64, caller: F64, mask: Mask, out: F32, utility: F64) -> None:
+    for b in range(len(rows)):
+        _write(rows[b], prompt[b], caller[b], mask[b], out[b], utility[b])
+
+
+@compiled(types.Tuple((array(types.float32, 2), _OUT))(_F64_2, _F64, _F64, readonly(types.boolean)))
+def request_inputs(rows: F64, prompt: F64, caller: F64, mask: Mask) -> tuple[F32, F64]:
+    """([M, K] features, [M] U_i) of one request: network_inputs for serving, where microseconds count."""
+    features = np.empty((len(rows), _SIZE), dtype=np.float32)
+    utility = np.empty(len(rows))
+    _write(rows, prompt, caller, mask, features, utility)
+    return features, utility

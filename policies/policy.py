@@ -1,11 +1,11 @@
 """The policy interface: observation -> probabilities over models. Safety and shape are checked here only."""
 
-import math
 from abc import ABC, abstractmethod
 
 import numpy as np
 
 from policies.decision import Decision, draw
+from policies.formula_kernel import explored
 from policies.observation import BoolArray, FloatArray, Observation
 from policies.outcome import Transition
 
@@ -37,18 +37,12 @@ class Policy(ABC):
         Raises PolicyError when the distribution has the wrong shape, is not finite, is negative or
         has no mass on an allowed model.
         """
-        pi = np.where(observation.mask, self.distribution(observation), 0.0)
-        total = float(np.add.reduce(pi)) if pi.shape == observation.mask.shape else math.nan
-        if not (0.0 < total < math.inf and np.minimum.reduce(pi) >= 0.0):
+        given, mask = np.ascontiguousarray(self.distribution(observation), dtype=np.float64), observation.mask
+        pi = np.empty(len(mask))
+        if given.shape != mask.shape or not explored(given, observation.rows, mask, epsilon, pi):
             raise PolicyError(
-                f"Policy '{self.name}' gave {pi.tolist()}: not a distribution over allowed models."
+                f"Policy '{self.name}' gave {given.tolist()}: not a distribution over allowed models."
             )
-        pi = pi / total
-        if epsilon > 0.0:
-            plausible = self.plausible(observation)
-            count = int(np.count_nonzero(plausible))
-            if count:
-                pi = (1.0 - epsilon) * pi + (epsilon / count) * plausible
         return pi
 
     def decide(self, observation: Observation, seed: int, epsilon: float = 0.0) -> Decision:
@@ -64,14 +58,3 @@ class Policy(ABC):
             epsilon=epsilon,
             seed=seed,
         )
-
-
-def masked_softmax(logits: FloatArray, mask: BoolArray) -> FloatArray:
-    """[M] softmax over the entries where `mask` is True, 0 elsewhere; all 0 where none is allowed."""
-    shifted = np.where(mask, logits, -np.inf)
-    top = float(np.maximum.reduce(shifted, initial=-math.inf))
-    if not math.isfinite(top):
-        return np.zeros_like(logits) if top == -math.inf else np.full_like(logits, np.nan)
-    weights: FloatArray = np.exp(shifted - top)
-    normalised: FloatArray = weights / np.add.reduce(weights)
-    return normalised

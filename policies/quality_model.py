@@ -1,4 +1,4 @@
-"""The quality model as served: expected score of each model for one prompt, in numpy, without torch."""
+"""The quality model as served: expected score of each model for one prompt, without torch."""
 
 import hashlib
 import json
@@ -12,13 +12,9 @@ from safetensors.numpy import load, save
 
 from policies.features import FEATURE_VERSION, PromptFeatures
 from policies.observation import FloatArray
-from policies.term_weights import normalised
+from policies.quality_kernel import predict_quality, quality_inputs
 
 FORMAT: Final = 1
-EMBEDDING_SCALE: Final = 4.0  # length of the prompt embedding that the network sees
-STYLE_LIMIT: Final = 4.0  # standard deviations
-MOST_STD: Final = 0.5
-LINEAR_RANGE: Final = (0.02, 0.98)
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 F32 = npt.NDArray[np.float32]
@@ -53,51 +49,31 @@ class QualityModel:
         self.models = manifest.models
         self.arrays = dict(arrays)
         self._column = {model: i for i, model in enumerate(manifest.models)}
-        self._dimensions = arrays["table"].shape[1] - len(manifest.models)
-        self._input = np.concatenate(list(arrays["input"]), axis=1)  # [D + S, K * H]
-        self._input_bias = arrays["input_bias"].reshape(-1)
-        self._style_rate = (1.0 / arrays["style_scale"]).astype(np.float32)
-        self._jackknife = len(arrays["input"]) - 1.0
-        self._least_variance = 1.0 / (arrays["evidence"].astype(np.float64) + 2.0)
+        self._kernel = _kernel_arrays(arrays)
+        self._slopes = float(arrays["slopes"][0]), float(arrays["slopes"][1])
         self.revision = hashlib.sha256(self.to_bytes()).hexdigest()[:12]
 
     def inputs(self, features: PromptFeatures) -> tuple[F32, F32]:
-        """[D + S] what the networks see of a prompt, [M] the linear model's scores."""
-        a, d = self.arrays, self._dimensions
-        columns, values = normalised(features, a["weights"], self.manifest.buckets)
-        bag = values @ a["table"].take(columns, axis=0)
-        x = np.empty(d + len(features.style), dtype=np.float32)
-        x[:d] = bag[:d] * (EMBEDDING_SCALE / (np.sqrt(bag[:d] @ bag[:d]) + 1e-6))
-        style = (features.style - a["style_mean"]) * self._style_rate
-        x[d:] = np.minimum(np.maximum(style, -STYLE_LIMIT), STYLE_LIMIT)
-        return x, bag[d:] + a["linear_bias"]
+        """[D + S] what the networks see of a prompt, [M] what the linear model adds to its bias."""
+        dimensions = self.arrays["table"].shape[1] - len(self.models)
+        weights, table, standard, *_ = self._kernel
+        return quality_inputs(features.grams, features.style, weights, table, standard, dimensions)
 
-    def predict_all(self, features: PromptFeatures) -> tuple[FloatArray, FloatArray]:
-        """[M] expected scores and [M] standard errors, in the order of `self.models`.
+    def predict_all(self, features: PromptFeatures) -> FloatArray:
+        """[2, M] expected scores and standard errors, in the order of `self.models`.
 
         The variance is the delete-a-group jackknife's over the networks' logits, each of which was
         fitted without one fold, carried through the sigmoid, and that of a share over as many answers
         as the model has.
         """
-        a = self.arrays
-        x, linear = self.inputs(features)
-        hidden = np.maximum(x @ self._input + self._input_bias, 0.0)
-        members = hidden.reshape(len(a["models"]), 1, -1) @ a["models"] + a["model_bias"]
-        p = np.minimum(np.maximum(linear, LINEAR_RANGE[0]), LINEAR_RANGE[1]).astype(np.float64)
-        slopes = a["slopes"]
-        centre = np.add.reduce(members, axis=0)[0] / len(members)
-        spread = members[:, 0] - centre
-        logits = slopes[0] * centre + slopes[1] * np.log(p / (1.0 - p)) + a["offset"]
-        mean = 1.0 / (1.0 + np.exp(-logits))
-        slack = mean * (1.0 - mean)  # also the slope of the sigmoid
-        rate = slopes[0] * slopes[0] * self._jackknife / len(members)
-        variance = slack * (rate * slack * np.add.reduce(spread * spread, axis=0) + self._least_variance)
-        return mean, np.minimum(np.sqrt(variance), MOST_STD)
+        found = np.empty((2, len(self.models)))
+        predict_quality(features.grams, features.style, *self._kernel, *self._slopes, found)
+        return found
 
     def predict(self, features: PromptFeatures, models: Sequence[str]) -> tuple[FloatArray, FloatArray]:
         """[M] expected scores and standard errors of `models`; NaN for those it was never fitted on."""
         mean, std = self.predict_all(features)
-        if tuple(models) == self.models:
+        if models == self.models:
             return mean, std
         columns = [self._column.get(model, -1) for model in models]
         known = np.array(columns, dtype=np.intp) >= 0
@@ -132,3 +108,21 @@ class QualityModel:
         weights[rows], table[rows] = arrays["weights"], arrays["table"]
         manifest = QualityManifest(**{**fields, "models": tuple(fields["models"])})
         return QualityModel(manifest, {**arrays, "weights": weights, "table": table})
+
+
+def _kernel_arrays(arrays: Arrays) -> tuple[F32, F32, F32, F32, F32, FloatArray]:
+    """What policies.quality_kernel reads, in its order: biases stand below the layers that they belong to."""
+
+    def f32(array: npt.NDArray[Any]) -> F32:
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+    first = np.concatenate([arrays["input"], arrays["input_bias"]], axis=1)  # [N, D + S + 1, H]
+    least_variance = 1.0 / (arrays["evidence"].astype(np.float64) + 2.0)
+    return (
+        f32(arrays["weights"]),
+        f32(arrays["table"]),
+        f32(np.stack([arrays["style_mean"], 1.0 / arrays["style_scale"]])),
+        f32(first.transpose(1, 0, 2).reshape(first.shape[1], -1)),
+        f32(np.concatenate([arrays["models"], arrays["model_bias"]], axis=1)),
+        np.stack([arrays["linear_bias"], arrays["offset"], least_variance]).astype(np.float64),
+    )

@@ -13,7 +13,8 @@ from policies.embedding import embedding_table, tfidf_matrix
 from policies.linear_scores import ridge
 from policies.observation import FloatArray
 from policies.quality_data import QualityData
-from policies.quality_model import EMBEDDING_SCALE, STYLE_LIMIT, QualityManifest, QualityModel
+from policies.quality_kernel import EMBEDDING_SCALE, STYLE_LIMIT
+from policies.quality_model import QualityManifest, QualityModel
 from policies.quality_network import QualityNetwork, Training, predict, train
 from policies.term_weights import term_weights
 

@@ -1,9 +1,9 @@
 """What one decision costs on one core: features, predictions, masks, policy, sampling and the log record.
 
 Requests go through the dispatcher that the ingress runs, over a pool of simulated rows whose snapshot
-changes ten times a second, with a quality model and, in turn, the formula and a learned policy. The bars
-are on wall time at 8 models; CPU time is shown beside it, because other work on the machine counts in
-the former only.
+changes with every hundredth request, with a quality model and, in turn, the formula and a learned policy.
+The bars are on wall time at 8 models; CPU time is shown beside it, because other work on the machine counts
+in the former only. What the ingress does once a snapshot, between requests, is shown as `prepare`.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from deployments.dispatch_settings import DispatchSettings
 from deployments.dispatcher import Dispatcher, DispatchRequest
 from deployments.snapshot import ModelCard, ModelRow, Quantiles, ReplicaRow, ReplicaState, Snapshot
 from policies.checkpoint import new_manifest
-from policies.features import extract
+from policies.features import PromptFeatures, extract
 from policies.formula import DEFAULT_BETA
 from policies.learned_policy import LearnedPolicy
 from policies.network import DispatchNetwork
-from policies.quality_data import QualityData, ScoredAnswer
+from policies.quality_data import QualityData
 from policies.quality_model import QualityModel
 from policies.quality_training import QualitySettings, fit
 from scripts.benchmarks._frame import Report, bar, print_table
@@ -42,6 +42,7 @@ _WORDS: Final = (
     *("to", "is", "a", "中文", "订单"),
 )
 _Z99: Final = 2.326
+_FITTED: Final = 1_000  # prompts behind the quality model, about
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,12 +57,14 @@ def run(args: argparse.Namespace) -> Report:
     """Time every pool size with both policies."""
     sizes = [int(size) for size in args.models.split(",")]
     prompts = read_prompts(args.data) if args.data else made_prompts(2_000, args.seed)
-    cases = [(size, policy) for size in sizes for policy in ("formula", "learned")]
+    known = [extract(prompt) for prompt in prompts[:: max(1, len(prompts) // _FITTED)]]
     rows = []
-    with tqdm(total=len(cases) * args.decisions, unit="decision") as progress:
-        for size, policy in cases:
-            progress.set_postfix_str(f"{size} models, {policy}")
-            rows.append(timed(size, policy, prompts, args.decisions, args.seed, progress))
+    with tqdm(total=2 * len(sizes) * args.decisions, unit="decision") as progress:
+        for size in sizes:
+            quality = made_quality(size, known, args.seed)
+            for policy in ("formula", "learned"):
+                progress.set_postfix_str(f"{size} models, {policy}")
+                rows.append(timed(PoolView(size, policy), quality, prompts, args.decisions, progress))
     heads = list(rows[0])
     lengths = np.percentile([len(prompt) for prompt in prompts], [50, 99])
     title = f"{len(prompts)} prompts, median {lengths[0]:.0f} and p99 {lengths[1]:.0f} characters"
@@ -77,17 +80,20 @@ def run(args: argparse.Namespace) -> Report:
 
 
 def timed(
-    size: int, policy: str, prompts: list[str], decisions: int, seed: int, progress: Any
+    view: "PoolView", quality: QualityModel, prompts: list[str], decisions: int, progress: Any
 ) -> dict[str, Any]:
     """Percentiles of one case, in microseconds; the spread of p50 is over ten parts of the run."""
-    view = PoolView(size, policy)
-    dispatcher = made_dispatcher(view, size, seed)
+    dispatcher = made_dispatcher(view, quality)
     gc.collect()
     gc.freeze()  # torch and the prompts are this script's, not the ingress's
     wall_ns, cpu_ns = np.empty(decisions), np.empty(decisions)
+    prepared_s = []
     for i in range(-200, decisions):
         if i % 100 == 0:
             view.next_snapshot()
+            began_s = time.perf_counter()
+            dispatcher.prepare()  # as the ingress does when a snapshot comes, with no request waiting
+            prepared_s.append(time.perf_counter() - began_s)
         request = DispatchRequest(f"d{i}", "auto", prompts[i % len(prompts)], max_tokens=256, key_id="k")
         cpu, wall = time.thread_time_ns(), time.perf_counter_ns()
         dispatched = dispatcher.dispatch(request)
@@ -97,19 +103,20 @@ def timed(
             progress.update()
     gc.unfreeze()
     if dispatcher.host.fallbacks:
-        raise RuntimeError(f"The {policy} policy fell back: {dict(dispatcher.host.fallbacks)}.")
+        raise RuntimeError(f"The {view.policy} policy fell back: {dict(dispatcher.host.fallbacks)}.")
     parts = [float(np.median(part)) for part in np.array_split(wall_ns, 10)]
     p50, p90, p99 = np.percentile(wall_ns, [50, 90, 99]) / 1e3
     cpu_p50, cpu_p99 = np.percentile(cpu_ns, [50, 99]) / 1e3
     return {
-        "models": size,
-        "policy": policy,
+        "models": len(view.snapshot.models),
+        "policy": view.policy,
         "p50_us": float(p50),
         "p50_spread_us": 1.96 * float(np.std(parts)) / np.sqrt(len(parts)) / 1e3,
         "p90_us": float(p90),
         "p99_us": float(p99),
         "cpu_p50_us": float(cpu_p50),
         "cpu_p99_us": float(cpu_p99),
+        "prepare_p50_us": float(np.median(prepared_s)) * 1e6,
     }
 
 
@@ -119,7 +126,7 @@ class PoolView:
     def __init__(self, size: int, policy: str) -> None:
         self._random = random.Random(size)
         self._rows = {f"model-{i:02d}": made_row(i) for i in range(size)}
-        self._policy: dict[str, object] = {"active": 1 if policy == "learned" else None}
+        self.policy = policy
         self._flight: dict[str, int] = {}
         self._version = 0
         self.snapshot = Snapshot("bench", 0, 0.0)
@@ -133,7 +140,8 @@ class PoolView:
             name: replace(row, replicas=tuple(replace(r, running=self._flight[name]) for r in row.replicas))
             for name, row in self._rows.items()
         }
-        self.snapshot = Snapshot("bench", self._version, 0.0, rows, policy=self._policy)
+        state: dict[str, object] = {"active": 1 if self.policy == "learned" else None}
+        self.snapshot = Snapshot("bench", self._version, 0.0, rows, policy=state)
 
     def count(self, model: str) -> None:
         """One request more in flight."""
@@ -171,7 +179,7 @@ def made_row(i: int) -> ModelRow:
     )
 
 
-def made_dispatcher(view: PoolView, size: int, seed: int) -> Dispatcher:
+def made_dispatcher(view: PoolView, quality: QualityModel) -> Dispatcher:
     """A dispatcher with a quality model and a learned policy of the usual sizes, weights at random."""
     settings = {
         "exploration": {"usd_per_day": 1e9},
@@ -179,25 +187,22 @@ def made_dispatcher(view: PoolView, size: int, seed: int) -> Dispatcher:
         "guard": {"share_factor": 1e9},  # one key and a load that jumps: the alarm is not what is timed
     }
     dispatcher = Dispatcher(view, DispatchSettings.model_validate(settings))
-    rng = np.random.default_rng(seed)
-    dispatcher.host.quality = made_quality(tuple(f"model-{i:02d}" for i in range(size)), rng)
-    dispatcher.host.hold(1, made_policy(seed))
+    dispatcher.host.quality = quality
+    dispatcher.host.hold(1, made_policy())
     return dispatcher
 
 
-def made_quality(models: tuple[str, ...], rng: np.random.Generator) -> QualityModel:
-    """A quality model as the learner fits it, from scores at random."""
-    answers = [
-        ScoredAnswer(str(i), extract(prompt), model, float(rng.random()))
-        for i, prompt in enumerate(made_prompts(64, 1))
-        for model in models
-    ]
-    return fit(QualityData.from_answers(answers), QualitySettings(epochs=1))
+def made_quality(size: int, known: list[PromptFeatures], seed: int) -> QualityModel:
+    """A quality model as the learner fits it, to random scores of prompts of the same kind: it knows most
+    n-grams of the others, as after an evaluation. How well it is trained changes no time."""
+    models = [f"model-{i:02d}" for i in range(size)]
+    scores = np.random.default_rng(seed).random((len(known), size))
+    return fit(QualityData.full(known, models, scores), QualitySettings(epochs=1, steps=1))
 
 
-def made_policy(seed: int) -> LearnedPolicy:
+def made_policy() -> LearnedPolicy:
     """A learned policy as training starts it."""
-    network = DispatchNetwork(seed=seed)
+    network = DispatchNetwork()
     tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     return LearnedPolicy(tensors, new_manifest(tensors, DEFAULT_BETA, network.hidden, {}))
 

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from policies.features import extract
 from policies.formula import DEFAULT_BETA
+from policies.formula_kernel import masked_softmax
 from policies.observation import FloatArray
-from policies.policy import masked_softmax
 from policies.quality_data import QualityData, ScoredAnswer
 from policies.quality_model import QualityModel
 from policies.quality_training import fit

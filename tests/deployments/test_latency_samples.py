@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from deployments.latency_samples import fit_from_log, latency_samples
@@ -46,7 +47,7 @@ def test_unfinished_and_answered_by_another_model_are_left_out() -> None:
 
 def test_an_older_observation_is_left_out() -> None:
     decision, outcome = logged()
-    assert latency_samples([(replace(decision, observation_version=0), outcome)]) == []
+    assert latency_samples([(msgspec.structs.replace(decision, observation_version=0), outcome)]) == []
 
 
 def test_a_fit_from_the_log_knows_the_model() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from deployments.dispatch_settings import DispatchSettings
 from deployments.policy_host import PolicyHost
-from policies.features import PromptFeatures
+from policies.features import PromptFeatures, extract
 from policies.latency_model import LatencyModel, LatencyParameters
 from policies.observation import FloatArray, Observation
 from policies.policy import Policy
@@ -92,7 +92,7 @@ def test_an_active_version_decides() -> None:
     [
         (Made(error=RuntimeError("boom")), "formula;fallback=error"),
         (Made(error=KeyError("x")), "formula;fallback=error"),
-        (Made((0.5, 0.5)), "formula;fallback=error"),
+        (Made((0.5, 0.5)), "formula;fallback=nonfinite"),
         (Made((float("nan"), 1.0, 0.0)), "formula;fallback=nonfinite"),
         (Made((0.0, 0.0, 1.0)), "formula;fallback=nonfinite"),
         (Reckless((0.0, 0.0, 1.0)), "formula;fallback=nonfinite"),
@@ -234,7 +234,7 @@ def test_bytes_that_cannot_be_used_leave_in_place_what_was_there() -> None:
 def test_a_quality_model_that_fails_is_left_out() -> None:
     kept = host()
     kept.install("quality", "broken", b"good")
-    features = PromptFeatures(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(8))
+    features = extract("")
     assert kept.predicted_quality(features, ("a",)) is None
     assert kept.fallbacks["quality"] == 1
 

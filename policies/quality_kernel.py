@@ -1,0 +1,161 @@
+"""The quality model's arithmetic for one prompt, compiled: policies.quality_model says what the arrays are.
+
+Shapes: K n-grams of the prompt, D embedding dimensions, S style fields, N networks, H hidden units, M models.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+
+from policies.compiled import array, compiled
+from policies.prefetch import prefetch
+
+EMBEDDING_SCALE: Final = 4.0  # length of the prompt embedding that the networks see
+STYLE_LIMIT: Final = 4.0  # standard deviations
+MOST_STD: Final = 0.5
+LINEAR_LOW, LINEAR_HIGH = 0.02, 0.98
+
+_HALF: Final = np.float32(0.5**0.5)  # characters and words each have half of the squared length
+_TINY: Final = np.float32(1e-6)
+_AHEAD: Final = 16  # rows of the table that are on their way while one is added
+_LINE: Final = 16  # float32 in a cache line
+_COUNT, _COUNT_BITS, _WORD_SHIFT = np.uint32(255), np.uint32(8), np.uint32(31)  # places in an n-gram
+
+U32 = npt.NDArray[np.uint32]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+
+@compiled()
+def _terms(grams: U32, weights: F32, buckets: U32, values: F32, squares: F32) -> int:
+    """Write bucket and TF-IDF value of the n-grams that have a weight; returns how many.
+
+    Characters fall in the lower half of the buckets, words in the upper; `squares` [2] are their sums.
+    """
+    half, kept = np.uint32(len(weights) >> 1), 0
+    for gram in grams:
+        word, count = gram >> _WORD_SHIFT, gram & _COUNT
+        bucket = ((gram >> _COUNT_BITS) & (half - np.uint32(1))) + word * half
+        value = weights[bucket]
+        if count > 1:
+            value *= np.float32(1.0 + math.log(count))
+        buckets[kept] = bucket
+        values[kept] = value
+        squares[word] += value * value
+        kept += value != 0.0
+    return kept
+
+
+@compiled()
+def _bag(grams: U32, weights: F32, table: F32) -> F32:
+    """[D + M] sum of the n-grams' rows, characters and words each scaled to length sqrt(1/2)."""
+    width, half = table.shape[1], np.uint32(len(weights) >> 1)
+    buckets = np.empty(len(grams), dtype=np.uint32)
+    values = np.empty(len(grams), dtype=np.float32)
+    squares = np.zeros(2, dtype=np.float32)
+    kept = _terms(grams, weights, buckets, values, squares)
+    scales = _HALF / (np.sqrt(squares) + _TINY)
+    bag = np.zeros(width, dtype=np.float32)
+    for k in range(-_AHEAD, kept):
+        if k + _AHEAD < kept:
+            for line in range(0, width, _LINE):
+                prefetch(table, buckets[k + _AHEAD], line)
+        if k >= 0:
+            bucket = buckets[k]
+            value = values[k] * scales[np.int64(bucket >= half)]
+            for j in range(width):
+                bag[j] += value * table[bucket, j]
+    return bag
+
+
+_F32, _F32_2, _F32_3, _F64_2 = (
+    array(types.float32), array(types.float32, 2), array(types.float32, 3), array(types.float64, 2),
+)  # fmt: skip
+
+
+@compiled(types.UniTuple(_F32, 2)(array(types.uint32), _F32, _F32, _F32_2, _F32_2, types.int64))
+def quality_inputs(
+    grams: U32, style: F32, weights: F32, table: F32, standard: F32, dimensions: int
+) -> tuple[F32, F32]:
+    """[D + S] what the networks see of a prompt, [M] what the linear model adds to its bias.
+
+    `grams` [K] and `style` [S] are those of PromptFeatures; `weights` [buckets]; `table` [buckets, D + M];
+    `standard` [2, S] mean and 1 / deviation of the style fields; `dimensions` D.
+    """
+    bag = _bag(grams, weights, table)
+    x = np.empty(dimensions + len(style), dtype=np.float32)
+    square = np.float32(0.0)
+    for i in range(dimensions):
+        square += bag[i] * bag[i]
+    scale = np.float32(EMBEDDING_SCALE) / (np.sqrt(square) + _TINY)
+    for i in range(dimensions):
+        x[i] = bag[i] * scale
+    for i in range(len(style)):
+        deviations = (style[i] - standard[0, i]) * standard[1, i]
+        x[dimensions + i] = min(max(deviations, -STYLE_LIMIT), STYLE_LIMIT)
+    return x, bag[dimensions:]
+
+
+@compiled()
+def _hidden(x: F32, layer: F32) -> F32:
+    """[N * H] relu of the first layer [D + S + 1, N * H], whose last row is the bias."""
+    hidden = layer[-1].copy()
+    for i in range(len(x)):
+        value = x[i]
+        for j in range(len(hidden)):
+            hidden[j] += value * layer[i, j]
+    for j in range(len(hidden)):
+        hidden[j] = max(hidden[j], np.float32(0.0))
+    return hidden
+
+
+@compiled()
+def _members(hidden: F32, layer: F32) -> F32:
+    """[N, M] logits of each network by the second layer [N, H + 1, M], whose last row is the bias."""
+    networks, units, models = layer.shape
+    logits = np.empty((networks, models), dtype=np.float32)
+    for n in range(networks):
+        for m in range(models):
+            logits[n, m] = layer[n, units - 1, m]
+        for h in range(units - 1):
+            value = hidden[n * (units - 1) + h]
+            for m in range(models):
+                logits[n, m] += value * layer[n, h, m]
+    return logits
+
+
+@compiled(
+    types.void(
+        array(types.uint32), _F32, _F32, _F32_2, _F32_2, _F32_2, _F32_3, _F64_2, types.float64, types.float64,
+        _F64_2,
+    )
+)  # fmt: skip
+def predict_quality(
+    grams: U32, style: F32, weights: F32, table: F32, standard: F32, first: F32, second: F32,
+    per_model: F64, network_slope: float, linear_slope: float, out: F64,
+) -> None:  # fmt: skip
+    """Write [2, M]: expected scores and standard errors, see QualityModel.predict_all.
+
+    `first` [D + S + 1, N * H] and `second` [N, H + 1, M] are the layers, a bias in their last rows;
+    `per_model` [3, M] holds the linear model's bias, the calibration's offset and the least variance.
+    """
+    networks, models = second.shape[0], second.shape[2]
+    x, linear = quality_inputs(grams, style, weights, table, standard, table.shape[1] - models)
+    members = _members(_hidden(x, first), second)
+    rate = network_slope * network_slope * (networks - 1.0) / networks
+    for m in range(models):
+        centre, spread = 0.0, 0.0
+        for n in range(networks):
+            centre += members[n, m] / networks
+        for n in range(networks):
+            spread += (members[n, m] - centre) ** 2
+        p = min(max(linear[m] + per_model[0, m], LINEAR_LOW), LINEAR_HIGH)
+        logit = network_slope * centre + linear_slope * math.log(p / (1.0 - p)) + per_model[1, m]
+        mean = 1.0 / (1.0 + math.exp(-logit))
+        slack = mean * (1.0 - mean)  # also the slope of the sigmoid
+        variance = slack * (rate * slack * spread + per_model[2, m])
+        out[0, m] = mean
+        out[1, m] = min(math.sqrt(variance), MOST_STD)
