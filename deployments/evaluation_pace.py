@@ -9,13 +9,17 @@ from deployments.snapshot import ModelRow, ReplicaState, Snapshot
 
 LAG_S = 1.0  # a snapshot may still count what ended this long ago
 STALE_S = 5.0  # without a snapshot for this long nothing is asked
+GONE_S = 30.0  # users who sent nothing for this long have left
+MEMORY = 1_000.0  # users' requests over which their share that met an evaluation is taken
 
 
 class Pace:
     """Tells users' requests from the evaluator's own and says which models may be asked now.
 
     The table counts requests of all callers. Its own the evaluator knows; as the snapshot lags, the
-    most it had in flight during the last second are taken off.
+    most it had in flight during the last second are taken off. Answers too short to be seen in flight
+    show in the number of finished requests. Every stretch of evaluation that users end costs one of them
+    time, so where more than `met_share` of them paid that, it rests until they are gone.
     """
 
     def __init__(self, settings: PaceSettings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,6 +29,10 @@ class Pace:
         self._seen_s = float("-inf")
         self._own: Counter[str] = Counter()
         self._levels: deque[tuple[float, str, int]] = deque()  # (until, model, requests in flight)
+        self._ended: Counter[str] = Counter()  # own requests that came back
+        self._boot_id = ""
+        self._known: dict[str, int] = {}  # finished requests of users, the most that were ever seen
+        self._came = self._met = 0.0  # users' requests of late, and those that came upon an evaluation
         self._busy: set[str] = set()  # models with too many users in the last snapshot
         self._busy_s: dict[str, float] = {}  # when that was last so
 
@@ -36,7 +44,13 @@ class Pace:
     def see(self, snapshot: Snapshot) -> None:
         """Take a new snapshot and note where users are."""
         self._snapshot, self._seen_s = snapshot, self._clock()
-        self._busy = {model for model in snapshot.models if self._too_many_users(model)}
+        finished = self._finished_by_users(snapshot)
+        before, self._busy = self._busy, {m for m in snapshot.models if self._too_many_users(m, finished[m])}
+        new = bool(self._busy) and not before
+        came = max(sum(finished.values()), int(new))
+        fade = 1.0 - min(came / MEMORY, 1.0)
+        self._came = self._came * fade + came
+        self._met = self._met * fade + (new and self._own.total() > 0)
         self._busy_s |= dict.fromkeys(self._busy, self._seen_s)
 
     def begin(self, model: str) -> None:
@@ -45,6 +59,7 @@ class Pace:
 
     def end(self, model: str) -> None:
         """It came back."""
+        self._ended[model] += 1
         self._levels.append((self._clock(), model, self._own[model]))
         self._own[model] -= 1
 
@@ -66,10 +81,28 @@ class Pace:
         """Too many users now, or not long enough ago; of this model, or of any where they share a machine."""
         concerned = set(self._busy_s) if self.settings.shared_machine else {model}
         last_s = max((self._busy_s.get(name, float("-inf")) for name in concerned), default=float("-inf"))
-        return bool(self._busy & concerned) or self._clock() - last_s < self.settings.quiet_s
+        quiet_s = self.settings.quiet_s
+        if self._met > self.settings.met_share * self._came:
+            quiet_s = max(quiet_s, GONE_S)
+        return bool(self._busy & concerned) or self._clock() - last_s < quiet_s
 
-    def _too_many_users(self, model: str) -> bool:
-        row, users = self._row(model), self.users(model)
+    def _finished_by_users(self, snapshot: Snapshot) -> dict[str, int]:
+        """Users' requests that ended since the last snapshot, by model.
+
+        The table counts the evaluator's own a little late, so the difference may fall and come back: only
+        a new maximum is a user. A table that began anew, and a model first seen, say nothing.
+        """
+        if snapshot.boot_id != self._boot_id:
+            self._boot_id, self._known = snapshot.boot_id, {}
+        found = {}
+        for model, row in snapshot.models.items():
+            count = row.requests - self._ended[model]
+            found[model] = max(0, count - self._known.get(model, count))
+            self._known[model] = max(count, self._known.get(model, count))
+        return found
+
+    def _too_many_users(self, model: str, finished: int) -> bool:
+        row, users = self._row(model), max(self.users(model), finished)
         if row is None or users == 0:
             return False
         slots = sum(replica.slots for replica in row.replicas)

@@ -35,13 +35,17 @@ class Session:
     again: bool = False  # ask also what was answered before
     give_up_s: float = 120.0
     use: ResourceUse = field(default_factory=ResourceUse)
+    _pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pace = Pace(self.pace)
 
     async def run(self, on_progress: Callable[[Progress], None]) -> tuple[Progress, list[EvaluationRecord]]:
         """Ask what is missing; returns how far it came, and all answers to these suites by these models.
 
         Raises UnknownModelError, and what EvaluationRun raises.
         """
-        pace = Pace(self.pace)
+        pace = self._pace
         async with self._watched(pace):
             cards = self._cards(pace)
             suffix = f"@{time.time():.0f}" if self.again else ""

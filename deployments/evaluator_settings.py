@@ -17,6 +17,9 @@ class PaceSettings(StrictModel):
     user_share: float = Field(default=0.25, ge=0, le=1)  # of a model's slots that users may hold meanwhile
     shared_machine: bool = False  # models share processors: users of any of them count for all
     quiet_s: float = Field(default=0.0, ge=0)  # seconds without too many users before it goes on
+    met_share: float = Field(
+        default=1.0, ge=0, le=1
+    )  # of users' requests that may come upon an evaluation at most
     give_way: bool = True  # cut requests off when users come; they are asked again later
 
 

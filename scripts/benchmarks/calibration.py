@@ -1,20 +1,30 @@
-"""Calibration of the simulator: fitted on one recorded load, scored on another."""
+"""Calibration of the simulator: fitted on one recorded load, scored on another.
+
+With --pool the loads are recorded on the real pool, one model at a time: Poisson arrivals to fit on, Gamma
+bursts with other lengths to score on. Without it a step-by-step engine stands in for one.
+"""
 
 import argparse
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from policies.arrivals import synthetic_trace
+from policies.arrivals import gamma_bursts, poisson, synthetic_trace
 from policies.pool_spec import ModelSpec
-from policies.scenario import bursty
+from policies.scenario import BURST_CV, bursty
 from policies.simulator_fit import FITTED, Served, errors, fit_model
+from scripts.benchmarks import _serving
 from scripts.benchmarks._frame import Report, bar, print_table
+from scripts.benchmarks._recorded_load import capacity_per_s, planned, record
 from scripts.benchmarks._step_engine import StepEngine, serve
 
 LIMIT = 0.20
+FIT_WORDS, FIT_TOKENS = 40.0, 16.0  # medians
+SCORE_WORDS, SCORE_TOKENS = 25.0, 24.0
 FIELDS = ("model", "arrival_s", "prompt_tokens", "output_tokens", "ttft_s", "e2e_s")
 ENGINES = (
     StepEngine("small", fixed_s=0.009, per_sequence_s=0.0003, per_token_s=1 / 15_000),
@@ -25,6 +35,9 @@ ENGINES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    _serving.add_arguments(parser)
+    parser.add_argument("--pool", action="store_true", help="record both loads on the real pool")
+    parser.add_argument("--load-s", type=float, default=60.0, help="with --pool: length of each load")
     described = "JSONL of answered requests: " + ", ".join(FIELDS)
     parser.add_argument(
         "--fit", type=Path, metavar="FILE", help=f"{described} (default: a step-by-step engine)"
@@ -40,7 +53,10 @@ def run(args: argparse.Namespace) -> Report:
     """Fit every model that has enough requests, score it on the other load."""
     if (args.fit is None) != (args.score is None):
         raise SystemExit("--fit and --score go together: two loads, one to fit and one to score.")
-    if args.fit is not None:
+    if args.pool:
+        with _serving.serving(args) as pool:
+            start, fitted_on, scored_on = asyncio.run(_recorded(pool, args.load_s))
+    elif args.fit is not None:
         fitted_on, scored_on = read_served(args.fit), read_served(args.score)
         start = {
             s.model: ModelSpec(
@@ -52,6 +68,29 @@ def run(args: argparse.Namespace) -> Report:
         fitted_on, scored_on = _reference_loads()
         start = {engine.name: ModelSpec(engine.name, slots=engine.slots) for engine in ENGINES}
     return _report(start, fitted_on, scored_on)
+
+
+async def _recorded(
+    pool: _serving.Serving, load_s: float
+) -> tuple[dict[str, ModelSpec], list[Served], list[Served]]:
+    """Both loads of every model, at 0.5 and 0.6 of what it can bear."""
+    models = (await pool.table.snapshot("", 0, 5.0)).models
+    start, fit_load, score_load = {}, list[Served](), list[Served]()
+    with tqdm(total=3 * len(models), desc="loads") as progress:
+        for seed, (name, row) in enumerate(sorted(models.items())):
+            start[name] = ModelSpec(name, slots=float(max(replica.slots for replica in row.replicas)))
+            rng = np.random.default_rng([seed, 23])
+            most = await capacity_per_s(pool.url, pool.key, name, FIT_WORDS, FIT_TOKENS)
+            progress.update()
+            times = poisson(0.5 * most, int(0.5 * most * load_s), rng)
+            fit_load += await record(pool.url, pool.key, name, planned(times, FIT_WORDS, FIT_TOKENS, seed))
+            progress.update()
+            most = await capacity_per_s(pool.url, pool.key, name, SCORE_WORDS, SCORE_TOKENS)
+            times = gamma_bursts(0.6 * most, BURST_CV, int(0.6 * most * load_s), rng)
+            plan = planned(times, SCORE_WORDS, SCORE_TOKENS, seed + 50)
+            score_load += await record(pool.url, pool.key, name, plan)
+            progress.update()
+    return start, fit_load, score_load
 
 
 def read_served(path: Path) -> list[Served]:

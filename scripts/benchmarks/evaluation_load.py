@@ -44,7 +44,9 @@ def run(args: argparse.Namespace) -> Report:
 
 
 async def _measure(args: argparse.Namespace, pool: _serving.Serving, suites: list[Suite]) -> Report:
-    pace = PaceSettings(concurrency=1, user_share=0.0, shared_machine=True, quiet_s=args.quiet_s)
+    pace = PaceSettings(
+        concurrency=1, user_share=0.0, shared_machine=True, quiet_s=args.quiet_s, met_share=0.01
+    )
     session = Session(pool.table, pool.url, pool.key, suites, None, pace, again=True)
     ttft: dict[bool, list[float]] = {False: [], True: []}
     async with _client(pool) as client:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployments.evaluation_pace import LAG_S, STALE_S, Pace
+from deployments.evaluation_pace import GONE_S, LAG_S, STALE_S, Pace
 from deployments.evaluator_settings import PaceSettings
 from deployments.snapshot import ModelRow, ReplicaState, Snapshot
 from tests.deployments.fake_endpoint import card, warm
@@ -106,4 +106,51 @@ def test_it_waits_until_it_has_been_quiet(clock: Clock) -> None:
     assert p.why_not("a") == "users"
     clock.now_s += 1.5
     p.see(snapshot(a=0))
+    assert p.why_not("a") is None
+
+
+def finished(version: int, **requests: int) -> Snapshot:
+    return Snapshot(
+        "b", version, 0.0, {m: ModelRow(card(m), (warm(m),), requests=n) for m, n in requests.items()}
+    )
+
+
+def test_users_too_quick_to_be_seen_in_flight_are_seen_in_the_count(clock: Clock) -> None:
+    p = pace(clock, user_share=0.0, quiet_s=2.0)
+    p.see(finished(1, a=7))
+    assert p.why_not("a") is None
+    p.see(finished(2, a=8))
+    assert p.why_not("a") == "users"
+    clock.now_s += 2.1
+    p.see(finished(3, a=8))
+    assert p.why_not("a") is None
+
+
+def test_own_requests_in_the_count_are_not_users(clock: Clock) -> None:
+    p = pace(clock, user_share=0.0, quiet_s=2.0)
+    p.see(finished(1, a=7))
+    for _ in range(3):
+        p.begin("a")
+        p.end("a")
+    p.see(finished(2, a=8))  # the other two are not counted yet
+    p.see(finished(3, a=10))
+    assert p.why_not("a") is None
+
+
+def test_after_meeting_its_share_of_users_it_waits_until_they_are_gone(clock: Clock) -> None:
+    p = pace(clock, user_share=0.0, quiet_s=1.0, met_share=0.1)
+    p.see(finished(1, a=0))
+    p.begin("a")
+    p.see(finished(2, a=1))  # a user comes upon the evaluation
+    p.end("a")
+    clock.now_s += 2.0
+    p.see(finished(3, a=2))
+    assert p.why_not("a") == "users"
+    clock.now_s += GONE_S
+    p.see(finished(4, a=2))
+    assert p.why_not("a") is None
+    for number in range(20):  # users enough to have paid for once
+        p.see(finished(5 + number, a=3 + number))
+    clock.now_s += 1.1
+    p.see(finished(30, a=22))
     assert p.why_not("a") is None
