@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from deployments.candidate_job import JobInput, JobResult, job_apart
 from deployments.latency_samples import fit_from_log
 from deployments.learner_settings import LearnerSettings
-from deployments.live_evidence import Finished, reference, seen, trial
+from deployments.live_evidence import Finished, reference, seen, trial, usable
 from deployments.log_reader import LogReader, LogTable, newest
 from deployments.records import EvaluationRecord, PolicyEvent
 from deployments.rollout_state import ReferenceState, RolloutState, TrialState
@@ -22,12 +22,13 @@ from policies.checkpoint import CheckpointError
 from policies.formula import DEFAULT_BETA, FormulaPolicy
 from policies.latency_model import LatencyModel
 from policies.learned_policy import LearnedPolicy
-from policies.policy import Policy, PolicyError
+from policies.policy import Policy
 
 logger = logging.getLogger("ray.serve")
 
 EVALUATION_REST_S: Final = 20.0  # without a new graded item before a round counts as over
 LATENCY_WINDOW_S: Final = 3_600.0
+ALARM_WINDOW_S: Final = 3_600.0
 LATENCY_REQUESTS: Final = 2_000
 
 Job = Callable[[JobInput, LearnerSettings], Awaitable[JobResult]]
@@ -59,7 +60,7 @@ class _Watch:
 class Learner:
     """One replica. The table holds all of its state, so that it may die at any step and go on from there.
 
-    Two loops: `watch` moves a candidate up or back and guards the active version, every few seconds;
+    Two loops: `watch` guards the active version and moves a candidate up or back, every few seconds;
     `learn` asks for a new candidate when there is new evidence. A canary's statistics are recomputed
     from the log since its start, which makes them the same after a restart.
     """
@@ -78,7 +79,7 @@ class Learner:
         self.problem = ""  # why the last step did not end well, for status
         self._tasks: list[asyncio.Task[None]] = []
         self._policies: dict[int, Policy] = {}
-        self._watch: _Watch | None = None
+        self._watches: dict[str, _Watch] = {}  # of the active version, and of the one on trial
         self._latency = LatencyModel()
         self._judged_s = self._latency_s = float("-inf")
 
@@ -115,17 +116,17 @@ class Learner:
     # -- watching ---------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """One look at the live outcomes of the candidate, or else of the active version."""
+        """One look at the live outcomes of the active version and of a candidate on trial."""
         state = await self._state()
         if state.paused:
             return
+        if state.active is not None and state.reference is not None and await self._alarmed(state):
+            return
         if state.candidate is not None and state.candidate.stage != "waiting":
             await self._watch_candidate(state, state.candidate)
-        elif state.active is not None and state.reference is not None:
-            await self._watch_active(state)
 
     async def _watch_candidate(self, state: RolloutState, on_trial: TrialState) -> None:
-        watch = self._watch_of(state, on_trial.version, on_trial.stage, on_trial.started_s)
+        watch = self._watch_of(on_trial.version, on_trial.stage, on_trial.started_s)
         log = await watch.reader.fresh(self._clock())
         watch.log += log
         if on_trial.stage == "shadow":
@@ -133,7 +134,7 @@ class Learner:
         else:
             moved = await self._canary(state, on_trial, watch, log)
         if moved.stage is Stage.ROLLED_BACK:
-            await self._roll_back(state, on_trial.version, moved.reason)
+            await self._roll_back(state.rolled_back(self._clock()), on_trial.version, moved.reason)
         elif moved.stage is Stage.PROMOTED:
             await self._promote(state, list(watch.log))
         elif moved.stage is Stage.CANARY:
@@ -156,7 +157,7 @@ class Learner:
         """Recompute what the candidate would have chosen: it must be usable for every request."""
         canary = Canary(CanaryState(on_trial.version, Stage.SHADOW), self.settings.canary.value())
         policy = await self._policy(on_trial.version)
-        bad = sum(not _usable(policy, one) for one in watch.log)
+        bad = sum(not usable(policy, one) for one in watch.log)
         return canary.shadow_seen(len(watch.log), bad, 1.0, self._clock())
 
     async def _canary(
@@ -172,26 +173,34 @@ class Learner:
             watch.canary.finished(trial(one, on_trial.version, usual), now)
         return watch.canary.state
 
-    async def _watch_active(self, state: RolloutState) -> None:
+    async def _alarmed(self, state: RolloutState) -> bool:
+        """Whether the active version went bad, and was rolled back."""
         assert state.active is not None
         assert state.reference is not None
-        watch = self._watch_of(state, state.active, "active", state.promoted_s)
+        watch = self._watch_of(state.active, "active", state.promoted_s)
         if watch.alarms is None:
             watch.alarms = Alarms(state.reference.value(), self.settings.alarms.value())
         for one in await watch.reader.fresh(self._clock()):
             if one.record.policy.partition(";")[0] == f"learned@{state.active}":
                 reason = watch.alarms.update(seen(one))
                 if reason is not None:
-                    await self._roll_back(state, state.active, reason)
-                    return
+                    await self._roll_back(state.reverted(self._clock()), state.active, reason)
+                    return True
+        return False
 
-    def _watch_of(self, state: RolloutState, version: int, stage: str, since_s: float) -> "_Watch":
-        """The running statistics of one stage; begun anew from the log when the stage changes."""
-        key = (version, stage, since_s)
-        if self._watch is None or self._watch.key != key:
+    def _watch_of(self, version: int, stage: str, since_s: float) -> "_Watch":
+        """The running statistics of the active version or of a candidate's stage.
+
+        Begun anew from the log when that changes; of the active version only the last hour's counts then.
+        """
+        side, key = "active" if stage == "active" else "trial", (version, stage, since_s)
+        watch = self._watches.get(side)
+        if watch is None or watch.key != key:
+            if side == "active":
+                since_s = max(since_s, self._clock() - ALARM_WINDOW_S)
             reader = LogReader(self._table, since_s, self.settings.target_s, self.settings.settle_s)
-            self._watch = _Watch(key, reader)
-        return self._watch
+            watch = self._watches[side] = _Watch(key, reader)
+        return watch
 
     # -- learning ---------------------------------------------------------------------------------
 
@@ -262,6 +271,8 @@ class Learner:
         state = await self._state()  # an operator may have moved it while the job ran
         version = waiting or state.last_version + 1
         if waiting is None:
+            state = state.replace(last_version=version)
+            await self._save(state)  # first: after a kill the number is not given to another candidate
             await self._table.put_artifact(f"policy:{version}", str(version), result.checkpoint)
             logger.info("Version %d was trained on a simulator from: %s.", version, result.simulator)
             trained = {"items": result.items, "curve": result.curve[-1:], "simulator": result.simulator}
@@ -270,9 +281,7 @@ class Learner:
             await self._tell(version, "verdict", asdict(verdict))
         last = result.verdicts[-1]
         now = self._clock()
-        state = state.replace(
-            last_version=max(state.last_version, version), trained_s=looked_s, candidate=None
-        )
+        state = state.replace(trained_s=looked_s, candidate=None)
         if last.passed:
             on_trial = TrialState(version=version, stage="shadow", started_s=now, since_s=now)
             state = state.replace(candidate=on_trial, frozen_since_s=None)
@@ -293,7 +302,7 @@ class Learner:
         await self._tell(version, "promoted", {"before": state.active})
 
     async def _roll_back(self, state: RolloutState, version: int | None, reason: str) -> None:
-        await self._save(state.rolled_back(self._clock()))
+        await self._save(state)
         logger.warning("Policy 'learned@%s' is rolled back: %s", version, reason)
         await self._tell(version or 0, "rolled_back", {"reason": reason})
 
@@ -328,14 +337,6 @@ class Learner:
     async def status(self) -> dict[str, Any]:
         """What an operator may want to know."""
         return {"enabled": self.settings.enabled, "problem": self.problem}
-
-
-def _usable(policy: Policy, one: Finished) -> bool:
-    try:
-        policy.probabilities(one.observation)
-    except PolicyError:
-        return False
-    return True
 
 
 def _connect() -> LearnerTable:

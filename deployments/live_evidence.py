@@ -11,6 +11,7 @@ from policies.alarms import Reference, Seen
 from policies.canary import Trial
 from policies.observation import MODEL_COLUMN, FloatArray, Observation
 from policies.outcome import Status
+from policies.policy import Policy, PolicyError
 from policies.reward import lateness, reward
 
 LEARNED_METRICS: Final = ("quality", "browser")  # feedback metrics where 1 is best
@@ -112,6 +113,15 @@ def trial(one: Finished, version: int, usual: FloatArray) -> Trial:
     expected = float(np.dot(usual, one.expected))
     candidate = one.record.policy == f"learned@{version}"
     return Trial(candidate, one.utility, expected, one.failed, one.result.finished_s)
+
+
+def usable(policy: Policy, one: Finished) -> bool:
+    """Whether the policy could have decided this request."""
+    try:
+        policy.probabilities(one.observation)
+    except PolicyError:
+        return False
+    return True
 
 
 def entropy(probabilities: Sequence[float]) -> float:

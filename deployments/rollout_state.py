@@ -69,4 +69,10 @@ class RolloutState(StrictModel):
         """The candidate is dropped, or else the active version gives way; learning rests from now."""
         if self.candidate is not None:
             return self.replace(candidate=None, frozen_since_s=at_s)
-        return self.replace(active=self.previous, previous=None, reference=None, frozen_since_s=at_s)
+        return self.reverted(at_s)
+
+    def reverted(self, at_s: float) -> "RolloutState":
+        """The active version gives way, and what was to follow it with it; learning rests from now."""
+        return self.replace(
+            active=self.previous, previous=None, candidate=None, reference=None, frozen_since_s=at_s
+        )

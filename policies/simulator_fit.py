@@ -15,6 +15,7 @@ from policies.workload import Episode, QualityTable
 
 FITTED: Final = ("step_base_s", "step_per_sequence_s", "prefill_tokens_per_s", "overhead_s")
 _FLOORS: Final = (1e-5, 1e-7, 1.0, 1e-5)
+_LEAST_INVERSE_RATE: Final = 1e-7  # seconds a prompt token: below it, prefill takes no time that shows
 LEAST: Final = 20  # requests needed to fit four parameters
 _QUANTILES: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
@@ -76,8 +77,13 @@ def _with(spec: ModelSpec, x: FloatArray) -> ModelSpec:
 
 
 def first_guess(spec: ModelSpec, data: Columns) -> ModelSpec:
-    """TPOT = base + per_sequence * mean batch + (prompt tokens prefilled meanwhile / own tokens) / rate."""
+    """TPOT = base + per_sequence * mean batch + (prompt tokens prefilled meanwhile / own tokens) / rate.
+
+    Where too few answers are longer than a token to tell, `spec` keeps its step time and prefill rate.
+    """
     long = data.output >= 2.0
+    if int(long.sum()) < LEAST:
+        return replace(spec, overhead_s=_overhead_s(data, spec.step_base_s, spec.prefill_tokens_per_s))
     tpot = (data.e2e_s - data.ttft_s)[long] / (data.output[long] - 1.0)
     first, last = data.arrival_s + data.ttft_s, data.arrival_s + data.e2e_s
     batch, meanwhile = [], []
@@ -87,16 +93,20 @@ def first_guess(spec: ModelSpec, data: Columns) -> ModelSpec:
         meanwhile.append(data.prompt[(first > start) & (first < end)].sum())
     design = np.column_stack([np.ones(len(batch)), batch, np.array(meanwhile) / (data.output[long] - 1.0)])
     (base, per_sequence, inverse_rate), _ = nnls(design, tpot)
-    rate = 1.0 / inverse_rate if inverse_rate > 0.0 else spec.prefill_tokens_per_s
-    quick = data.ttft_s <= np.quantile(data.ttft_s, 0.25)
-    rest = float(np.median((data.ttft_s - data.prompt / rate)[quick])) - base
+    rate = 1.0 / inverse_rate if inverse_rate > _LEAST_INVERSE_RATE else spec.prefill_tokens_per_s
     return replace(
         spec,
         step_base_s=max(float(base), 1e-5),
         step_per_sequence_s=float(per_sequence),
         prefill_tokens_per_s=float(rate),
-        overhead_s=max(rest, 1e-5),
+        overhead_s=_overhead_s(data, float(base), float(rate)),
     )
+
+
+def _overhead_s(data: Columns, step_s: float, rate: float) -> float:
+    """What is left of the quickest quarter's TTFT."""
+    quick = data.ttft_s <= np.quantile(data.ttft_s, 0.25)
+    return max(float(np.median((data.ttft_s - data.prompt / rate)[quick])) - step_s, 1e-5)
 
 
 def simulate(spec: ModelSpec, data: Columns) -> tuple[FloatArray, FloatArray]:

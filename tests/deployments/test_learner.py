@@ -4,6 +4,7 @@ import argparse
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import pytest
 from deployments.candidate_job import JobInput, JobResult
 from deployments.learner import Learner
 from deployments.learner_settings import LadderSettings, LearnerSettings
-from deployments.records import DecisionRecord, EvaluationRecord, OutcomeRecord
-from deployments.rollout_state import RolloutState
-from deployments.store import Store
+from deployments.records import DecisionRecord, EvaluationRecord, OutcomeRecord, PolicyEvent
+from deployments.rollout_state import RolloutState, TrialState
+from deployments.store import StorageUnavailableError, Store
 from deployments.table import Table
 from policies.checkpoint import new_manifest
 from policies.gates import Verdict
@@ -184,6 +185,39 @@ async def test_an_active_version_that_goes_bad_is_rolled_back_within_sixty_secon
         await pool.learner.watch()
         assert pool.clock.now_s - began_s < 60.0
     assert (await pool.state()).frozen_since_s is not None
+
+
+async def test_a_learner_that_dies_with_a_candidate_in_hand_gives_its_number_to_no_other(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(event: PolicyEvent) -> None:
+        raise StorageUnavailableError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool.table, "policy_event", dies)
+        with pytest.raises(StorageUnavailableError):
+            await pool.learner.learn()
+    await pool.restarted().learn()
+    candidate = (await pool.state()).candidate
+    assert candidate is not None
+    assert candidate.version == 2
+
+
+@pytest.mark.parametrize("stage", ["waiting", "canary"])
+async def test_the_active_version_is_guarded_while_another_waits_or_is_on_trial(
+    pool: Pool, stage: Literal["waiting", "canary"]
+) -> None:
+    await pool.to_active()
+    now_s = pool.clock.now_s
+    await pool.table.put_artifact("policy:2", "2", checkpoint())
+    trial = TrialState(version=2, stage=stage, share=0.01, started_s=now_s, since_s=now_s)
+    await pool.table.set_policy_state((await pool.state()).replace(candidate=trial).model_dump(mode="json"))
+    await pool.traffic(100, "learned@1", failed=True)
+    await pool.learner.watch()
+    state = await pool.state()
+    assert (state.active, state.candidate) == (None, None)
+    last = (await pool.table.policy_events())[-1]
+    assert (last.version, last.kind) == (1, "rolled_back")
 
 
 async def test_a_candidate_short_of_evidence_waits_and_is_judged_again_without_training(pool: Pool) -> None:

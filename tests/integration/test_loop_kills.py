@@ -4,6 +4,7 @@ Users ask `auto` all the while and vote on each answer. None of them may notice,
 is counted once.
 """
 
+import contextlib
 import copy
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ ITEMS = 120
 CALLERS = 3
 PAUSE_S = 0.15
 QUESTIONS = tuple(f"Question {number}: say something." for number in range(ITEMS))
+YES, NO = "That is right, as far as anybody can say.", "Nobody can say, and I cannot say so either."
 WRONG = {"alpha": (0,), "beta": (1, 2)}  # last digits of the questions that a model answers wrongly
 
 LEARNER = {
@@ -33,6 +36,7 @@ LEARNER = {
     "retry_s": 1.0,
     "latency_every_s": 5.0,
     "settle_s": 1.0,
+    "retrain_s": 15.0,
     "training": {
         "decisions": 10_000, "environments": 8, "hidden": 8, "episodes": 2, "episode_requests": 60,
     },
@@ -127,7 +131,7 @@ def with_answers(base: dict[str, Any]) -> dict[str, Any]:
     for app in changed["applications"]:
         wrong = WRONG.get(app["args"].get("id", ""))
         if wrong is not None:
-            answers = {one: "wrong" if n % 10 in wrong else "right" for n, one in enumerate(QUESTIONS)}
+            answers = {one: NO if n % 10 in wrong else YES for n, one in enumerate(QUESTIONS)}
             app["args"]["simulated"]["answers"] = answers
     return changed
 
@@ -170,6 +174,17 @@ def apart(module: str) -> list[int]:
     return found
 
 
+@contextlib.contextmanager
+def told(loop: Cluster) -> Iterator[None]:
+    """Prints the life of every version where the block fails."""
+    try:
+        yield
+    except BaseException:
+        for event in loop.table("policy_events"):
+            print(event)
+        raise
+
+
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
@@ -178,7 +193,7 @@ def test_kills_at_every_step_and_a_bad_policy(restored: Cluster, tmp_path: Path)
     loop, began_s = restored, time.time()
     answering = with_answers(loop.base)
     loop.deploy(answering)
-    with Users(loop) as users:
+    with Users(loop) as users, told(loop):
         loop.deploy(with_loop(answering, loop.url, suite_file(tmp_path)), wait=False)
         kill_while_evaluating(loop)
         kill_while_fitting(loop)

@@ -3,7 +3,7 @@ import pytest
 
 from policies.arrivals import synthetic_trace
 from policies.pool_spec import ModelSpec
-from policies.simulator_fit import Columns, Served, columns, errors, fit_model, simulate
+from policies.simulator_fit import Columns, Served, columns, errors, first_guess, fit_model, simulate
 
 TRUE = ModelSpec(
     "a", prefill_tokens_per_s=4000.0, step_base_s=0.015, step_per_sequence_s=0.001, overhead_s=0.02, slots=8
@@ -40,3 +40,11 @@ def test_a_wrong_model_shows_its_error() -> None:
 def test_too_few_requests_are_refused() -> None:
     with pytest.raises(ValueError, match="'b' has 0 recorded requests, needs at least 20"):
         columns(_served(0, rate=1.0), "b")
+
+
+def test_answers_of_one_token_leave_the_step_time_as_it_was() -> None:
+    spec = ModelSpec("a", slots=8)
+    served = [Served("a", float(i), 10, 1, 0.05 + 0.001 * (i % 7), 0.06) for i in range(40)]
+    guess = first_guess(spec, columns(served, "a"))
+    assert (guess.step_base_s, guess.prefill_tokens_per_s) == (spec.step_base_s, spec.prefill_tokens_per_s)
+    assert errors(fit_model(spec, served), served)["ttft_p50"] < 0.2
