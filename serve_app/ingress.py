@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -78,6 +79,8 @@ class Ingress:
         """Begin: connections, the table's snapshots, the watch over tries."""
         self.upstreams.open(self.endpoint.settings.deadlines)
         await self.view.start()
+        gc.collect()
+        gc.freeze()  # what a start makes stays: a full collection over it stops all requests for 0.1 s
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_house())]
 
     def check_health(self) -> None:

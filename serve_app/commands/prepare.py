@@ -1,6 +1,7 @@
-"""Make what a Serve config needs before it is deployed: weights and the first API key."""
+"""Make what a Serve config needs before it is deployed: weights, compiled loops, the first API key."""
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 
 import yaml
@@ -36,7 +37,7 @@ def models_of(config: Path) -> list[ModelConfig]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare every model's source, then the key; what is done is skipped."""
+    """Prepare every model's source, the compiled loops of a decision and the key; what is done is skipped."""
     models = [model for model in models_of(args.config) if model.engine == "vllm"]
     with tqdm(models, desc="models", unit="model") as progress:
         for model in progress:
@@ -45,5 +46,6 @@ def run(args: argparse.Namespace) -> int:
                 prepare_source(model.source, home(), progress.set_postfix_str, model.revision)
             except WeightsError as error:
                 raise CommandError(str(error)) from error
+    import_module("deployments.dispatcher")  # compiles them, see policies.compiled
     print(f"API key file: {ensure_key(home())}")
     return 0
