@@ -6,9 +6,8 @@ from pydantic import Field, model_validator
 
 from deployments.strict import StrictModel
 from policies.duals import DualSettings
-from policies.formula import DEFAULT_BETA
 from policies.profile import Profile
-from policies.utility import Weights
+from policies.utility import DEFAULT_BETA, Weights
 
 MAX_EPSILON = 0.05
 

@@ -19,10 +19,11 @@ from deployments.snapshot import Snapshot
 from policies.alarms import Alarms
 from policies.canary import Canary, CanaryState, Stage
 from policies.checkpoint import CheckpointError
-from policies.formula import DEFAULT_BETA, FormulaPolicy
+from policies.formula import FormulaPolicy
 from policies.latency_model import LatencyModel
 from policies.learned_policy import LearnedPolicy
 from policies.policy import Policy
+from policies.utility import DEFAULT_BETA
 
 logger = logging.getLogger("ray.serve")
 

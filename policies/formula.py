@@ -3,8 +3,7 @@
 from policies.formula_kernel import formula_logits, masked_softmax
 from policies.observation import FloatArray, Observation
 from policies.policy import Policy
-
-DEFAULT_BETA = 20.0  # utilities of a good and a bad choice differ by some tenths; 20 makes that decisive
+from policies.utility import DEFAULT_BETA
 
 
 class FormulaPolicy(Policy):

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from policies.checkpoint import new_manifest
 from policies.env_runner import EnvRunner, Rollout
-from policies.formula import DEFAULT_BETA
 from policies.learned_policy import LearnedPolicy
 from policies.network import DispatchNetwork
 from policies.ppo import PPO, PPOConfig
+from policies.utility import DEFAULT_BETA
 from policies.vector_environment import DispatchVectorEnv
 
 Weights = dict[str, npt.NDArray[np.float32]]

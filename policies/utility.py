@@ -7,6 +7,7 @@ import numpy as np
 
 from policies.observation import BoolArray, FloatArray, Observation
 
+DEFAULT_BETA = 20.0  # utilities of a good and a bad choice differ by some tenths; 20 makes that decisive
 _TINY = 1e-9
 
 

@@ -10,7 +10,6 @@ from deployments.model import Model
 from deployments.model_config import ModelConfig, deployment_options
 from serve_app import guard
 from serve_app.config import IngressConfig
-from serve_app.ingress import Ingress
 
 # One event loop for Serve's HTTP server and our code: half the hops for a chunk, and a client that does
 # not read its stream is felt, because nothing queues in between.
@@ -24,6 +23,8 @@ _PASSED_ON = ("FASTSERVE_HOME", "FASTSERVE_STORE", "FASTSERVE_API_KEY", "RAY_wor
 
 def build(args: IngressConfig) -> Application:
     """The app `fastserve`: Ingress, and where the args say so Evaluator and Learner."""
+    from serve_app.ingress import Ingress  # compiled code comes with it, and a model's app needs none
+
     ingress: Any = serve.deployment(serve.ingress()(Ingress), **ingress_options(args))
     return cast(Application, ingress.bind(args, companions=_companions(args)))
 

@@ -24,12 +24,12 @@ from deployments.dispatcher import Dispatcher, DispatchRequest
 from deployments.snapshot import ModelCard, ModelRow, Quantiles, ReplicaRow, ReplicaState, Snapshot
 from policies.checkpoint import new_manifest
 from policies.features import PromptFeatures, extract
-from policies.formula import DEFAULT_BETA
 from policies.learned_policy import LearnedPolicy
 from policies.network import DispatchNetwork
 from policies.quality_data import QualityData
 from policies.quality_model import QualityModel
 from policies.quality_training import QualitySettings, fit
+from policies.utility import DEFAULT_BETA
 from scripts.benchmarks._frame import Report, bar, print_table
 
 P50_US: Final = 150.0

@@ -18,12 +18,12 @@ import numpy as np
 from tqdm import tqdm
 
 from policies.features import extract
-from policies.formula import DEFAULT_BETA
 from policies.formula_kernel import masked_softmax
 from policies.observation import FloatArray
 from policies.quality_data import QualityData, ScoredAnswer
 from policies.quality_model import QualityModel
 from policies.quality_training import fit
+from policies.utility import DEFAULT_BETA
 from scripts.benchmarks._frame import Report, interval, print_table
 
 REWORDINGS: Final[Mapping[str, Callable[[str], str]]] = {

@@ -10,12 +10,13 @@ from deployments.loaders import ArtifactLoaders
 from deployments.policy_host import PolicyHost
 from policies.checkpoint import new_manifest
 from policies.features import extract
-from policies.formula import DEFAULT_BETA, FormulaPolicy
+from policies.formula import FormulaPolicy
 from policies.learned_policy import LearnedPolicy
 from policies.network import DispatchNetwork
 from policies.quality_data import QualityData, ScoredAnswer
 from policies.quality_model import QualityModel
 from policies.quality_training import QualitySettings, fit
+from policies.utility import DEFAULT_BETA
 from tests.policies.examples import observe
 
 SEEN = observe([0.9, 0.8, 0.3], [1.0, 0.4, 0.2], mask=[True, True, False])
