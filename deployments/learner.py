@@ -269,7 +269,10 @@ class Learner:
             self.problem = result.missing
             logger.info("Learner: %s", result.missing)
             return
-        state = await self._state()  # an operator may have moved it while the job ran
+        state = await self._state()  # it may have moved while the job ran
+        if state.frozen_since_s is not None and state.frozen_since_s > looked_s:
+            self.problem = "The candidate is left: it was trained on evidence from before a rollback."
+            return
         version = waiting or state.last_version + 1
         if waiting is None:
             state = state.replace(last_version=version)

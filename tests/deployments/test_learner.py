@@ -203,6 +203,19 @@ async def test_a_learner_that_dies_with_a_candidate_in_hand_gives_its_number_to_
     assert candidate.version == 2
 
 
+async def test_a_candidate_from_before_a_rollback_is_left(pool: Pool) -> None:
+    async def job(data: JobInput, settings: LearnerSettings) -> JobResult:
+        pool.clock.now_s += 5.0
+        frozen = RolloutState(frozen_since_s=pool.clock.now_s)
+        await pool.table.set_policy_state(frozen.model_dump(mode="json"))
+        return JobResult(checkpoint(), pool.verdicts, 200)
+
+    await Learner(SETTINGS, pool.table, job, pool.clock).learn()
+    state = await pool.state()
+    assert (state.candidate, state.last_version) == (None, 0)
+    assert state.frozen_since_s == pool.clock.now_s
+
+
 @pytest.mark.parametrize("stage", ["waiting", "canary"])
 async def test_the_active_version_is_guarded_while_another_waits_or_is_on_trial(
     pool: Pool, stage: Literal["waiting", "canary"]

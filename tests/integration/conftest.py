@@ -4,10 +4,11 @@ import copy
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -195,16 +196,15 @@ class Answer:
         return self.status == 200 and (whole or not self.stream)
 
 
-class Load:
-    """Closed-loop callers in threads; use as a context, read `answers` afterwards."""
+class Callers(ABC):
+    """Closed-loop callers in threads, for as long as the context lasts."""
 
-    def __init__(self, cluster: Cluster, models: list[str], callers: int, **body: Any) -> None:
-        self.answers: list[Answer] = []
-        self._cluster, self._models, self._body = cluster, models, body
+    def __init__(self, cluster: Cluster, callers: int) -> None:
+        self._cluster = cluster
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -214,12 +214,27 @@ class Load:
         for thread in self._threads:
             thread.join(60.0)
 
-    def _call(self, number: int) -> None:
+    def _call(self, turn: int) -> None:
         with self._cluster.client() as client:
-            turn = number
             while not self._stop.is_set():
                 turn += 1
-                self.answers.append(self._once(client, self._models[turn % len(self._models)], turn % 2 == 0))
+                self._ask(client, turn)
+
+    @abstractmethod
+    def _ask(self, client: httpx.Client, turn: int) -> None:
+        """One request."""
+
+
+class Load(Callers):
+    """Requests for models in turn, every other one streamed; read `answers` afterwards."""
+
+    def __init__(self, cluster: Cluster, models: list[str], callers: int, **body: Any) -> None:
+        super().__init__(cluster, callers)
+        self.answers: list[Answer] = []
+        self._models, self._body = models, body
+
+    def _ask(self, client: httpx.Client, turn: int) -> None:
+        self.answers.append(self._once(client, self._models[turn % len(self._models)], turn % 2 == 0))
 
     def _once(self, client: httpx.Client, model: str, stream: bool) -> Answer:
         messages = [{"role": "user", "content": "Hello"}]

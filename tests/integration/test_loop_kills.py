@@ -9,7 +9,6 @@ import copy
 import json
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.conftest import Cluster
+from tests.integration.conftest import Callers, Cluster
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(420)]
 
@@ -36,7 +35,7 @@ LEARNER = {
     "retry_s": 1.0,
     "latency_every_s": 5.0,
     "settle_s": 1.0,
-    "retrain_s": 15.0,
+    "retrain_s": 30.0,
     "training": {
         "decisions": 10_000, "environments": 8, "hidden": 8, "episodes": 2, "episode_requests": 60,
     },
@@ -52,42 +51,24 @@ LEARNER = {
 }  # fmt: skip
 
 
-class Users:
-    """Callers of `auto` in threads, one after the other; each votes `score` until its vote is taken."""
+class Users(Callers):
+    """They ask `auto`, and vote `score` on each answer until the vote is taken."""
 
     def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster, CALLERS)
         self.score = 1.0
         self.answered: list[str] = []  # decision ids
         self.policies: list[str] = []
         self.voted: list[str] = []
         self.failed: list[str] = []
-        self._cluster = cluster
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(CALLERS)]
-
-    def __enter__(self) -> "Users":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60.0)
 
     def deciding(self) -> set[str]:
         """Policies behind the last answers."""
         return {policy.partition(";")[0] for policy in self.policies[-2 * CALLERS :]}
 
-    def _call(self, number: int) -> None:
-        with self._cluster.client() as client:
-            while not self._stop.is_set():
-                number += CALLERS
-                self._once(client, QUESTIONS[number % ITEMS])
-                time.sleep(PAUSE_S)
-
-    def _once(self, client: httpx.Client, question: str) -> None:
-        score = self.score
+    def _ask(self, client: httpx.Client, turn: int) -> None:
+        time.sleep(PAUSE_S)
+        score, question = self.score, QUESTIONS[turn % ITEMS]
         body = {"model": "auto", "messages": [{"role": "user", "content": question}], "max_tokens": 12}
         try:
             answer = client.post("/v1/chat/completions", json=body)
