@@ -97,7 +97,9 @@ class RolloutWorker:
     def __init__(
         self, make_env: Callable[[int], DispatchVectorEnv], config: TrainingConfig, seed: int
     ) -> None:
-        self.runner = EnvRunner(make_env, new_network(config), config.beta, config.lag, seed)
+        self.runner = EnvRunner(
+            make_env, new_network(config), config.beta, config.lag, config.ppo.horizon_s, seed
+        )
 
     def sample(self, weights: Weights, steps: int) -> Rollout:
         """Take over the weights, step."""

@@ -1,4 +1,4 @@
-"""A plain rollout worker: steps the environment with a network, credits rewards to their decisions."""
+"""A plain rollout worker: steps the environment with a network, credits rewards and delays to decisions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from policies.congestion import Served, delay_cost
 from policies.network import DispatchNetwork
 from policies.network_features import network_inputs
 from policies.observation import MODEL_COLUMN
 from policies.queue_kernel import OPEN
-from policies.reward import lateness, reward
+from policies.reward import NO_TARGET_S, lateness, reward
 from policies.vector_environment import Batch, DispatchVectorEnv
 
 Floats = npt.NDArray[np.float32]
@@ -24,9 +25,10 @@ class Rollout:
     """T steps of N environments, oldest first; row T of the state arrays is what came after.
 
     Shapes: features [T + 1, N, M, K], base [T + 1, N, M] (the formula's logits), mask [T + 1, N, M];
-    action, log_probability, reward, elapsed_s [T, N]; decided [T, N] False on reset steps; ended [T, N]
-    True where the episode's last decision was made. `censored` is the share of rewards that were not
-    yet known: there the score is the answer's, the latency the larger of its age and its prediction.
+    action, log_probability, reward, delay_cost, elapsed_s [T, N]; decided [T, N] False on reset steps;
+    ended [T, N] True where the episode's last decision was made. `delay_cost` is what the decision cost
+    others, see policies.congestion. `censored` is the share of rewards that were not yet known: there
+    the score is the answer's, the latency the larger of its age and its prediction.
     """
 
     features: Floats
@@ -35,6 +37,7 @@ class Rollout:
     action: npt.NDArray[np.int64]
     log_probability: Floats
     reward: Floats
+    delay_cost: Floats
     elapsed_s: Floats
     decided: Bools
     ended: Bools
@@ -59,8 +62,9 @@ def concatenate(rollouts: list[Rollout]) -> Rollout:
 class EnvRunner:
     """Steps N environments; holds back the newest `lag` steps until their rewards are known.
 
-    A request's reward is known when it completes, so a rollout of T steps is returned `lag` steps
-    after it was made. `make_env` builds the environment; `beta` is the formula's.
+    A request's reward is known when it completes, and what it cost others when they do, so a rollout of T
+    steps is returned `lag` steps after it was made. `make_env` builds the environment; `beta` is the
+    formula's; `horizon_s` is the time constant that discounts delays of others, 0 leaves them out.
     """
 
     def __init__(
@@ -69,12 +73,14 @@ class EnvRunner:
         network: DispatchNetwork,
         beta: float,
         lag: int,
+        horizon_s: float,
         seed: int,
     ) -> None:
         self.env = make_env(seed)
         self.network = network
         self.beta = beta
         self.lag = lag
+        self.horizon_s = horizon_s
         self._random = torch.Generator().manual_seed(seed)
         self._steps: list[dict[str, npt.NDArray[Any]]] = []
         observation, info = self.env.reset(seed=seed, options={"stagger": True})
@@ -91,8 +97,9 @@ class EnvRunner:
         missing = steps + (self.lag if not self._steps else 0)
         for _ in range(missing):
             self._step()
-        taken, self._steps = self._steps[:steps], self._steps[steps:]
-        return self._rollout(taken)
+        rollout = self._rollout(steps)
+        self._steps = self._steps[steps:]
+        return rollout
 
     def _encode(self, observation: Batch, now_s: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
         rows, caller = observation["rows"], observation["caller"]
@@ -104,6 +111,7 @@ class EnvRunner:
             "base": (self.beta * weight * utility).astype(np.float32),
             "mask": mask,
             "e2e_s": rows[..., MODEL_COLUMN["e2e_s"]],
+            "full": rows[..., MODEL_COLUMN["in_flight"]] >= rows[..., MODEL_COLUMN["slots"]],
             "now_s": now_s,
         }
 
@@ -114,45 +122,57 @@ class EnvRunner:
                 *(torch.from_numpy(state[name]) for name in ("features", "base", "mask"))
             )
             log_pi = torch.log_softmax(logits, dim=-1)
-            action = torch.multinomial(log_pi.exp(), 1, generator=self._random)
-            chosen = log_pi.gather(-1, action).squeeze(-1).numpy()
-        observation, _, _, ended, info = self.env.step(action.squeeze(-1).numpy())
+            drawn = torch.multinomial(log_pi.exp(), 1, generator=self._random)
+            chosen = log_pi.gather(-1, drawn).squeeze(-1).numpy()
+        action = drawn.squeeze(-1).numpy()
+        observation, _, _, ended, info = self.env.step(action)
         self._state = self._encode(observation, info["now_s"])
+        elapsed_s = np.where(info["decided"], self._state["now_s"] - state["now_s"], 0.0)
+        pools = np.arange(action.shape[0])
         self._steps.append(
             {
-                **state,
-                "action": action.squeeze(-1).numpy(),
+                **{name: state[name] for name in ("features", "base", "mask", "now_s")},
+                "predicted_s": state["e2e_s"][pools, action],
+                "waited": state["full"][pools, action],
+                "action": action,
                 "log_probability": chosen,
-                "elapsed_s": np.where(info["decided"], self._state["now_s"] - state["now_s"], 0.0).astype(
-                    np.float32
-                ),
+                "elapsed_s": elapsed_s.astype(np.float32),
                 "decided": info["decided"],
                 "decision": info["decision"],
                 "ended": ended,
             }
         )
 
-    def _rollout(self, taken: list[dict[str, npt.NDArray[Any]]]) -> Rollout:
-        after = self._steps[0] if self._steps else self._state
-        columns = {name: np.stack([step[name] for step in taken]) for name in taken[0]}
+    def _rollout(self, steps: int) -> Rollout:
+        after = self._steps[steps] if len(self._steps) > steps else self._state
+        kept = ("action", "log_probability", "elapsed_s", "decided", "ended")
+        columns = {name: np.stack([step[name] for step in self._steps[:steps]]) for name in kept}
         for name in ("features", "base", "mask"):
-            columns[name] = np.concatenate((columns[name], after[name][None]))
-        decision, decided = columns.pop("decision"), columns["decided"]
-        predicted = np.take_along_axis(columns.pop("e2e_s"), columns["action"][..., None], axis=-1)[..., 0]
-        rewards, censored = self._rewards(decision, columns.pop("now_s"), predicted)
-        return Rollout(**columns, reward=rewards, censored=float(censored[decided].mean()))
+            columns[name] = np.stack([*(step[name] for step in self._steps[:steps]), after[name]])
+        requests, e2e_s = self._requests()
+        rewards, censored = self._rewards(requests[:steps], e2e_s[:steps])
+        cost = np.zeros_like(rewards)
+        if self.horizon_s > 0.0:
+            cost = delay_cost(self._served(requests, e2e_s), self.horizon_s, steps).astype(np.float32)
+        share = float(censored[columns["decided"]].mean())
+        return Rollout(**columns, reward=rewards, delay_cost=cost, censored=share)
 
-    def _rewards(
-        self, decision: npt.NDArray[np.int64], made_s: Any, predicted_s: Any
-    ) -> tuple[Floats, Bools]:
+    def _requests(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.float64]]:
+        """Each held step's request, and its latency: for an open one the larger of age and prediction."""
+        decision, made_s, predicted_s = (
+            np.stack([step[name] for step in self._steps]) for name in ("decision", "now_s", "predicted_s")
+        )
+        kept = self.env.simulator.queues.requests
+        requests = kept[np.arange(decision.shape[1])[None, :], decision % kept.shape[1]]
+        so_far_s = np.maximum(self._state["now_s"][None, :] - made_s, predicted_s)
+        return requests, np.where(requests["outcome"] == OPEN, so_far_s, requests["e2e_s"])
+
+    def _rewards(self, requests: npt.NDArray[np.void], e2e_s: Any) -> tuple[Floats, Bools]:
         """[T, N] each decision's own reward, and whether it had to be estimated."""
-        requests = self.env.simulator.queues.requests
-        found = requests[np.arange(decision.shape[1])[None, :], decision % requests.shape[1]]
-        values = found["reward"].astype(np.float32)
-        still = found["outcome"] == OPEN
-        latency_s = np.maximum(self._state["now_s"][None, :] - made_s, predicted_s)
+        values = requests["reward"].astype(np.float32)
+        still = requests["outcome"] == OPEN
         for t, n in np.argwhere(still):
-            values[t, n] = self._estimate(int(n), found[t, n], float(latency_s[t, n]))
+            values[t, n] = self._estimate(int(n), requests[t, n], float(e2e_s[t, n]))
         return values, still
 
     def _estimate(self, pool: int, request: Any, latency_s: float) -> float:
@@ -161,3 +181,29 @@ class EnvRunner:
         share = float(request["cost_usd"] / q["cost_scale_usd"])
         weights = (float(q["accuracy_weight"]), float(q["latency_weight"]), float(q["cost_weight"]))
         return reward(float(request["score"]), lateness(latency_s, float(q["target_s"])), share, *weights)
+
+    def _served(self, requests: npt.NDArray[np.void], e2e_s: npt.NDArray[np.float64]) -> Served:
+        """How the held steps shared the engines. A reset step belongs to no model."""
+        model, arrival_s, waited, decided, ended = (
+            np.stack([step[name] for step in self._steps])
+            for name in ("action", "now_s", "waited", "decided", "ended")
+        )
+        p = self.env.simulator.queues.params[np.arange(model.shape[1])[None, :], model]
+        prefill_s = requests["prompt_tokens"] / p["prefill_tokens_per_s"]
+        full_step_s = p["step_base_s"] + p["step_per_sequence_s"] * p["slots"]
+        ttft_s = np.minimum(np.nan_to_num(requests["ttft_s"], nan=np.inf), e2e_s)
+        pools = self.env.simulator.queues.pools
+        allowed_s = pools["target_s"]
+        scale_s = np.where(allowed_s > 0.0, allowed_s, NO_TARGET_S)
+        part_late = (e2e_s > allowed_s) & (e2e_s < allowed_s + scale_s)
+        return Served(
+            model=np.where(decided, model, -1),
+            episode=np.cumsum(ended, axis=0) - ended,
+            arrival_s=arrival_s,
+            start_s=arrival_s + ttft_s - prefill_s,
+            end_s=arrival_s + e2e_s,
+            waited=waited,
+            work_s=(prefill_s + requests["output_tokens"] * full_step_s / p["slots"]) / p["max_replicas"],
+            prefill_s=prefill_s / p["max_replicas"],
+            slope=np.where(part_late, pools["latency_weight"] / scale_s, 0.0),
+        )

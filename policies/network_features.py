@@ -31,7 +31,7 @@ LOG_FEATURES: Final = (  # log(1 + x)
 )
 DIRECT_FEATURES: Final = ("weight", "accuracy", "accuracy_std", "kv_use", "error_rate", "cold", "age_s")
 RELATIVE_FEATURES: Final = (
-    "lateness",  # share of the latency weight lost at the predicted e2e
+    "lateness",  # expected share of the latency weight that is lost, over _ANSWER_SPREAD
     "speed",  # fastest allowed e2e / own e2e
     "cheapness",  # cheapest allowed / own cost
     "cost_share",  # own cost / dearest allowed, at most 4
@@ -41,6 +41,8 @@ RELATIVE_FEATURES: Final = (
     "weighted_lateness",  # 3 a2 / (a1 + a2 + a3) * lateness
     "weighted_cost",  # 3 a3 / (a1 + a2 + a3) * cost / $0.001, cost at most $0.02
     "weighted_claim",  # 3 a2 / (a1 + a2 + a3) * claim_in_time
+    "claim_load",  # weighted_claim * in flight / slots, at most 4 of it
+    "claim_queue",  # weighted_claim * (in flight / slots above 1), at most 3 of it
     "accuracy_gap",  # to the best allowed, in [-4, 0]
     "formula_gap",  # U_i / sum of the weights, to the best allowed, in [-4, 0]
     "reward_gap",  # predicted reward / sum of the weights, to the best allowed, in [-4, 0]
@@ -54,10 +56,12 @@ FEATURES: Final = LOG_FEATURES + DIRECT_FEATURES + RELATIVE_FEATURES + PROMPT_FE
 
 _RELATIVE: Final = len(LOG_FEATURES) + len(DIRECT_FEATURES)  # first of the relative features
 _REQUEST: Final = _RELATIVE + len(RELATIVE_FEATURES)  # first of those that all models share
+_GAPS: Final = _REQUEST - 3
 _SIZE: Final = len(FEATURES)
 _NO_TARGET_S: Final = 30.0  # policies.reward.NO_TARGET_S
 _TINY: Final = 1e-9
 _MOST: Final = 4.0
+_ANSWER_SPREAD: Final = (0.45, 0.85, 1.6)  # real over predicted length: thirds of a log-normal of deviation 0.6
 # Columns of an observation, as policies.observation has them; a test holds both equal.
 _WEIGHT, _ACCURACY, _STD, _TTFT, _E2E, _TPOT, _COST, _IN_FLIGHT, _WAITING, _SLOTS = range(10)
 _KV_USE, _ERROR_RATE, _REPLICAS, _COLD, _AGE = range(10, 15)
@@ -109,6 +113,16 @@ def _write_own(rows: F64, output_tokens: float, scale_s: float, out: F32) -> Non
 
 
 @compiled()
+def _expected_lateness(ttft_s: float, e2e_s: float, target_s: float, scale_s: float) -> float:
+    """Share of the latency weight that is lost, mean over how long the answer may turn out."""
+    total = 0.0
+    for spread in _ANSWER_SPREAD:
+        over_s = ttft_s + (e2e_s - ttft_s) * spread - target_s
+        total += min(max(over_s / scale_s, 0.0), 1.0)
+    return total / len(_ANSWER_SPREAD)
+
+
+@compiled()
 def _write_relative(
     rows: F64, output_tokens: float, caller: F64, mask: Mask, scale_s: float, out: F32, utility: F64
 ) -> None:
@@ -124,11 +138,13 @@ def _write_relative(
     gaps = np.empty((len(rows), 3))
     for m in range(len(rows)):
         row, to, gap = rows[m], out[m, _RELATIVE:], gaps[m]
-        late = min(max((row[_E2E] - caller[_TARGET]) / scale_s, 0.0), 1.0)
+        late = _expected_lateness(row[_TTFT], row[_E2E], caller[_TARGET], scale_s)
         speed = min((fastest + _TINY) / (row[_E2E] + _TINY), 1.0)
         cheapness = min((cheapest + _TINY) / (row[_COST] + _TINY), 1.0)
         share = min(row[_COST] / (dearest + _TINY), _MOST)
-        claim = min(row[_TPOT] * output_tokens / max(row[_SLOTS], 1.0), _MOST)
+        slots = max(row[_SLOTS], 1.0)
+        claim = min(row[_TPOT] * output_tokens / slots, _MOST)
+        load = min(row[_IN_FLIGHT] / slots, _MOST)
         in_time, gained = claim * (1.0 - late), a1 * row[_ACCURACY]
         utility[m] = gained + a2 * speed + a3 * cheapness
         to[0], to[1], to[2], to[3], to[4], to[5] = late, speed, cheapness, share, claim, in_time
@@ -136,13 +152,15 @@ def _write_relative(
         to[7] = 3.0 * a2 / total * late
         to[8] = 3.0 * a3 / total * min(row[_COST] * 1e3, 20.0)
         to[9] = 3.0 * a2 / total * in_time
+        to[10] = to[9] * load
+        to[11] = to[9] * max(load - 1.0, 0.0)
         gap[0], gap[1] = row[_ACCURACY], utility[m] / total
         gap[2] = (gained - a2 * late - a3 * share) / total
         if mask[m]:
             best = np.maximum(best, gap)
     for m in range(len(rows)):
         for i in range(3):
-            out[m, _RELATIVE + 10 + i] = max(gaps[m, i] - best[i], -_MOST)
+            out[m, _GAPS + i] = max(gaps[m, i] - best[i], -_MOST)
 
 
 @compiled()

@@ -6,7 +6,8 @@ B decisions of a minibatch, M models, K features.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,39 +19,38 @@ from policies.network import DispatchNetwork
 
 Floats = npt.NDArray[np.float32]
 
+_MOST_WEIGHT = 2.0  # of one decision of an older policy
+
 
 @dataclass(frozen=True, slots=True)
 class PPOConfig:
     """Hyperparameters.
 
     `horizon_s` is the discount's time constant: gamma = exp(-1 / horizon_s) per second; 0 discounts
-    everything but a decision's own reward. It is 0 up to the share `ramp_from` of the training, then grows
-    linearly until `ramp_to`: the own reward is learned first, where the noise of the queue's future would
-    drown it.
+    everything but a decision's own reward. `credit` says what of the future is a decision's return:
+    "delays", its own reward less what it cost others (policies.congestion), or "returns", the rewards of
+    all later decisions, by GAE with `gae_lambda`.
     """
 
     horizon_s: float = 20.0
-    ramp_from: float = 0.15
-    ramp_to: float = 0.4
+    credit: Literal["delays", "returns"] = "delays"
     gae_lambda: float = 0.9
     clip: float = 0.2
     epochs: int = 2
     minibatch: int = 2048
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-3
     entropy_weight: float = 0.0
     value_weight: float = 0.5
     max_grad_norm: float = 0.5
     target_kl: float = 0.03
 
-    def horizon_at(self, progress: float) -> float:
-        """Seconds at `progress` in [0, 1] of the training."""
-        grown = (progress - self.ramp_from) / max(self.ramp_to - self.ramp_from, 1e-9)
-        return self.horizon_s * min(max(grown, 0.0), 1.0)
-
 
 @dataclass(frozen=True, slots=True)
 class LossInputs:
-    """One minibatch: x [B, M, K], base and mask [B, M], the rest [B]; returns in normalised units."""
+    """One minibatch: x [B, M, K], base and mask [B, M], the rest [B]; returns in normalised units.
+
+    `log_probability` is that of the policy before this update, `advantage` weighted for the one that acted.
+    """
 
     x: Tensor
     base: Tensor
@@ -121,12 +121,11 @@ class PPO:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * (1.0 - 0.9 * progress)
         value = self._values(rollout)
-        horizon_s = self.config.horizon_at(progress)
-        advantage, returns = advantages(rollout, value, horizon_s, self.config.gae_lambda)
+        advantage, returns = self.credited(rollout, value)
         decided = rollout.decided
         metrics = _explained(value[:-1][decided], returns[decided])
         self._track(returns[decided])
-        data = self._flatten(rollout, advantage, returns)
+        data = self.flatten(rollout, advantage, returns)
         collected: list[dict[str, float]] = []
         for batch in self._minibatches(data):
             loss, found = ppo_loss(self.network, batch, self.config)
@@ -143,10 +142,17 @@ class PPO:
         self.updates += 1
         for name in collected[0] if collected else ():
             metrics[name] = float(np.mean([found[name] for found in collected]))
-        metrics["horizon_s"] = horizon_s
         metrics["reward"] = float(rollout.reward[decided].mean())
+        metrics["delay_cost"] = float(rollout.delay_cost[decided].mean())
         metrics["censored"] = rollout.censored
         return metrics
+
+    def credited(self, rollout: Rollout, value: Floats) -> tuple[Floats, Floats]:
+        """(advantage, return) [T, N] by the configured credit."""
+        config = self.config
+        if config.credit == "returns":
+            return advantages(rollout, value, config.horizon_s, config.gae_lambda)
+        return advantages(replace(rollout, reward=rollout.reward - rollout.delay_cost), value, 0.0, 0.0)
 
     def _values(self, rollout: Rollout) -> Floats:
         """[T + 1, N] V in reward units."""
@@ -166,7 +172,8 @@ class PPO:
         self.return_mean += rate * (float(returns.mean()) - self.return_mean)
         self.return_std += rate * (float(returns.std()) + 1e-6 - self.return_std)
 
-    def _flatten(self, rollout: Rollout, advantage: Floats, returns: Floats) -> LossInputs:
+    def flatten(self, rollout: Rollout, advantage: Floats, returns: Floats) -> LossInputs:
+        """The decisions as one batch: advantages of mean 0 and deviation 1, returns in normalised units."""
         decided = rollout.decided
         taken = advantage[decided]
         taken = (taken - taken.mean()) / (taken.std() + 1e-8)
@@ -180,7 +187,19 @@ class PPO:
             (returns[decided] - np.float32(self.return_mean)) / np.float32(self.return_std),
         )
         device = self.network.keep.device
-        return LossInputs(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
+        data = LossInputs(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
+        return self._recentred(data)
+
+    def _recentred(self, data: LossInputs) -> LossInputs:
+        """Clip around the present policy, weight by present / acting probability: rollouts lag behind.
+
+        The decoupled objective of Hilton et al. 2021 (arXiv 2110.00641).
+        """
+        with torch.no_grad():
+            log_pi = torch.log_softmax(self.network.logits(data.x, data.base, data.mask), dim=-1)
+            present = log_pi.gather(-1, data.action.unsqueeze(-1)).squeeze(-1)
+            weight = (present - data.log_probability).exp().clamp(max=_MOST_WEIGHT)
+        return replace(data, log_probability=present, advantage=data.advantage * weight)
 
     def _minibatches(self, data: LossInputs) -> Iterator[LossInputs]:
         size = data.action.shape[0]

@@ -15,6 +15,8 @@ from policies.quality_data import QualityData
 from policies.workload import QualityTable, synthetic_quality
 
 Rows = npt.NDArray[np.int64]
+TRAIN_SHARE = 2 / 3  # of a file's prompts; the rest is for scoring
+FOLDS = 4  # training rows are predicted by models of the other folds
 MOST_MODELS = 9  # of a file with more, evenly spread over the order of mean score
 
 
@@ -62,19 +64,21 @@ def read_quality(path: Path) -> list[dict[str, Any]]:
 
 
 def scored_prompts(path: Path, seed: int) -> ScoredPrompts:
-    """Half of the prompts to train on, half to score on; no prediction comes from the row's own scores.
+    """TRAIN_SHARE of the prompts to train on, the rest to score on; both drawn by `seed`.
 
-    Training rows are predicted by models of the other fold of training rows, scored rows by a model of
-    all training rows.
+    No prediction comes from the row's own scores: training rows are predicted by models of the other
+    FOLDS - 1 folds of training rows, scored rows by a model of all training rows.
     """
     records = read_quality(path)
     names = _chosen_models(records)
     score = np.array([[float(record["scores"].get(name, 0.0)) for name in names] for record in records])
     features = [extract(record["prompt"]) for record in records]
     order = np.random.default_rng([seed, 2]).permutation(len(records))
-    train, test = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
+    train, test = (np.sort(part) for part in np.split(order, [round(len(order) * TRAIN_SHARE)]))
     accuracy, std = np.empty_like(score), np.empty_like(score)
-    for fitted, predicted in ((train[::2], train[1::2]), (train[1::2], train[::2]), (train, test)):
+    fold = np.arange(len(train)) % FOLDS
+    splits = [(train[fold != k], train[fold == k]) for k in range(FOLDS)]
+    for fitted, predicted in (*splits, (train, test)):
         accuracy[predicted], std[predicted] = _predictions(features, names, score, fitted, predicted)
     prompt = np.array([feature.dense[: len(PROMPT_FIELDS)] for feature in features], dtype=np.float64)
     tasks = tuple(str(record.get("task") or "") for record in records)

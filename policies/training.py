@@ -20,18 +20,24 @@ from policies.utility import DEFAULT_BETA
 from policies.vector_environment import DispatchVectorEnv
 
 Weights = dict[str, npt.NDArray[np.float32]]
+_LOGIT_LAYERS = ("policy.score.weight", "policy.score.bias", "policy.skip.weight")
 Report = Callable[[int, Mapping[str, float]], None]  # decisions so far, metrics of the update
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """How long and how wide. `lag` steps are held back until rewards are known, see EnvRunner."""
+    """How long and how wide. `lag` steps are held back until rewards are known, see EnvRunner.
 
-    decisions: int = 1_200_000
-    steps: int = 128
+    A served policy's logits are `sharpness` times the trained ones: PPO needs chance to learn from, the
+    finished policy has epsilon for that.
+    """
+
+    decisions: int = 250_000
+    steps: int = 64
     lag: int = 192
     hidden: int = 32
     beta: float = DEFAULT_BETA
+    sharpness: float = 4.0
     drop: tuple[str, ...] = ()  # network features switched off, for ablations
     seed: int = 0
     ppo: PPOConfig = field(default_factory=PPOConfig)
@@ -49,7 +55,7 @@ class LocalRunners:
 
     def __init__(self, make_env: Callable[[int], DispatchVectorEnv], config: TrainingConfig) -> None:
         network = new_network(config)
-        self.runner = EnvRunner(make_env, network, config.beta, config.lag, config.seed)
+        self.runner = EnvRunner(make_env, network, config.beta, config.lag, config.ppo.horizon_s, config.seed)
 
     def sample(self, weights: Weights, steps: int) -> Rollout:
         """As Runners.sample."""
@@ -91,12 +97,16 @@ class Trainer:
         return self.policy()
 
     def policy(self, data_range: Mapping[str, float] | None = None) -> LearnedPolicy:
-        """The present policy, for serving; the value head stays behind."""
+        """The present policy, sharpened for serving; the value head stays behind."""
+        config = self.config
         tensors = {
-            name: value for name, value in weights_of(self.network).items() if not name.startswith("value.")
+            name: value * np.float32(config.sharpness if name in _LOGIT_LAYERS else 1.0)
+            for name, value in weights_of(self.network).items()
+            if not name.startswith("value.")
         }
         ranges = {"decisions": float(self.decisions), **(data_range or {})}
-        return LearnedPolicy(tensors, new_manifest(tensors, self.config.beta, self.config.hidden, ranges))
+        manifest = new_manifest(tensors, config.beta * config.sharpness, config.hidden, ranges)
+        return LearnedPolicy(tensors, manifest)
 
     def save(self, path: Path) -> None:
         """Everything needed to go on: network, optimiser moments, counters. No pickle."""

@@ -83,13 +83,16 @@ def true_e2e_s(
 class ClairvoyantPolicy(GreedyPolicy):
     """True score - true lateness - true cost - `price` * pool seconds the request takes.
 
-    Where the request is beyond saving (lateness 1) its queue is too, so no price is charged there.
+    Where the request is beyond saving (lateness 1) its queue is too, so no price is charged there. One that
+    does not `knows_times` sees latencies and lengths as predicted, like any policy.
     """
 
     name = "clairvoyant"
 
-    def __init__(self, simulator: QueueSimulator, price: float, pool: int = 0) -> None:
-        self.simulator, self.price, self.pool = simulator, price, pool
+    def __init__(
+        self, simulator: QueueSimulator, price: float, pool: int = 0, *, knows_times: bool = True
+    ) -> None:
+        self.simulator, self.price, self.pool, self.knows_times = simulator, price, pool, knows_times
         self._scratch = empty_scratch(simulator.queues)
 
     def scores(self, observation: Observation) -> FloatArray:
@@ -100,11 +103,16 @@ class ClairvoyantPolicy(GreedyPolicy):
         now_s, prompt = float(stream.arrival_s[e, t]), float(stream.prompt_tokens[e, t])
         a1, a2, a3, target = observation.caller.tolist()
         scores = sim.table.score[stream.row[e, t]]
+        lengths = stream.output_tokens if self.knows_times else stream.predicted_tokens
+        predicted_s = observation.column("e2e_s")
         values = np.empty(len(sim.models))
         for m in range(len(values)):
             p = q.params[e, m]
-            output = max(float(np.rint(stream.output_tokens[e, t] * p["output_scale"])), 1.0)
-            late = lateness(true_e2e_s(q, self._scratch, e, m, now_s, prompt, output), target)
+            output = max(float(np.rint(lengths[e, t] * p["output_scale"])), 1.0)
+            e2e_s = predicted_s[m]
+            if self.knows_times:
+                e2e_s = true_e2e_s(q, self._scratch, e, m, now_s, prompt, output)
+            late = lateness(e2e_s, target)
             usd = (prompt * p["prompt_usd_per_mtok"] + output * p["completion_usd_per_mtok"]) * 1e-6
             step = p["step_base_s"] + p["step_per_sequence_s"] * p["slots"]
             busy_s = prompt / p["prefill_tokens_per_s"] + output * step / p["slots"]

@@ -25,6 +25,7 @@ from scripts.benchmarks._clairvoyant import ClairvoyantPolicy
 from scripts.benchmarks._load_pool import CALLER, TARGET_S, mean_cost_usd
 from scripts.benchmarks._load_study import Study
 
+CLAIRVOYANT = "clairvoyant"
 CONFIGURATIONS = 6  # every dispatcher gets that many to choose from on the training stretch
 MULTI_FACTOR_WEIGHTS = (  # quality, latency, cost, load
     (0.25, 0.25, 0.25, 0.25),
@@ -91,14 +92,17 @@ def baselines(study: Study) -> list[Dispatcher]:
     ]
 
 
-def clairvoyant() -> Dispatcher:
-    """The upper reference, tuned like the rest."""
+def clairvoyants() -> list[Dispatcher]:
+    """The upper reference, tuned like the rest, and what it would be if it only knew the answers' scores."""
     prices = (0.0, 0.25, 0.5, 1.0, 1.5, 2.5)
-    return Dispatcher("clairvoyant", {f"price {p}": _clairvoyant(p) for p in prices})
+    return [
+        Dispatcher(name, {f"price {p}": _clairvoyant(p, knows_times) for p in prices})
+        for name, knows_times in ((CLAIRVOYANT, True), ("knows scores only", False))
+    ]
 
 
-def _clairvoyant(price: float) -> Make:
-    return lambda simulator, load: ClairvoyantPolicy(simulator, price)
+def _clairvoyant(price: float, knows_times: bool) -> Make:
+    return lambda simulator, load: ClairvoyantPolicy(simulator, price, knows_times=knows_times)
 
 
 def _without_knobs(study: Study) -> list[Dispatcher]:

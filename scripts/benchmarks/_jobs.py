@@ -1,9 +1,13 @@
 """One replay or one training as a job for a worker process: everything a job needs travels with it."""
 
+import hashlib
+import os
+import pickle
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,11 +21,12 @@ from policies.queue_simulator import QueueSimulator
 from policies.replay import Requests, replay
 from policies.scenario import Scenario
 from policies.training import LocalRunners, Trainer, TrainingConfig
-from scripts.benchmarks._dispatchers import baselines, clairvoyant
+from scripts.benchmarks._dispatchers import baselines, clairvoyants
 from scripts.benchmarks._load_study import MakeEnv, Study
 
 T = TypeVar("T")
 FORMULA = "formula (g = 0)"
+SERVED_BETA = TrainingConfig().beta * TrainingConfig().sharpness  # that of a learned policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ def _policy(study: Study, job: Replay, simulator: QueueSimulator) -> Policy:
     if job.policy is not None:
         return LearnedPolicy.from_bytes(job.policy)
     if job.dispatcher == FORMULA:
-        return FormulaPolicy()
-    known = {dispatcher.name: dispatcher for dispatcher in [*baselines(study), clairvoyant()]}
+        return FormulaPolicy(SERVED_BETA)
+    known = {dispatcher.name: dispatcher for dispatcher in [*baselines(study), *clairvoyants()]}
     return known[job.dispatcher].configurations[job.configuration](simulator, job.scenario.load)
 
 
@@ -88,9 +93,33 @@ def run_training(study: Study, job: Training) -> Trained:
     return Trained(job.name, job.config.seed, policy.to_bytes(), seconds, tuple(curve))
 
 
-def run_all(work: Callable[[Any], T], jobs: Iterable[Any], processes: int, title: str) -> list[T]:
-    """Results in the order of the jobs, made by worker processes, with a progress bar."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Does a job once: its result is kept as a file named by the job, and read from there the next time."""
+
+    work: Callable[[Any], Any]
+    folder: Path
+
+    def __call__(self, job: Any) -> Any:
+        """The job's result."""
+        path = self.folder / f"{hashlib.sha256(pickle.dumps(job)).hexdigest()[:24]}.pickle"
+        if path.exists():
+            return pickle.loads(path.read_bytes())
+        result = self.work(job)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(pickle.dumps(result))
+        partial.replace(path)
+        return result
+
+
+def run_all(
+    work: Callable[[Any], T], jobs: Iterable[Any], processes: int, title: str, keep: Path | None = None
+) -> list[T]:
+    """Results in the order of the jobs, made by worker processes, with a progress bar; `keep`: see Kept."""
     queued = list(jobs)
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        work = Kept(work, keep)
     if processes == 1:
         return [work(job) for job in tqdm(queued, desc=title)]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:

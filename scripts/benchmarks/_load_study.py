@@ -16,6 +16,7 @@ from scripts.benchmarks._load_pool import CALLER, DEADLINE_S, mean_cost_usd, poo
 
 SYNTHETIC_MODELS = 8
 SYNTHETIC_ROWS = 6000
+TRAIN_SHARE = 0.7  # of the trace; the rest is scored
 LENGTH_SKILL = 0.6  # correlation of predicted and true log answer length
 
 
@@ -81,7 +82,7 @@ class MakeEnv:
         )  # fmt: skip
 
 
-def make_study(arrivals: Path | None, quality: Path | None, seed: int = 0) -> Study:
+def make_study(arrivals: Path | None, quality: Path | None, seed: int = 1) -> Study:
     """The study for a trace (synthetic without one) and a quality file (synthetic without one)."""
     trace = read_trace(arrivals) if arrivals is not None else synthetic_trace(20_000, seed)
     if quality is None:
@@ -94,8 +95,8 @@ def make_study(arrivals: Path | None, quality: Path | None, seed: int = 0) -> St
         models=models,
         table=prompts.table,
         tasks=prompts.tasks,
-        train=trace.part(0.0, 0.5),
-        test=trace.part(0.5, 1.0),
+        train=trace.part(0.0, TRAIN_SHARE),
+        test=trace.part(TRAIN_SHARE, 1.0),
         train_rows=prompts.train_rows,
         test_rows=prompts.test_rows,
         capacity=pool_capacity_per_s(models, trace),

@@ -1,10 +1,11 @@
-"""Dispatch under load: baselines, the learned policy and a clairvoyant one on the same replayed requests."""
+"""Dispatch under load: baselines, the learned policy and clairvoyant ones on the same replayed requests."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from policies.ppo import PPOConfig
 from policies.replay import Requests
 from policies.scenario import BURST_CV, SQUARE_HIGH, SQUARE_LOW, STANDARD, Scenario
 from policies.training import TrainingConfig
-from scripts.benchmarks._dispatchers import baselines, clairvoyant
+from scripts.benchmarks._dispatchers import CLAIRVOYANT, baselines, clairvoyants
 from scripts.benchmarks._frame import Bar, Report, bar, interval, print_table
 from scripts.benchmarks._jobs import FORMULA, Replay, Trained, Training, run_all, run_replay, run_training
 from scripts.benchmarks._learning_curve import draw
@@ -23,12 +24,11 @@ from scripts.benchmarks._load_study import Study, make_study
 from scripts.benchmarks._replay import blocks, summarise
 
 LEARNED = "learned (PPO)"
-CLAIRVOYANT = "clairvoyant"
 OVERLOADED = ("overload 1.5", "gamma bursts", "square 6/40")
 BLOCKS = 10  # paired blocks per replay
 GAP_SHARE = 0.30
 TRAINING_LIMIT_S = 20 * 60
-ABLATIONS = ("no live load", "discount 0", "no caller weights")
+ABLATIONS = ("no live load", "discount 0", "credit by returns", "no caller weights")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Effort:
     seeds: int
 
 
-FULL = Effort(decisions=1_200_000, tuning=800, scoring=3_000, seeds=2)
+FULL = Effort(decisions=250_000, tuning=400, scoring=2_000, seeds=2)
 QUICK = Effort(decisions=20_000, tuning=120, scoring=400, seeds=2)
 
 
@@ -58,19 +58,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=2, help="worker processes (default 2)")
     parser.add_argument("--policy-out", type=Path, help="write the learned policy's checkpoint here")
     parser.add_argument("--curve", type=Path, help="write the learning curves here, as PNG")
+    parser.add_argument(
+        "--keep", type=Path, help="folder of finished jobs: a second run goes on from there"
+    )
     parser.add_argument("--quick", action="store_true", help="a few minutes of it, to see that it runs")
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Tune on the first half, train on it, score on the second."""
+    """Tune and train on the first stretch of the trace and of the prompts, score on the others."""
     effort = QUICK if args.quick else FULL
     if args.decisions:
         effort = replace(effort, decisions=args.decisions)
     study = make_study(args.arrivals, args.quality)
     _describe(study)
-    tuned = _tune(study, effort, args.processes)
-    trained = run_all(partial(run_training, study), _trainings(effort, args.seeds), args.processes, "train")
-    scored = _score(study, effort, tuned, trained, args.processes)
+    run_jobs = partial(run_all, processes=args.processes, keep=args.keep)
+    trained = run_jobs(partial(run_training, study), _trainings(effort, args.seeds), title="train")
+    tuned = _tune(study, effort, run_jobs)
+    scored = _score(study, effort, tuned, trained, run_jobs)
     if args.curve:
         draw([run for run in trained if run.name == LEARNED], args.curve)
     if args.policy_out:
@@ -100,23 +104,25 @@ def _trainings(effort: Effort, seeds: int) -> list[Training]:
     return [
         *learned,
         Training("no live load", config, blind=True),
-        Training("discount 0", replace(config, ppo=replace(PPOConfig(), horizon_s=0.0))),
+        Training("discount 0", replace(config, ppo=PPOConfig(horizon_s=0.0))),
+        Training("credit by returns", replace(config, ppo=PPOConfig(credit="returns"))),
         Training("no caller weights", replace(config, drop=CALLER_FEATURES)),
     ]
 
 
+RunJobs = Callable[..., list[Any]]  # run_all with its processes and its folder
 Tuned = dict[tuple[str, str], str]  # (dispatcher, scenario) -> its best configuration on the training stretch
 
 
-def _tune(study: Study, effort: Effort, processes: int) -> Tuned:
+def _tune(study: Study, effort: Effort, run_jobs: RunJobs) -> Tuned:
     """Every configuration of every dispatcher on the training stretch of every scenario."""
     jobs = [
         Replay(dispatcher.name, label, scenario, seed=0, train=True, requests=effort.tuning)
-        for dispatcher in [*baselines(study), clairvoyant()]
+        for dispatcher in [*baselines(study), *clairvoyants()]
         for label in dispatcher.configurations
         for scenario in STANDARD
     ]
-    utility = run_all(partial(_mean_utility, study), jobs, processes, "tune")
+    utility = run_jobs(partial(_mean_utility, study), jobs, title="tune")
     best: dict[tuple[str, str], tuple[float, str]] = {}
     for job, value in zip(jobs, utility, strict=True):
         key = job.dispatcher, job.scenario.name
@@ -131,10 +137,12 @@ def _mean_utility(study: Study, job: Replay) -> float:
 Scored = dict[tuple[str, str], list[Requests]]  # (dispatcher, scenario) -> one replay per seed
 
 
-def _score(study: Study, effort: Effort, tuned: Tuned, trained: Sequence[Trained], processes: int) -> Scored:
+def _score(
+    study: Study, effort: Effort, tuned: Tuned, trained: Sequence[Trained], run_jobs: RunJobs
+) -> Scored:
     jobs = [
         Replay(name, tuned[name, scenario.name], scenario, seed, train=False, requests=effort.scoring)
-        for name in [*(dispatcher.name for dispatcher in baselines(study)), CLAIRVOYANT]
+        for name in (dispatcher.name for dispatcher in [*baselines(study), *clairvoyants()])
         for scenario in STANDARD
         for seed in range(effort.seeds)
     ]
@@ -148,9 +156,8 @@ def _score(study: Study, effort: Effort, tuned: Tuned, trained: Sequence[Trained
                     blind = run.name == "no live load"
                     jobs.append(replace(common, dispatcher=run.name, policy=run.policy, blind=blind))
     scored: Scored = {}
-    for job, requests in zip(
-        jobs, run_all(partial(run_replay, study), jobs, processes, "score"), strict=True
-    ):
+    replays: list[Requests] = run_jobs(partial(run_replay, study), jobs, title="score")
+    for job, requests in zip(jobs, replays, strict=True):
         scored.setdefault((job.dispatcher, job.scenario.name), []).append(requests)
     return scored
 

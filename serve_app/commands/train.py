@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quality", type=Path, help="JSONL: prompt, scores by model of the pool (default: synthetic)"
     )
     parser.add_argument(
-        "--decisions", type=int, default=1_200_000, help="simulated decisions (default 1,200,000)"
+        "--decisions", type=int, default=250_000, help="simulated decisions (default 250,000)"
     )
     parser.add_argument(
         "--environments", type=int, default=64, help="simulated pools per worker (default 64)"

@@ -1,9 +1,11 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from policies import arrivals
 from policies.arrivals import Trace
-from policies.env_runner import EnvRunner, concatenate
+from policies.env_runner import EnvRunner, Floats, concatenate
 from policies.network import DispatchNetwork
 from policies.network_features import FEATURES
 from policies.pool_spec import ModelSpec
@@ -24,8 +26,8 @@ def _make_env(seed: int) -> DispatchVectorEnv:
     return DispatchVectorEnv(MODELS, TABLE, _source, 4, seed=seed)
 
 
-def _runner(lag: int = 16, seed: int = 0) -> EnvRunner:
-    return EnvRunner(_make_env, DispatchNetwork(8), beta=20.0, lag=lag, seed=seed)
+def _runner(lag: int = 16, seed: int = 0, horizon_s: float = 20.0) -> EnvRunner:
+    return EnvRunner(_make_env, DispatchNetwork(8), 20.0, lag, horizon_s, seed)
 
 
 def test_rollouts_have_the_stated_shapes_and_join_without_a_gap() -> None:
@@ -46,6 +48,26 @@ def test_rewards_are_credited_to_the_decision_that_earned_them() -> None:
         decided = rollout.decided[:, pool]
         assert rollout.reward[decided, pool] == pytest.approx(requests["reward"], abs=1e-6)
         assert rollout.action[decided, pool].tolist() == requests["model"].tolist()
+
+
+def _crowded(rng: np.random.Generator) -> Episode:
+    trace = Trace(arrivals.poisson(12.0, 31, rng), np.full(31, 200.0), np.full(31, 60.0))
+    return episode_from_trace(trace, np.arange(64), np.array([1.0, 1.0, 0.2, 1.0]), 0.6, rng)
+
+
+def test_decisions_are_charged_for_the_delays_of_others_only_where_the_future_counts() -> None:
+    def cost(source: Callable[[np.random.Generator], Episode], horizon_s: float) -> Floats:
+        runner = EnvRunner(
+            lambda seed: DispatchVectorEnv(MODELS, TABLE, source, 4, seed=seed),
+            DispatchNetwork(8), 20.0, lag=31, horizon_s=horizon_s, seed=0,
+        )  # fmt: skip
+        return runner.sample(31).delay_cost
+
+    crowded = cost(_crowded, 20.0)
+    assert crowded.min() >= 0.0
+    assert crowded.mean() > cost(_crowded, 0.5).mean() > 0.0
+    assert cost(_crowded, 0.0).max() == 0.0
+    assert cost(_source, 20.0).mean() < 0.1 * crowded.mean()
 
 
 def test_a_longer_lag_leaves_fewer_rewards_unknown() -> None:

@@ -25,6 +25,7 @@ def _rollout(steps: int = 64, environments: int = 8, models: int = 3, seed: int 
         action=action,
         log_probability=np.full((steps, environments), -np.log(models), dtype=np.float32),
         reward=reward,
+        delay_cost=np.zeros_like(reward),
         elapsed_s=np.ones((steps, environments), dtype=np.float32),
         decided=np.ones((steps, environments), dtype=np.bool_),
         ended=np.zeros((steps, environments), dtype=np.bool_),
@@ -65,11 +66,26 @@ def test_horizon_zero_counts_only_the_decisions_own_reward() -> None:
     assert np.array_equal(advantage, rollout.reward)
 
 
-def test_the_horizon_grows_in_the_middle_of_the_training() -> None:
-    config = PPOConfig(horizon_s=10.0, ramp_from=0.2, ramp_to=0.6)
-    assert [config.horizon_at(progress) for progress in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx(
-        [0, 0, 5, 10, 10]
-    )
+def test_a_decision_is_credited_with_its_reward_less_the_delays_it_caused() -> None:
+    rollout = _rollout(steps=2)
+    rollout = replace(rollout, delay_cost=np.full_like(rollout.reward, 0.25))
+    ppo = PPO(DispatchNetwork(8), PPOConfig(credit="delays"))
+    value = np.full((3, 8), 0.5, dtype=np.float32)
+    advantage, returns = ppo.credited(rollout, value)
+    assert advantage == pytest.approx(rollout.reward - 0.75)
+    assert returns == pytest.approx(rollout.reward - 0.25)
+    by_returns = PPO(DispatchNetwork(8), PPOConfig(credit="returns", horizon_s=5.0))
+    assert np.array_equal(by_returns.credited(rollout, value)[0], advantages(rollout, value, 5.0, 0.9)[0])
+
+
+def test_a_rollout_of_an_older_policy_is_weighted_by_what_the_present_one_would_do() -> None:
+    rollout = _rollout(steps=2)
+    older = replace(rollout, log_probability=rollout.log_probability - np.float32(np.log(1.5)))
+    ppo = PPO(DispatchNetwork(8), PPOConfig())
+    advantage, returns = ppo.credited(rollout, np.zeros((3, 8), dtype=np.float32))
+    now, then = (ppo.flatten(r, advantage, returns) for r in (rollout, older))
+    assert torch.allclose(now.log_probability, then.log_probability)
+    assert torch.allclose(then.advantage, 1.5 * now.advantage, rtol=1e-4)
 
 
 def _inputs(network: DispatchNetwork, advantage: torch.Tensor, shift: float = 0.0) -> LossInputs:

@@ -6,6 +6,7 @@ import pytest
 
 from policies import arrivals
 from policies.arrivals import Trace
+from policies.network_features import FEATURES
 from policies.pool_spec import ModelSpec
 from policies.ppo import PPOConfig
 from policies.training import LocalRunners, Trainer, TrainingConfig, mean_metrics, weights_of
@@ -43,6 +44,15 @@ def test_every_update_is_reported_with_finite_numbers() -> None:
         assert all(np.isfinite(value) for value in metrics.values())
     assert policy.manifest.data_range["decisions"] == rows[-1][0]
     assert "reward" in mean_metrics([metrics for _, metrics in rows])
+
+
+def test_the_served_policy_is_the_trained_one_sharpened() -> None:
+    plain, sharp = (_trainer(replace(CONFIG, sharpness=sharpness)) for sharpness in (1.0, 4.0))
+    one, other = plain.run(), sharp.run()
+    x = np.random.default_rng(0).random((5, 2, len(FEATURES))).astype(np.float32)
+    mask = np.ones((5, 2), dtype=np.bool_)
+    assert other.residual(x, mask) == pytest.approx(4.0 * one.residual(x, mask), rel=1e-4, abs=1e-4)
+    assert other.beta == 4.0 * one.beta
 
 
 def test_training_goes_on_from_its_state(tmp_path: Path) -> None:

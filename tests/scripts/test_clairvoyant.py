@@ -40,6 +40,16 @@ def test_the_latency_it_foresees_is_what_happens(seed: int, model: int) -> None:
     assert foreseen == pytest.approx(float(simulator.requests(0, t, t + 1)["e2e_s"][0]))
 
 
+def test_one_that_does_not_know_times_sees_them_as_predicted() -> None:
+    simulator, _ = _loaded(0)
+    observation = simulator.observation(0)
+    caller = observation.caller
+    late = np.clip((observation.column("e2e_s") - caller[3]) / caller[3], 0.0, 1.0)
+    scores = ClairvoyantPolicy(simulator, price=0.0, knows_times=False).scores(observation)
+    expected = np.array([0.3, 0.9]) - late - 0.2 * observation.column("cost_usd") / 1e-3
+    assert scores == pytest.approx(expected, abs=1e-3)
+
+
 def test_looking_ahead_changes_nothing_and_the_better_answer_wins_when_both_are_in_time() -> None:
     simulator, _ = _loaded(0, n=2)
     before = simulator.queues.replicas.copy()
