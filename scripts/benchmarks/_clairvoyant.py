@@ -2,7 +2,7 @@
 
 It is greedy, not optimal: for each model it simulates the queue as it stands, with true lengths, until the
 new request ends, and takes the model of the largest true utility less a price for the capacity the request
-takes there. The price, tuned on the training stretch, stands for the requests that will come.
+takes there. The price stands for the requests that will come.
 """
 
 import numpy as np
