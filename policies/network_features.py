@@ -61,7 +61,7 @@ _SIZE: Final = len(FEATURES)
 _NO_TARGET_S: Final = 30.0  # policies.reward.NO_TARGET_S
 _TINY: Final = 1e-9
 _MOST: Final = 4.0
-_ANSWER_SPREAD: Final = (0.45, 0.85, 1.6)  # real over predicted length: thirds of a log-normal of deviation 0.6
+_ANSWER_SPREAD: Final = (0.45, 0.85, 1.6)  # real over predicted answer length: thirds of a log-normal
 # Columns of an observation, as policies.observation has them; a test holds both equal.
 _WEIGHT, _ACCURACY, _STD, _TTFT, _E2E, _TPOT, _COST, _IN_FLIGHT, _WAITING, _SLOTS = range(10)
 _KV_USE, _ERROR_RATE, _REPLICAS, _COLD, _AGE = range(10, 15)

@@ -93,7 +93,7 @@ def baselines(study: Study) -> list[Dispatcher]:
 
 
 def clairvoyants() -> list[Dispatcher]:
-    """The upper reference, and what it would be if it only knew the answers' scores; each at several prices."""
+    """The upper reference, and one that only knows the answers' scores; each at several prices."""
     prices = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
     return [
         Dispatcher(name, {f"price {p}": _clairvoyant(p, knows_times) for p in prices})

@@ -58,9 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=2, help="worker processes (default 2)")
     parser.add_argument("--policy-out", type=Path, help="write the learned policy's checkpoint here")
     parser.add_argument("--curve", type=Path, help="write the learning curves here, as PNG")
-    parser.add_argument(
-        "--keep", type=Path, help="folder of finished jobs: a second run goes on from there"
-    )
+    parser.add_argument("--keep", type=Path, help="folder of finished jobs: a second run goes on from there")
     parser.add_argument("--quick", action="store_true", help="a few minutes of it, to see that it runs")
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from policies.congestion import Served, delay_cost
 def _served(count: int, **columns: object) -> Served:
     """One pool, one model, a request a second that needs 10 s; nobody waits, nobody is late."""
     arrival_s = np.arange(float(count))[:, None]
-    values = {
+    values: dict[str, Any] = {
         "model": np.zeros((count, 1), dtype=np.int64),
         "episode": np.zeros((count, 1), dtype=np.int64),
         "arrival_s": arrival_s,

@@ -49,8 +49,8 @@ def test_every_update_is_reported_with_finite_numbers() -> None:
 def test_the_served_policy_is_the_trained_one_sharpened() -> None:
     plain, sharp = (_trainer(replace(CONFIG, sharpness=sharpness)) for sharpness in (1.0, 4.0))
     one, other = plain.run(), sharp.run()
-    x = np.random.default_rng(0).random((5, 2, len(FEATURES))).astype(np.float32)
-    mask = np.ones((5, 2), dtype=np.bool_)
+    x = np.random.default_rng(0).random((2, len(FEATURES))).astype(np.float32)
+    mask = np.ones(2, dtype=np.bool_)
     assert other.residual(x, mask) == pytest.approx(4.0 * one.residual(x, mask), rel=1e-4, abs=1e-4)
     assert other.beta == 4.0 * one.beta
 
