@@ -1,5 +1,6 @@
 """Holds the policies and models in use: loads artifacts, swaps them live, and lets the formula step in."""
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -102,7 +103,9 @@ class PolicyHost:
         """Fetch and install what is wanted. For a background task of the ingress, after each new snapshot."""
         for name in self.wanted(snapshot):
             revision, data = await fetch(name)
-            self.install(name, revision, data)
+            await asyncio.to_thread(
+                self.install, name, revision, data
+            )  # megabytes: not in the requests' loop
 
     def install(self, name: str, revision: str, data: bytes) -> bool:
         """Load one artifact and swap it in; refused bytes are logged and leave in place what was there."""
