@@ -105,7 +105,7 @@ class PolicyHost:
             revision, data = await fetch(name)
             await asyncio.to_thread(
                 self.install, name, revision, data
-            )  # megabytes: not in the requests' loop
+            )  # megabytes, so off the loop
 
     def install(self, name: str, revision: str, data: bytes) -> bool:
         """Load one artifact and swap it in; refused bytes are logged and leave in place what was there."""
