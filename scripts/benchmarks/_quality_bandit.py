@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from policies.quality_data import QualityData
 from policies.quality_training import QualitySettings, fit
 from scripts.benchmarks._frame import interval
 from scripts.benchmarks._quality_data import Scored
+from scripts.benchmarks._quality_paretobandit import package_passes
 from scripts.benchmarks._quality_routers import means, regress, task_label, tfidf_ridge
 
 _RESIDUAL_PENALTY: Final = 40.0  # prompts that "no residual" is worth
@@ -245,26 +247,35 @@ def _sights(train: Scored, test: Scored, weights: FloatArray, seed: int) -> dict
     return found
 
 
-def bandit(train: Scored, test: Scored, count: int, seeds: int) -> dict[str, object]:
+def bandit(
+    train: Scored, test: Scored, count: int, seeds: int, package_venv: Path | None = None
+) -> dict[str, object]:
     """Learn on `train` from one model drawn at random for each prompt, then on `test`, which is scored.
 
     On `test` the choice is the highest reward - price * cost, and its score is learned from at
     once. Without costs (`count` 0) every answer costs the same and the budget does not bind.
+    `package_venv` is where the `paretobandit` package runs on the same stream, if it shall.
     """
     if not count:
         train, test = _unpriced(train), _unpriced(test)
     budgets = budgets_of(train, count) if count else [2.0]
     found: list[dict[str, list[tuple[float, float]]]] = [{} for _ in budgets]
+    arms, orders = [], []
     for seed in tqdm(range(seeds), desc="bandit", disable=None):
         generator = np.random.default_rng(seed)
-        order = generator.permutation(len(test))
+        orders.append(generator.permutation(len(test)))
+        arms.append(generator.integers(len(train.models), size=len(train)))
         weights = np.zeros_like(train.scores)
-        weights[np.arange(len(train)), generator.integers(len(train.models), size=len(train))] = 1.0
+        weights[np.arange(len(train)), arms[-1]] = 1.0
         weights *= np.isfinite(train.scores)
         for name, sight in _sights(train, test, weights, seed).items():
             for budget, passes in zip(budgets, found, strict=True):
                 residuals = Residuals(len(train.models), sight.context.shape[1], _RESIDUAL_PENALTY)
-                passes.setdefault(name, []).append(stream(test, order, sight, budget, residuals))
+                passes.setdefault(name, []).append(stream(test, orders[-1], sight, budget, residuals))
+    if package_venv:
+        theirs = package_passes(train, test, arms, orders, budgets, package_venv)
+        for passes, own in zip(found, theirs, strict=True):
+            passes["paretobandit"] = own
     return {
         "budgets": [
             _row(passes, fixed_rows(train, test, budget), budget)

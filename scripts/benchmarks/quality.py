@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budgets", type=int, default=7, help="budgets over the models' costs (full, bandit)"
     )
+    parser.add_argument(
+        "--paretobandit-venv", type=Path, help="environment to run the paretobandit package in (bandit)"
+    )
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -59,7 +62,8 @@ def _two_files(args: argparse.Namespace, data: Scored) -> tuple[dict[str, object
     train = read(args.train, data.models)
     priced = train.priced and data.priced
     if args.protocol == "bandit":
-        results = bandit(train, data, args.budgets if priced else 0, args.seeds or 20)
+        venv = args.paretobandit_venv if priced else None
+        results = bandit(train, data, args.budgets if priced else 0, args.seeds or 20, venv)
         return results, _bandit_bars(train, results, args.budgets) if priced else ()
     results = full(train, data)
     bars: tuple[Bar, ...] = ()

@@ -42,6 +42,7 @@ def options(data: Path, **changed: object) -> argparse.Namespace:
         "labels": 40,
         "seeds": 1,
         "budgets": 2,
+        "paretobandit_venv": None,
     }
     return argparse.Namespace(**{**base, **changed})
 
