@@ -4,8 +4,8 @@ import numpy as np
 
 from policies.observation import FloatArray
 
-_SLOPE_PRIOR = 5.0  # held-out answers that the first guess of a slope is worth
-_OFFSET_PRIOR = 10.0
+_OFFSET_PRIOR = 10.0  # held-out answers that the first guess of an offset is worth, about
+_CURVATURE = 0.25  # of the cross entropy of one answer at even odds
 _NEWTON_STEPS = 12
 
 
@@ -23,13 +23,19 @@ def sigmoid(logits: FloatArray) -> FloatArray:
 
 
 def blend(
-    logits: FloatArray, scores: FloatArray, weights: FloatArray, slopes: FloatArray, offsets: FloatArray
+    logits: FloatArray,
+    scores: FloatArray,
+    weights: FloatArray,
+    slopes: FloatArray,
+    offsets: FloatArray,
+    worth: float,
 ) -> tuple[FloatArray, FloatArray]:
     """Slopes [S] and offsets [M] of sigmoid(sum_s slope_s logits_s + offset_m), a stacked Platt scaling.
 
     `logits` [S, N, M] of S predictors on answers they were not fitted on, `scores` and `weights`
-    [N, M]; NaN scores carry no weight. `slopes` and `offsets` given are the prior means. Newton's
-    method on the penalised cross entropy, which is convex.
+    [N, M]; NaN scores carry no weight. `slopes` and `offsets` given are the prior means, the slopes as
+    firm as `worth` answers would make them. Newton's method on the penalised cross entropy, which is
+    convex.
     """
     known = (weights > 0) & np.isfinite(scores)
     x, y, w = logits[:, known], scores[known], weights[known] / max(float(weights[known].mean()), 1e-9)
@@ -39,7 +45,7 @@ def blend(
     design[:, :slope_count] = x.T
     design[np.arange(len(y)), slope_count + model] = 1.0
     prior = np.r_[slopes, offsets]
-    strength = np.r_[np.full(slope_count, _SLOPE_PRIOR), np.full(model_count, _OFFSET_PRIOR)]
+    strength = np.r_[np.full(slope_count, worth * _CURVATURE), np.full(model_count, _OFFSET_PRIOR)]
     theta = prior.copy()
     for _ in range(_NEWTON_STEPS):
         p = sigmoid(design @ theta)

@@ -1,6 +1,7 @@
 """The quality model's arithmetic for one prompt, compiled: policies.quality_model says what the arrays are.
 
-Shapes: K n-grams of the prompt, D embedding dimensions, S style fields, N networks, H hidden units, M models.
+Shapes: K n-grams of the prompt, D embedding dimensions, S style fields, N networks, H hidden units, M models,
+T trees, which policies.forest_kernel describes.
 """
 
 import math
@@ -16,7 +17,8 @@ from policies.prefetch import prefetch
 EMBEDDING_SCALE: Final = 4.0  # length of the prompt embedding that the networks see
 STYLE_LIMIT: Final = 4.0  # standard deviations
 MOST_STD: Final = 0.5
-LINEAR_LOW, LINEAR_HIGH = 0.02, 0.98
+FOREST: Final[tuple[str, ...]] = ("split", "threshold", "child", "roots")  # a forest without its leaves
+LOWEST, HIGHEST = 0.02, 0.98  # what one predictor may say
 
 _HALF: Final = np.float32(0.5**0.5)  # characters and words each have half of the squared length
 _TINY: Final = np.float32(1e-6)
@@ -27,6 +29,7 @@ _COUNT, _COUNT_BITS, _WORD_SHIFT = np.uint32(255), np.uint32(8), np.uint32(31)  
 U32 = npt.NDArray[np.uint32]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+I32 = npt.NDArray[np.int32]
 
 
 @compiled()
@@ -71,8 +74,9 @@ def _bag(grams: U32, weights: F32, table: F32) -> F32:
     return bag
 
 
-_F32, _F32_2, _F32_3, _F64_2 = (
+_F32, _F32_2, _F32_3, _F64_2, _I32 = (
     array(types.float32), array(types.float32, 2), array(types.float32, 3), array(types.float64, 2),
+    array(types.int32),
 )  # fmt: skip
 
 
@@ -127,35 +131,72 @@ def _members(hidden: F32, layer: F32) -> F32:
     return logits
 
 
+@compiled()
+def _leaf(x: F32, split: I32, threshold: F32, child: I32, root: int) -> int:
+    """The number of the leaf that inputs fall into, of the tree whose first node is `root`."""
+    node = root
+    while split[node] >= 0:
+        node = child[node] + (x[split[node]] > threshold[node])
+    return child[node]
+
+
+@compiled(array(types.int32, 2)(_F32_2, _I32, _F32, _I32, _I32))
+def leaves_of(x: F32, split: I32, threshold: F32, child: I32, roots: I32) -> I32:
+    """[N, T] leaves of N prompts, of inputs [N, D + S + M]."""
+    found = np.empty((len(x), len(roots)), dtype=np.int32)
+    for row in range(len(x)):
+        for tree in range(len(roots)):
+            found[row, tree] = _leaf(x[row], split, threshold, child, roots[tree])
+    return found
+
+
+@compiled()
+def _logit(p: float) -> float:
+    p = min(max(p, LOWEST), HIGHEST)
+    return math.log(p / (1.0 - p))
+
+
 @compiled(
     types.void(
-        array(types.uint32), _F32, _F32, _F32_2, _F32_2, _F32_2, _F32_3, _F64_2, types.float64, types.float64,
-        _F64_2,
+        array(types.uint32), _F32, _F32, _F32_2, _F32_2, _F32_2, _F32_3, _F64_2, _I32, _F32, _I32, _I32,
+        _F32_2, array(types.float64), _F64_2,
     )
 )  # fmt: skip
 def predict_quality(
     grams: U32, style: F32, weights: F32, table: F32, standard: F32, first: F32, second: F32,
-    per_model: F64, network_slope: float, linear_slope: float, out: F64,
+    per_model: F64, split: I32, threshold: F32, child: I32, roots: I32, leaves: F32, slopes: F64, out: F64,
 ) -> None:  # fmt: skip
     """Write [2, M]: expected scores and standard errors, see QualityModel.predict_all.
 
     `first` [D + S + 1, N * H] and `second` [N, H + 1, M] are the layers, a bias in their last rows;
-    `per_model` [3, M] holds the linear model's bias, the calibration's offset and the least variance.
+    `per_model` [3, M] holds the models' means, the calibration's offset and the least variance; `leaves`
+    [L, M]; `slopes` [3] of networks, linear model and forest.
     """
     networks, models = second.shape[0], second.shape[2]
-    x, linear = quality_inputs(grams, style, weights, table, standard, table.shape[1] - models)
+    dimensions = table.shape[1] - models
+    x, linear = quality_inputs(grams, style, weights, table, standard, dimensions)
     members = _members(_hidden(x, first), second)
-    rate = network_slope * network_slope * (networks - 1.0) / networks
+    sight = np.empty(len(x) + models, dtype=np.float32)
+    sight[: len(x)] = x
     for m in range(models):
-        centre, spread = 0.0, 0.0
+        centre = 0.0
         for n in range(networks):
             centre += members[n, m] / networks
+        straight = _logit(linear[m] + per_model[0, m])
+        sight[len(x) + m] = (centre + straight) / 2.0
+        out[0, m] = slopes[0] * centre + slopes[1] * straight + per_model[1, m]
+        out[1, m] = 0.0
         for n in range(networks):
-            spread += (members[n, m] - centre) ** 2
-        p = min(max(linear[m] + per_model[0, m], LINEAR_LOW), LINEAR_HIGH)
-        logit = network_slope * centre + linear_slope * math.log(p / (1.0 - p)) + per_model[1, m]
+            out[1, m] += (members[n, m] - centre) ** 2
+    said = np.zeros(models)
+    for root in roots:
+        leaf = _leaf(sight, split, threshold, child, root)
+        for m in range(models):
+            said[m] += leaves[leaf, m]
+    rate = (slopes[0] + slopes[2]) ** 2 * (networks - 1.0) / networks
+    for m in range(models):
+        logit = out[0, m] + slopes[2] * _logit(said[m] / len(roots) + per_model[0, m])
         mean = 1.0 / (1.0 + math.exp(-logit))
         slack = mean * (1.0 - mean)  # also the slope of the sigmoid
-        variance = slack * (rate * slack * spread + per_model[2, m])
         out[0, m] = mean
-        out[1, m] = min(math.sqrt(variance), MOST_STD)
+        out[1, m] = min(math.sqrt(slack * (rate * slack * out[1, m] + per_model[2, m])), MOST_STD)

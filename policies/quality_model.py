@@ -12,12 +12,13 @@ from safetensors.numpy import load, save
 
 from policies.features import FEATURE_VERSION, PromptFeatures
 from policies.observation import FloatArray
-from policies.quality_kernel import predict_quality, quality_inputs
+from policies.quality_kernel import FOREST, predict_quality, quality_inputs
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,15 @@ class QualityManifest:
 class QualityModel:
     """Predicts scores in [0, 1] with a standard error; fitted by policies.quality_training.
 
-    A blend of a small ensemble of networks over a prompt embedding and the prompt's style, and of a
-    linear model over its n-grams. Arrays, for D embedding dimensions, S style fields, K networks, H
-    hidden units, M models: `weights` [buckets] idf; `table` [buckets, D + M], an n-gram's embedding and
-    its linear effect on each model; `linear_bias` [M]; `style_mean`, `style_scale` [S]; `input`
-    [K, D + S, H], `input_bias` [K, 1, H], `models` [K, H, M], `model_bias` [K, 1, M]; `slopes` [2] of
-    networks and linear model and `offset` [M], the calibration; `evidence` [M] answers behind each model.
+    A blend of a small ensemble of networks over a prompt embedding and the prompt's style, of a linear
+    model over its n-grams, and of a forest over what the networks see and what both of them say. Arrays,
+    for D embedding dimensions, S style fields, K networks, H hidden units, M models, T trees: `weights`
+    [buckets] idf; `table` [buckets, D + M], an n-gram's embedding and its linear effect on each model;
+    `means` [M]; `style_mean`, `style_scale` [S]; `input` [K, D + S, H], `input_bias` [K, 1, H], `models`
+    [K, H, M], `model_bias` [K, 1, M]; `split`, `threshold`, `child` and `roots` [T], the shape of the
+    forest (policies.forest), and `leaves` [L, M], the score beyond the mean in each leaf; `slopes` [3] of
+    networks, linear model and forest and `offset` [M], the calibration; `evidence` [M] answers behind
+    each model.
     """
 
     def __init__(self, manifest: QualityManifest, arrays: Arrays) -> None:
@@ -50,7 +54,6 @@ class QualityModel:
         self.arrays = dict(arrays)
         self._column = {model: i for i, model in enumerate(manifest.models)}
         self._kernel = _kernel_arrays(arrays)
-        self._slopes = float(arrays["slopes"][0]), float(arrays["slopes"][1])
         self.revision = hashlib.sha256(self.to_bytes()).hexdigest()[:12]
 
     def inputs(self, features: PromptFeatures) -> tuple[F32, F32]:
@@ -67,7 +70,7 @@ class QualityModel:
         as the model has.
         """
         found = np.empty((2, len(self.models)))
-        predict_quality(features.grams, features.style, *self._kernel, *self._slopes, found)
+        predict_quality(features.grams, features.style, *self._kernel, found)
         return found
 
     def predict(self, features: PromptFeatures, models: Sequence[str]) -> tuple[FloatArray, FloatArray]:
@@ -85,6 +88,7 @@ class QualityModel:
         rows = np.flatnonzero(self.arrays["weights"]).astype(np.int32)
         stored = {**self.arrays, "rows": rows, "weights": self.arrays["weights"][rows]}
         stored["table"] = self.arrays["table"][rows].astype(np.float16)
+        stored["leaves"] = self.arrays["leaves"].astype(np.float16)
         return save(
             {name: np.ascontiguousarray(stored[name]) for name in sorted(stored)}, {"manifest": manifest}
         )
@@ -106,11 +110,14 @@ class QualityModel:
         weights = np.zeros(buckets, dtype=np.float32)
         table = np.zeros((buckets, arrays["table"].shape[1]), dtype=np.float32)
         weights[rows], table[rows] = arrays["weights"], arrays["table"]
+        leaves = arrays["leaves"].astype(np.float32)
         manifest = QualityManifest(**{**fields, "models": tuple(fields["models"])})
-        return QualityModel(manifest, {**arrays, "weights": weights, "table": table})
+        return QualityModel(manifest, {**arrays, "weights": weights, "table": table, "leaves": leaves})
 
 
-def _kernel_arrays(arrays: Arrays) -> tuple[F32, F32, F32, F32, F32, FloatArray]:
+def _kernel_arrays(
+    arrays: Arrays,
+) -> tuple[F32, F32, F32, F32, F32, FloatArray, I32, F32, I32, I32, F32, FloatArray]:
     """What policies.quality_kernel reads, in its order: biases stand below the layers that they belong to."""
 
     def f32(array: npt.NDArray[Any]) -> F32:
@@ -118,11 +125,18 @@ def _kernel_arrays(arrays: Arrays) -> tuple[F32, F32, F32, F32, F32, FloatArray]
 
     first = np.concatenate([arrays["input"], arrays["input_bias"]], axis=1)  # [N, D + S + 1, H]
     least_variance = 1.0 / (arrays["evidence"].astype(np.float64) + 2.0)
+    split, threshold, child, roots = (np.array(arrays[name]) for name in FOREST)
     return (
         f32(arrays["weights"]),
         f32(arrays["table"]),
         f32(np.stack([arrays["style_mean"], 1.0 / arrays["style_scale"]])),
         f32(first.transpose(1, 0, 2).reshape(first.shape[1], -1)),
         f32(np.concatenate([arrays["models"], arrays["model_bias"]], axis=1)),
-        np.stack([arrays["linear_bias"], arrays["offset"], least_variance]).astype(np.float64),
+        np.stack([arrays["means"], arrays["offset"], least_variance]).astype(np.float64),
+        split,
+        threshold,
+        child,
+        roots,
+        f32(arrays["leaves"]),
+        np.array(arrays["slopes"]),
     )

@@ -10,16 +10,18 @@ from scipy import sparse
 
 from policies.calibration import blend, logit
 from policies.embedding import embedding_table, tfidf_matrix
+from policies.forest import leaf_values, members_of, plant
 from policies.linear_scores import ridge
-from policies.observation import FloatArray
+from policies.observation import BoolArray, FloatArray
 from policies.quality_data import QualityData
-from policies.quality_kernel import EMBEDDING_SCALE, STYLE_LIMIT
+from policies.quality_kernel import EMBEDDING_SCALE, FOREST, STYLE_LIMIT, leaves_of
 from policies.quality_model import QualityManifest, QualityModel
 from policies.quality_network import QualityNetwork, Training, predict, train
 from policies.term_weights import term_weights
 
 F32 = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
+_FIRST_SLOPES = 20.0  # answers that the first guess of the calibration's slopes is worth
 _MANY = 2000  # prompts from which on an n-gram must be in three of them to count
 
 
@@ -38,6 +40,8 @@ class QualitySettings:
     dropout: float = 0.4
     penalty: float = 3.0  # of the linear model, in prompts
     steps: int = 15
+    trees: int = 64  # a multiple of the folds
+    leaf_answers: float = 12.0  # of each model in a leaf
     half_life_s: float = float("inf")
     seed: int = 0
 
@@ -60,7 +64,7 @@ def fit(
         "table": table,
         "style_mean": style.mean(axis=0),
         "style_scale": style.std(axis=0) + np.float32(0.05),
-        "slopes": np.array([0.7, 0.3]),
+        "slopes": np.array([0.4, 0.2, 0.4]),
         "offset": np.zeros(m),
         "evidence": np.zeros(m),
     }
@@ -92,6 +96,7 @@ def update(
     start["table"] = np.pad(start["table"], ((0, 0), (0, new)))
     for name in ("offset", "evidence"):
         start[name] = np.pad(start[name], (0, new))
+    start["leaves"] = np.pad(start["leaves"], ((0, 0), (0, new)))
     matrix = tfidf_matrix(data.features, start["weights"], settings.buckets)
     return _fitted(data, matrix, start, settings, now_s)
 
@@ -108,31 +113,39 @@ def _fitted(
     settings: QualitySettings,
     now_s: float | None,
 ) -> QualityModel:
-    """Fit networks, linear model and calibration from `start`."""
+    """Fit linear model, networks, forest and calibration from `start`."""
     now_s = time.time() if now_s is None else now_s
     weights = data.decayed_weights(now_s, settings.half_life_s)
     scores = np.nan_to_num(data.scores)
     means = _means(scores, weights, start)
     seen = _fold_weights(weights, settings)  # [K, N, M]
+    held_out = seen.sum(axis=2) == 0  # [K, N]
     d = start["table"].shape[1] - len(data.models)
-    linear, linear_logits = _linear(matrix, scores - means, seen, start["table"][:, d:], settings)
+    linear, linear_scores = _linear(matrix, scores - means, seen, start["table"][:, d:], settings)
     inputs = _inputs(data, matrix @ start["table"][:, :d], start)
     network = _network(inputs, scores, seen, means, start, settings)
-    members = predict(network, inputs)
-    held_out = seen.sum(axis=2) == 0  # [K, N]
+    guesses = [_unseen(predict(network, inputs), held_out), logit(means + _unseen(linear_scores, held_out))]
+    forest, tree_scores = _forest(inputs, guesses, scores - means, seen, start, settings)
+    guesses.append(logit(means + _unseen(tree_scores, held_out)))
     slopes, offset = start["slopes"], start["offset"]
     if held_out.any():
-        own = np.einsum("kn,knm->nm", held_out / np.maximum(held_out.sum(axis=0), 1), members)
-        out = np.stack([own, logit(linear_logits + means)])
-        slopes, offset = blend(out, data.scores, weights, slopes, offset)
+        worth = _FIRST_SLOPES + float(start["evidence"].sum())
+        slopes, offset = blend(np.stack(guesses), data.scores, weights, slopes, offset, worth)
     table = np.concatenate([start["table"][:, :d], linear], axis=1).astype(np.float16).astype(np.float32)
     known = weights > 0
     arrays = {
-        **start, **network.arrays(), "table": table, "linear_bias": means.astype(np.float32),
+        **start, **network.arrays(), **forest, "table": table, "means": means.astype(np.float32),
         "slopes": slopes, "offset": offset, "evidence": start["evidence"] + known.sum(axis=0),
     }  # fmt: skip
     manifest = QualityManifest(data.models, settings.buckets, now_s, len(data.features), int(known.sum()))
     return QualityModel(manifest, arrays)
+
+
+def _unseen(said: F32 | FloatArray, held_out: BoolArray) -> FloatArray:
+    """[N, M] of [K, N, M]: the mean over the members that a prompt was held out from; over all if none."""
+    share = np.where(held_out.any(axis=0), held_out, 1.0)
+    found: FloatArray = np.einsum("kn,knm->nm", share / share.sum(axis=0), said)
+    return found
 
 
 def _means(scores: FloatArray, weights: FloatArray, start: Arrays) -> FloatArray:
@@ -140,7 +153,7 @@ def _means(scores: FloatArray, weights: FloatArray, start: Arrays) -> FloatArray
     total = max(float(weights.sum()), 1e-9)
     overall = float((weights * scores).sum()) / total
     means = ((weights * scores).sum(axis=0) + overall) / (weights.sum(axis=0) + 1.0)
-    old = start.get("linear_bias", np.zeros(0))
+    old = start.get("means", np.zeros(0))
     means[: len(old)] = old
     found: FloatArray = means
     return found
@@ -159,7 +172,7 @@ def _fold_weights(weights: FloatArray, settings: QualitySettings) -> FloatArray:
 def _linear(
     matrix: sparse.csr_matrix, targets: FloatArray, seen: FloatArray, old: F32, settings: QualitySettings
 ) -> tuple[F32, FloatArray]:
-    """[buckets, M] mean linear model of the members, [N, M] what those that did not see a prompt say."""
+    """[buckets, M] mean linear model of the members, [K, N, M] what each of them says."""
     members, count, m = seen.shape
     columns = np.ascontiguousarray(np.moveaxis(seen, 0, 1).reshape(count, members * m), dtype=np.float32)
     wanted = np.tile(targets, members).astype(np.float32)
@@ -167,10 +180,30 @@ def _linear(
     solved = ridge(matrix, wanted, columns, settings.penalty, settings.steps, start)
     said = np.asarray(matrix @ solved).reshape(count, members, m)
     mean: F32 = solved.reshape(-1, members, m).mean(axis=1)
-    away = (np.moveaxis(seen, 0, 1).sum(axis=2) == 0).astype(np.float64)  # [N, K]
-    share = np.where(away.sum(axis=1, keepdims=True) > 0, away, 1.0)
-    share /= share.sum(axis=1, keepdims=True)
-    return mean, np.einsum("nk,nkm->nm", share, said)
+    return mean, np.moveaxis(said, 1, 0)
+
+
+def _forest(
+    inputs: F32,
+    guesses: list[FloatArray],
+    targets: FloatArray,
+    seen: FloatArray,
+    start: Arrays,
+    settings: QualitySettings,
+) -> tuple[Arrays, F32]:
+    """The forest's arrays and [K, N, M] what each member's trees say.
+
+    It sees what the networks see and the mean logit of `guesses` [N, M] for each model, held out as all
+    that is stacked must be (Wolpert 1992). An old forest keeps its shape.
+    """
+    sight = np.concatenate([inputs, np.mean(guesses, axis=0)], axis=1, dtype=np.float32)
+    shape: Arrays = {name: start[name] for name in FOREST if name in start}
+    shape = shape or plant(sight, targets, seen, settings.trees, settings.leaf_answers, settings.seed)
+    where = leaves_of(sight, *(shape[name] for name in FOREST))
+    nothing = np.zeros((int(where.max()) + 1, targets.shape[1]), dtype=np.float32)
+    strength = settings.leaf_answers if "leaves" in start else 1.0
+    values = leaf_values(where, targets, seen, start.get("leaves", nothing), strength)
+    return {**shape, "leaves": values}, members_of(where, values, len(seen))
 
 
 def _inputs(data: QualityData, embedded: F32, start: Arrays) -> F32:

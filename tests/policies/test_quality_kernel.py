@@ -10,7 +10,7 @@ from policies.quality_model import QualityManifest, QualityModel
 from policies.style import STYLE_SIZE
 from policies.term_weights import normalised
 
-BUCKETS, D, H, N = 1 << 10, 24, 16, 4
+BUCKETS, D, H, N, T = 1 << 10, 24, 16, 4, 5
 
 
 def random_model(models: int, seed: int) -> QualityModel:
@@ -23,14 +23,43 @@ def random_model(models: int, seed: int) -> QualityModel:
     arrays = {
         "weights": weights.astype(np.float32),
         "table": normal(BUCKETS, D + models) * (weights > 0)[:, None].astype(np.float32),
-        "linear_bias": normal(models) * np.float32(0.1) + np.float32(0.5),
+        "means": normal(models) * np.float32(0.1) + np.float32(0.5),
         "style_mean": normal(STYLE_SIZE), "style_scale": rng.random(STYLE_SIZE).astype(np.float32) + 0.05,
         "input": normal(N, D + STYLE_SIZE, H) * np.float32(0.1), "input_bias": normal(N, 1, H),
         "models": normal(N, H, models) * np.float32(0.1), "model_bias": normal(N, 1, models),
-        "slopes": np.array([0.7, 0.3]), "offset": rng.standard_normal(models),
+        **random_forest(D + STYLE_SIZE + models, rng), "leaves": normal(4 * T, models) * np.float32(0.2),
+        "slopes": np.array([0.5, 0.2, 0.3]), "offset": rng.standard_normal(models),
         "evidence": rng.integers(0, 50, models).astype(np.float64),
     }  # fmt: skip
     return QualityModel(QualityManifest(tuple(f"m{i}" for i in range(models)), BUCKETS), arrays)
+
+
+def random_forest(inputs: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Trees of three questions and four leaves each."""
+    roots = np.arange(T, dtype=np.int32) * 7
+    split, child = np.full((T, 7), -1), np.zeros((T, 7))
+    split[:, :3] = rng.integers(inputs, size=(T, 3))
+    child[:, :3] = roots[:, None] + [1, 3, 5]
+    child[:, 3:] = np.arange(4 * T).reshape(T, 4)
+    return {
+        "split": split.ravel().astype(np.int32), "threshold": rng.standard_normal(7 * T).astype(np.float32),
+        "child": child.ravel().astype(np.int32), "roots": roots,
+    }  # fmt: skip
+
+
+def said_by_forest(a: dict[str, np.ndarray], sight: np.ndarray) -> np.ndarray:
+    said = []
+    for root in a["roots"]:
+        node = int(root)
+        while a["split"][node] >= 0:
+            node = int(a["child"][node] + (sight[int(a["split"][node])] > a["threshold"][node]))
+        said.append(a["leaves"][int(a["child"][node])])
+    return np.mean(said, axis=0)
+
+
+def log_odds(p: np.ndarray) -> np.ndarray:
+    p = p.clip(0.02, 0.98)
+    return np.log(p / (1.0 - p))
 
 
 def plain(model: QualityModel, features: PromptFeatures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -42,11 +71,13 @@ def plain(model: QualityModel, features: PromptFeatures) -> tuple[np.ndarray, np
     x = np.concatenate([embedding, style])
     hidden = np.maximum(x @ a["input"] + a["input_bias"][:, 0], 0.0)  # [N, H]
     members = (hidden[:, None] @ a["models"] + a["model_bias"])[:, 0]  # [N, M]
-    p = (bag[D:] + a["linear_bias"]).clip(0.02, 0.98)
-    logits = a["slopes"][0] * members.mean(axis=0) + a["slopes"][1] * np.log(p / (1.0 - p)) + a["offset"]
+    guesses = [members.mean(axis=0), log_odds(bag[D:] + a["means"])]
+    sight = np.concatenate([x, np.mean(guesses, axis=0)])
+    guesses.append(log_odds(said_by_forest(a, sight) + a["means"]))
+    logits = a["slopes"] @ guesses + a["offset"]
     mean = 1.0 / (1.0 + np.exp(-logits))
     slack = mean * (1.0 - mean)
-    spread = (N - 1.0) * members.var(axis=0) * a["slopes"][0] ** 2
+    spread = (N - 1.0) * members.var(axis=0) * (a["slopes"][0] + a["slopes"][2]) ** 2
     variance = slack * slack * spread + slack / (a["evidence"] + 2.0)
     return x, mean, np.minimum(np.sqrt(variance), 0.5)
 

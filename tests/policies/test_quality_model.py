@@ -167,7 +167,7 @@ def test_blending_finds_the_predictor_that_knows() -> None:
     truth = random.uniform(0.1, 0.9, size=(3000, 2))
     scores = (random.random(truth.shape) < truth).astype(float)
     logits = np.stack([logit(truth), random.normal(size=truth.shape)])
-    slopes, offsets = blend(logits, scores, np.ones_like(scores), np.array([0.5, 0.5]), np.zeros(2))
+    slopes, offsets = blend(logits, scores, np.ones_like(scores), np.array([0.5, 0.5]), np.zeros(2), 20.0)
     assert slopes == pytest.approx([1.0, 0.0], abs=0.12)
     assert offsets == pytest.approx([0.0, 0.0], abs=0.12)
     assert sigmoid(logit(np.array([0.3]))) == pytest.approx([0.3])
