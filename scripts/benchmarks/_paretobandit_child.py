@@ -8,7 +8,8 @@ import logging
 import sys
 
 import numpy as np
-from pareto_bandit import BanditRouter, BudgetPacer
+from pareto_bandit import BanditRouter
+from pareto_bandit.budget_pacer import BudgetPacer
 from pareto_bandit.feature_service import FeatureService
 
 
