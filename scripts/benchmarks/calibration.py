@@ -1,7 +1,7 @@
 """Calibration of the simulator: fitted on one recorded load, scored on another.
 
-With --pool the loads are recorded on the real pool, one model at a time: Poisson arrivals to fit on, Gamma
-bursts with other lengths to score on. Without it a step-by-step engine stands in for one.
+With --pool the loads are recorded on the real pool, one model at a time: Poisson arrivals at half of its
+capacity to fit on, more of them with other lengths to score on. Without it a step-by-step engine stands in.
 """
 
 import argparse
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from policies.arrivals import gamma_bursts, poisson, synthetic_trace
+from policies.arrivals import poisson, synthetic_trace
 from policies.pool_spec import ModelSpec
-from policies.scenario import BURST_CV, bursty
+from policies.scenario import bursty
 from policies.simulator_fit import FITTED, Served, errors, fit_model
 from scripts.benchmarks import _serving
 from scripts.benchmarks._frame import Report, bar, print_table
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> Report:
 async def _recorded(
     pool: _serving.Serving, load_s: float
 ) -> tuple[dict[str, ModelSpec], list[Served], list[Served]]:
-    """Both loads of every model, at 0.5 and 0.6 of what it can bear."""
+    """Both loads of every model, at 0.5 and 0.65 of what it can bear."""
     models = (await pool.table.snapshot("", 0, 5.0)).models
     start, fit_load, score_load = {}, list[Served](), list[Served]()
     with tqdm(total=3 * len(models), desc="loads") as progress:
@@ -86,7 +86,7 @@ async def _recorded(
             fit_load += await record(pool.url, pool.key, name, planned(times, FIT_WORDS, FIT_TOKENS, seed))
             progress.update()
             most = await capacity_per_s(pool.url, pool.key, name, SCORE_WORDS, SCORE_TOKENS)
-            times = gamma_bursts(0.6 * most, BURST_CV, int(0.6 * most * load_s), rng)
+            times = poisson(0.65 * most, int(0.65 * most * load_s), rng)
             plan = planned(times, SCORE_WORDS, SCORE_TOKENS, seed + 50)
             score_load += await record(pool.url, pool.key, name, plan)
             progress.update()
