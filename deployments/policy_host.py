@@ -103,9 +103,7 @@ class PolicyHost:
         """Fetch and install what is wanted. For a background task of the ingress, after each new snapshot."""
         for name in self.wanted(snapshot):
             revision, data = await fetch(name)
-            await asyncio.to_thread(
-                self.install, name, revision, data
-            )  # megabytes, so off the loop
+            await asyncio.to_thread(self.install, name, revision, data)  # megabytes, so off the loop
 
     def install(self, name: str, revision: str, data: bytes) -> bool:
         """Load one artifact and swap it in; refused bytes are logged and leave in place what was there."""
