@@ -10,7 +10,9 @@ _BISECTIONS: Final = 40
 _LOWEST, _HIGHEST = -4.0, 9.0  # log10 of the price, in score per USD
 _WINDOW: Final = 1500  # recent requests that the price is solved for
 _EVERY: Final = 20  # requests between solutions
-_HORIZON: Final = 100  # requests in which a deviation from the budget is made good
+_SPENDING: Final = 100  # requests in which what was saved is spent
+_SAVING: Final = 600  # requests in which too much spent is saved: reward falls steeply with the budget
+_RATIO_PRIOR: Final = 50.0  # answers of a model that its ratio of 1 is worth
 _MARGIN: Final = 0.015  # share of the budget kept back, so that the guard is seldom needed
 _SETTLING: Final = 100  # requests from which on being over budget is no accident of the first few
 _PLAIN: Final = 3.0  # budgets that a request may always cost: only dearer models have to be saved for
@@ -43,8 +45,9 @@ class Pacer:
     """Closed-loop price: the Lagrange multiplier of `mean cost <= budget_usd`.
 
     Solved over a window of recent predictions, for the rate of spending that makes good within the next
-    requests what was spent above or below the budget so far (a receding horizon). The ratio of real
-    to predicted cost is learned, so that biased predictions cost nothing in the long run.
+    requests what was spent above or below the budget so far (receding horizons). The ratio of real
+    to predicted cost is learned for each model, so that biased predictions cost nothing in the long run
+    and one very dear answer makes no other model look dear.
     """
 
     def __init__(self, budget_usd: float, rewards: FloatArray, costs: FloatArray) -> None:
@@ -58,7 +61,8 @@ class Pacer:
         self.spent_usd = 0.0
         self._rewards = rewards[-_WINDOW:].copy()
         self._costs = costs[-_WINDOW:].copy()
-        self._expected_usd = self._prior_usd = budget_usd * _HORIZON  # the ratio starts at 1
+        self._expected_usd = _RATIO_PRIOR * self._costs.mean(axis=0) + 1e-12  # [M], the ratios start at 1
+        self._real_usd = self._expected_usd.copy()
         self._next = 0
         self.price = price_for(self._rewards, self._costs, budget_usd * (1.0 - _MARGIN))
 
@@ -76,9 +80,10 @@ class Pacer:
         return within
 
     @property
-    def bias(self) -> float:
-        """Real over predicted spending so far."""
-        return (self.spent_usd + self._prior_usd) / self._expected_usd
+    def bias(self) -> FloatArray:
+        """[M] real over predicted cost of each model so far."""
+        ratio: FloatArray = self._real_usd / self._expected_usd
+        return ratio
 
     def choose(self, rewards: FloatArray, costs: FloatArray) -> int:
         """Index of the affordable model with the highest reward - price * cost."""
@@ -89,7 +94,8 @@ class Pacer:
         """Take what one request cost into account; `rewards`, `costs` [M] are its predictions."""
         self.requests += 1
         self.spent_usd += cost_usd
-        self._expected_usd += float(costs[chosen])
+        self._expected_usd[chosen] += costs[chosen]
+        self._real_usd[chosen] += cost_usd
         self._rewards[self._next], self._costs[self._next] = rewards, costs
         self._next = (self._next + 1) % len(self._rewards)
         if self.requests % _EVERY == 0:
@@ -97,6 +103,7 @@ class Pacer:
 
     def _solve(self) -> None:
         goal = self.budget_usd * (1.0 - _MARGIN)
-        rate = goal + (goal * self.requests - self.spent_usd) / _HORIZON
+        left = goal * self.requests - self.spent_usd
+        rate = goal + left / (_SPENDING if left > 0.0 else _SAVING)
         rate = min(max(rate, 0.2 * goal), 3.0 * goal)
         self.price = price_for(self._rewards, self._costs * self.bias, rate)

@@ -51,6 +51,18 @@ def test_pacing_earns_more_than_mixing_at_random_for_the_same_money() -> None:
     assert run(0.03, 1.0, seed=8)[0] > mixed + 0.01
 
 
+def test_one_very_dear_answer_does_not_send_the_next_hundred_to_a_weak_model() -> None:
+    rewards = np.tile([0.5, 0.9, 0.95], (500, 1))
+    costs = np.array([0.001, 0.008, 0.2]) * np.random.default_rng(0).lognormal(0.0, 0.05, size=(500, 3))
+    pacer = Pacer(0.01, rewards, costs)
+    good = 0
+    for row in range(140):
+        chosen = 2 if row == 39 else pacer.choose(rewards[row], costs[row])
+        pacer.observe(rewards[row], costs[row], chosen, 0.5 if row == 39 else float(costs[row, chosen]))
+        good += int(row >= 40 and chosen == 1)
+    assert good > 90
+
+
 def test_the_cheapest_model_is_always_affordable() -> None:
     pacer = Pacer(0.0005, *world(100, 0))
     pacer.observe(np.ones(3), np.full(3, 0.1), 2, 5.0)
