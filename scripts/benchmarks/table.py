@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 import ray
 from sqlalchemy import Connection
 from tqdm import tqdm
@@ -283,7 +284,8 @@ async def _pool_memory(actor: Any, table: RayTable, tenants: int) -> float:
     await _register(table, 64, 8)
     for model in tqdm(range(64), "memory"):
         decisions = [
-            replace(one, model=f"model-{model}") for one in _decisions(f"m-{model}", tenants, tenants)
+            msgspec.structs.replace(one, model=f"model-{model}")
+            for one in _decisions(f"m-{model}", tenants, tenants)
         ]
         for batch in _batches(decisions):
             await table.report_ingress("memory", 0, {}, batch, [outcome(one) for one in batch])

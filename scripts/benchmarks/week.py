@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from tqdm import tqdm
 
 from deployments.candidate_job import JobInput, JobResult
@@ -118,7 +119,7 @@ class Week:
         for number in range(BATCH):
             made = decision(f"d-{self.sent + number}", f"key-{self.rng.randrange(50)}")
             at_s = self.clock.now_s + number * gap_s
-            decisions.append(replace(made, created_s=at_s, policy="learned@1"))
+            decisions.append(msgspec.structs.replace(made, created_s=at_s, policy="learned@1"))
             outcomes.append(self._ended(decisions[-1]))
         self.sent += BATCH
         self.clock.now_s += tick_s

@@ -2,7 +2,6 @@
 
 import asyncio
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from msgspec import structs
 
 from deployments.feedback import BROWSER_METRIC
 from deployments.records import OutcomeRecord
@@ -116,7 +116,7 @@ class FeedbackMachine(RuleBasedStateMachine):
         decision_id = self.chat(person, 1)[0]
         pairs = self.do(self.table.transitions(0.0, 100_000))
         decision = next(d for d, _ in pairs if d.decision_id == decision_id)
-        gone = replace(decision, decision_id=f"{decision_id}.gone{n}.{len(pairs)}")
+        gone = structs.replace(decision, decision_id=f"{decision_id}.gone{n}.{len(pairs)}")
         outcome = OutcomeRecord(gone.decision_id, gone.created_s, "good", "good-0", Outcome(Status.CANCELLED))
         self.do(self.table.report_ingress("ingress-1", len(pairs), {}, [gone], [outcome]))
         self.cancelled.add(gone.decision_id)
