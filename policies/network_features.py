@@ -31,7 +31,7 @@ LOG_FEATURES: Final = (  # log(1 + x)
 )
 DIRECT_FEATURES: Final = ("weight", "accuracy", "accuracy_std", "kv_use", "error_rate", "cold", "age_s")
 RELATIVE_FEATURES: Final = (
-    "lateness",  # expected share of the latency weight that is lost, over _ANSWER_SPREAD
+    "lateness",  # expected share of the latency weight that is lost, over ANSWER_SPREAD
     "speed",  # fastest allowed e2e / own e2e
     "cheapness",  # cheapest allowed / own cost
     "cost_share",  # own cost / dearest allowed, at most 4
@@ -61,7 +61,7 @@ _SIZE: Final = len(FEATURES)
 _NO_TARGET_S: Final = 30.0  # policies.reward.NO_TARGET_S
 _TINY: Final = 1e-9
 _MOST: Final = 4.0
-_ANSWER_SPREAD: Final = (0.45, 0.85, 1.6)  # real over predicted answer length: thirds of a log-normal
+ANSWER_SPREAD: Final = (0.45, 0.85, 1.6)  # real over predicted answer length: thirds of a log-normal
 # Columns of an observation, as policies.observation has them; a test holds both equal.
 _WEIGHT, _ACCURACY, _STD, _TTFT, _E2E, _TPOT, _COST, _IN_FLIGHT, _WAITING, _SLOTS = range(10)
 _KV_USE, _ERROR_RATE, _REPLICAS, _COLD, _AGE = range(10, 15)
@@ -116,10 +116,10 @@ def _write_own(rows: F64, output_tokens: float, scale_s: float, out: F32) -> Non
 def _expected_lateness(ttft_s: float, e2e_s: float, target_s: float, scale_s: float) -> float:
     """Share of the latency weight that is lost, mean over how long the answer may turn out."""
     total = 0.0
-    for spread in _ANSWER_SPREAD:
+    for spread in ANSWER_SPREAD:
         over_s = ttft_s + (e2e_s - ttft_s) * spread - target_s
         total += min(max(over_s / scale_s, 0.0), 1.0)
-    return total / len(_ANSWER_SPREAD)
+    return total / len(ANSWER_SPREAD)
 
 
 @compiled()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.network_features import FEATURES, network_inputs, request_inputs
+from policies.network_features import ANSWER_SPREAD, FEATURES, network_inputs, request_inputs
 from policies.observation import CALLER_COLUMN, MODEL_COLUMN, MODEL_FIELDS, PROMPT_COLUMN, PROMPT_FIELDS
 from policies.reward import NO_TARGET_S
 
@@ -32,11 +32,19 @@ def plain(
     a1, a2, a3, target = caller
     scale, total, tiny = target or NO_TARGET_S, a1 + a2 + a3 + 1e-9, 1e-9
     room = np.maximum(r["slots"], 1.0)
-    late = ((r["e2e_s"] - target) / scale).clip(0.0, 1.0)
+    late = np.mean(
+        [
+            ((r["ttft_s"] + (r["e2e_s"] - r["ttft_s"]) * spread - target) / scale).clip(0.0, 1.0)
+            for spread in ANSWER_SPREAD
+        ],
+        axis=0,
+    )
     speed = ((r["e2e_s"][mask].min() + tiny) / (r["e2e_s"] + tiny)).clip(None, 1.0)
     cheapness = ((r["cost_usd"][mask].min() + tiny) / (r["cost_usd"] + tiny)).clip(None, 1.0)
     share = (r["cost_usd"] / (r["cost_usd"][mask].max() + tiny)).clip(None, 4.0)
     claim = (r["tpot_s"] * p["output_tokens"] / room).clip(None, 4.0)
+    load = (r["in_flight"] / room).clip(None, 4.0)
+    weighted_claim = 3.0 * a2 * claim * (1.0 - late) / total
     utility = a1 * r["accuracy"] + a2 * speed + a3 * cheapness
     reward = a1 * r["accuracy"] - a2 * late - a3 * share
 
@@ -65,7 +73,9 @@ def plain(
         "weighted_accuracy": 3.0 * a1 * r["accuracy"] / total,
         "weighted_lateness": 3.0 * a2 * late / total,
         "weighted_cost": 3.0 * a3 * (r["cost_usd"] / 1e-3).clip(None, 20.0) / total,
-        "weighted_claim": 3.0 * a2 * claim * (1.0 - late) / total,
+        "weighted_claim": weighted_claim,
+        "claim_load": weighted_claim * load,
+        "claim_queue": weighted_claim * (load - 1.0).clip(0.0),
         "accuracy_gap": gap(r["accuracy"]),
         "formula_gap": gap(utility / total),
         "reward_gap": gap(reward / total),
