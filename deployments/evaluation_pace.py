@@ -97,8 +97,8 @@ class Pace:
         found = {}
         for model, row in snapshot.models.items():
             count = row.requests - self._ended[model]
-            found[model] = max(0, count - self._known.get(model, count))
-            self._known[model] = max(count, self._known.get(model, count))
+            known = self._known.get(model, count)
+            found[model], self._known[model] = max(0, count - known), max(count, known)
         return found
 
     def _too_many_users(self, model: str, finished: int) -> bool:

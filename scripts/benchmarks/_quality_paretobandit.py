@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ import numpy as np
 
 from policies.embedding import embedding_table
 from policies.observation import FloatArray
+from scripts.benchmarks._environments import installed
 from scripts.benchmarks._quality_data import Rows, Scored
 from scripts.benchmarks._quality_routers import tfidf
 
@@ -36,7 +36,9 @@ def package_passes(
             budgets=np.array(budgets), models=np.array(train.models), prices=np.nanmean(train.costs, axis=0),
             scores=train.scores, next_scores=test.scores, next_costs=test.costs,
         )  # fmt: skip
-        subprocess.run([_python(venv), str(_CHILD), str(source), str(target)], check=True)
+        subprocess.run(
+            [installed(venv, PACKAGE, "python"), str(_CHILD), str(source), str(target)], check=True
+        )
         found = json.loads(target.read_text(encoding="utf-8"))
     return [[(reward, cost) for reward, cost in passes] for passes in found]
 
@@ -54,13 +56,3 @@ def _contexts(train: Scored, test: Scored) -> tuple[FloatArray, FloatArray]:
     rotation = (directions[:_WIDTH] / sizes[:_WIDTH, None]).T * np.sqrt(len(train))
     learned, scored = ((some - centre) @ rotation for some in both)
     return learned, scored
-
-
-def _python(venv: Path) -> str:
-    """The environment's Python; made at the first run."""
-    python = venv / "bin" / "python"
-    if not python.exists():
-        print(f"== installing {PACKAGE} into {venv}")
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        subprocess.run([str(venv / "bin" / "pip"), "install", "-q", PACKAGE], check=True)
-    return str(python)

@@ -27,6 +27,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
+from scripts.benchmarks._environments import installed
 from scripts.benchmarks._frame import Report, bar, interval, print_table
 from scripts.benchmarks._processes import Groups, Usage, descendants
 from scripts.local_pool import LocalPool
@@ -79,16 +80,6 @@ def _process(*command: str, environment: dict[str, str] | None = None) -> Iterat
             started.wait(10)
         except subprocess.TimeoutExpired:
             started.kill()
-
-
-def _litellm(venv: Path) -> str:
-    """LiteLLM's command in an environment of its own, made at the first run."""
-    command = venv / "bin" / "litellm"
-    if not command.exists():
-        print(f"== installing {LITELLM} into {venv}")
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        subprocess.run([str(venv / "bin" / "pip"), "install", "-q", LITELLM], check=True)
-    return str(command)
 
 
 def _litellm_config(folder: Path, upstream: str) -> str:
@@ -216,7 +207,7 @@ def _measure(
 
 def run(args: argparse.Namespace) -> Report:
     """Start everything on loopback, measure, compare."""
-    command = _litellm(args.litellm_venv)
+    command = installed(args.litellm_venv, LITELLM, "litellm")
     key = secrets.token_urlsafe(24)
     ports = [_free_port() for _ in range(3)]
     upstream = f"http://127.0.0.1:{ports[0]}"

@@ -152,20 +152,12 @@ def complete(folder: Path, items: list[Item], known: Result | None) -> Result:
     left = [item for item in items if known is None or item.id not in known.scores]
     new = ask(folder, left) if left else None
     parts = [part for part in (known, new) if part is not None]
+    scores = {name: score for part in parts for name, score in part.scores.items()}
+    answers = {name: text for part in parts for name, text in part.answers.items()}
     return Result(
         folder.name,
-        {
-            item.id: score
-            for item in items
-            for part in parts
-            if (score := part.scores.get(item.id)) is not None
-        },
-        {
-            item.id: text
-            for item in items
-            for part in parts
-            if (text := part.answers.get(item.id)) is not None
-        },
+        {item.id: scores[item.id] for item in items},
+        {item.id: answers[item.id] for item in items},
         parts[0].tokens_per_cpu_s,
     )
 
