@@ -30,8 +30,9 @@ def _section(path: Path, document: dict[str, Any]) -> str:
         "",
         f"`{document['command']}`",
         "",
-        f"{machine['cores']} cores, {machine['cpu']}, {machine['memory_gib']} GiB, no GPU; revision "
-        f"{document['git']}. Everything measured: [{path.name}]({path.name}).",
+        f"{machine['cores']} cores, {machine['cpu']}, {machine['memory_gib']} GiB, "
+        f"{machine.get('gpu') or 'no GPU'}; revision {document['git']}. "
+        f"Everything measured: [{path.name}]({path.name}).",
         "",
     ]
     if document["bars"]:

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -95,6 +96,7 @@ def machine() -> dict[str, object]:
     """What the numbers were measured on."""
     return {
         "cpu": _cpu_name(),
+        "gpu": _gpu_name(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
@@ -110,6 +112,16 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _gpu_name() -> str | None:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None
+    answer = subprocess.run(
+        [command, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    return ", ".join(answer.stdout.split("\n")).strip(", ") or None
 
 
 def _git() -> str:

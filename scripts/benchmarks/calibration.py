@@ -1,13 +1,15 @@
 """Calibration of the simulator: fitted on one recorded load, scored on another.
 
-With --pool the loads are recorded on the real pool, one model at a time: Poisson arrivals at half of its
-capacity to fit on, more of them with other lengths to score on. Without it a step-by-step engine stands in.
+With --pool the loads are recorded on the real pool, one model at a time, in turns, so that both meet the same
+machine: Poisson arrivals at 0.3, 0.6 and 0.9 of its capacity to fit on, at 0.65 with other lengths to score
+on. Without it a step-by-step engine stands in.
 """
 
 import argparse
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,9 @@ from scripts.benchmarks._step_engine import StepEngine, serve
 LIMIT = 0.20
 FIT_WORDS, FIT_TOKENS = 40.0, 16.0  # medians
 SCORE_WORDS, SCORE_TOKENS = 25.0, 24.0
+FIT_LOADS = (0.3, 0.6, 0.9)  # a step's cost and that of one more sequence in it are told apart by the batch
+SCORE_LOAD = 0.65
+APART_S = 60.0  # between turns, as the simulator sees them: long enough to drain
 FIELDS = ("model", "arrival_s", "prompt_tokens", "output_tokens", "ttft_s", "e2e_s")
 ENGINES = (
     StepEngine("small", fixed_s=0.009, per_sequence_s=0.0003, per_token_s=1 / 15_000),
@@ -37,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     _serving.add_arguments(parser)
     parser.add_argument("--pool", action="store_true", help="record both loads on the real pool")
-    parser.add_argument("--load-s", type=float, default=60.0, help="with --pool: length of each load")
+    parser.add_argument(
+        "--load-s", type=float, default=60.0, help="with --pool: length of each load (default 60)"
+    )
     described = "JSONL of answered requests: " + ", ".join(FIELDS)
     parser.add_argument(
         "--fit", type=Path, metavar="FILE", help=f"{described} (default: a step-by-step engine)"
@@ -73,23 +80,25 @@ def run(args: argparse.Namespace) -> Report:
 async def _recorded(
     pool: _serving.Serving, load_s: float
 ) -> tuple[dict[str, ModelSpec], list[Served], list[Served]]:
-    """Both loads of every model, at 0.5 and 0.65 of what it can bear."""
+    """Both loads of every model, in turns of a third of `load_s`."""
     models = (await pool.table.snapshot("", 0, 5.0)).models
     start, fit_load, score_load = {}, list[Served](), list[Served]()
-    with tqdm(total=3 * len(models), desc="loads") as progress:
-        for seed, (name, row) in enumerate(sorted(models.items())):
+    with tqdm(total=2 * len(models) * len(FIT_LOADS), desc="loads") as progress:
+        for name, row in sorted(models.items()):
             start[name] = ModelSpec(name, slots=float(max(replica.slots for replica in row.replicas)))
-            rng = np.random.default_rng([seed, 23])
-            most = await capacity_per_s(pool.url, pool.key, name, FIT_WORDS, FIT_TOKENS)
-            progress.update()
-            times = poisson(0.5 * most, int(0.5 * most * load_s), rng)
-            fit_load += await record(pool.url, pool.key, name, planned(times, FIT_WORDS, FIT_TOKENS, seed))
-            progress.update()
-            most = await capacity_per_s(pool.url, pool.key, name, SCORE_WORDS, SCORE_TOKENS)
-            times = poisson(0.65 * most, int(0.65 * most * load_s), rng)
-            plan = planned(times, SCORE_WORDS, SCORE_TOKENS, seed + 50)
-            score_load += await record(pool.url, pool.key, name, plan)
-            progress.update()
+            kinds = [(FIT_WORDS, FIT_TOKENS), (SCORE_WORDS, SCORE_TOKENS)]
+            most = [await capacity_per_s(pool.url, pool.key, name, *kind) for kind in kinds]
+            for turn, load in enumerate(FIT_LOADS):
+                rates = (load * most[0], SCORE_LOAD * most[1])
+                for found, kind, rate in zip((fit_load, score_load), kinds, rates, strict=True):
+                    number = int(progress.n)
+                    times = poisson(
+                        rate, max(int(rate * load_s / len(FIT_LOADS)), 1), np.random.default_rng(number)
+                    )
+                    served = await record(pool.url, pool.key, name, planned(times, *kind, number))
+                    began_s = turn * (load_s / len(FIT_LOADS) + APART_S)
+                    found += [replace(one, arrival_s=one.arrival_s + began_s) for one in served]
+                    progress.update()
     return start, fit_load, score_load
 
 

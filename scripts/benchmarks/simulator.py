@@ -9,18 +9,11 @@ import numpy as np
 import ray
 
 from deployments.rollout_group import RolloutGroup
-from policies.arrivals import Trace, poisson
-from policies.pool_spec import ModelSpec, capacity_per_s
 from policies.training import TrainingConfig, new_network, weights_of
-from policies.vector_environment import DispatchVectorEnv
-from policies.workload import Episode, episode_from_trace, synthetic_quality
 from scripts.benchmarks._frame import Report, bar, interval, print_table
+from scripts.benchmarks._simulated_pool import ENVIRONMENTS, MODELS, make_env
 
-MODELS, SLOTS, ENVIRONMENTS = 8, 32, 64
 LIMIT_PER_S = 100_000
-_ROWS = 4096
-_LENGTH = 4096
-_PROMPT_TOKENS, _OUTPUT_TOKENS = 550.0, 210.0  # means of the episodes' lengths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,28 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=2000, help="vectorised steps per round (default 2000)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--workers", default="1,2", help="rollout workers to try, '' for none (default 1,2)")
-
-
-def models() -> list[ModelSpec]:
-    """Eight equal models of 32 slots."""
-    return [ModelSpec(f"model-{i}", slots=SLOTS) for i in range(MODELS)]
-
-
-def draw_episode(rng: np.random.Generator, load: float = 0.9) -> Episode:
-    """Poisson arrivals at `load` times the pool's capacity."""
-    size = _LENGTH + 1
-    rate = load * sum(capacity_per_s(model, _PROMPT_TOKENS, _OUTPUT_TOKENS) for model in models())
-    prompt = rng.integers(100, 1000, size).astype(np.float64)
-    output = rng.integers(20, 400, size).astype(np.float64)
-    trace = Trace(poisson(rate, size, rng), prompt, output)
-    return episode_from_trace(trace, np.arange(_ROWS), np.array([1.0, 1.0, 0.2, 10.0]), 0.6, rng)
-
-
-def make_env(seed: int, environments: int = ENVIRONMENTS) -> DispatchVectorEnv:
-    """The measured environment."""
-    return DispatchVectorEnv(
-        models(), synthetic_quality(MODELS, _ROWS, 0), draw_episode, environments, seed=seed
-    )
 
 
 def run(args: argparse.Namespace) -> Report:

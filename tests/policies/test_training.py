@@ -3,15 +3,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from policies import arrivals
 from policies.arrivals import Trace
 from policies.network_features import FEATURES
 from policies.pool_spec import ModelSpec
 from policies.ppo import PPOConfig
-from policies.training import LocalRunners, Trainer, TrainingConfig, mean_metrics, weights_of
+from policies.training import (
+    LocalRunners,
+    Trainer,
+    TrainingConfig,
+    mean_metrics,
+    new_network,
+    weights_of,
+)
 from policies.vector_environment import DispatchVectorEnv
 from policies.workload import Episode, episode_from_trace, synthetic_quality
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
 
 CONFIG = TrainingConfig(decisions=1024, steps=32, lag=8, hidden=8, ppo=PPOConfig(minibatch=128))
 
@@ -26,8 +36,8 @@ def _make_env(seed: int) -> DispatchVectorEnv:
     return DispatchVectorEnv(models, synthetic_quality(2, 64, seed=0), _draw, 8, seed=seed)
 
 
-def _trainer(config: TrainingConfig = CONFIG) -> Trainer:
-    return Trainer(config, LocalRunners(_make_env, config))
+def _trainer(config: TrainingConfig = CONFIG, device: str = "cpu") -> Trainer:
+    return Trainer(config, LocalRunners(_make_env, config), device)
 
 
 def test_the_seed_fixes_the_policy() -> None:
@@ -75,3 +85,27 @@ def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
     _trainer().save(tmp_path / "state.safetensors")
     with pytest.raises(ValueError, match="belongs to another network"):
         _trainer(replace(CONFIG, hidden=16)).resume(tmp_path / "state.safetensors")
+
+
+@needs_gpu
+def test_an_update_on_a_gpu_leaves_the_weights_that_one_on_the_cpu_leaves() -> None:
+    rollout = LocalRunners(_make_env, CONFIG).sample(weights_of(new_network(CONFIG)), CONFIG.steps)
+    trainers = [_trainer(device=device) for device in ("cpu", "cuda")]
+    for trainer in trainers:
+        trainer.ppo.update(rollout)
+    on_cpu, on_gpu = (weights_of(trainer.network) for trainer in trainers)
+    for name, value in on_cpu.items():
+        assert on_gpu[name] == pytest.approx(value, abs=2e-3), name
+
+
+@needs_gpu
+def test_a_training_moves_from_gpu_to_cpu_and_back(tmp_path: Path) -> None:
+    first = _trainer(replace(CONFIG, decisions=512), "cuda")
+    first.run()
+    first.save(tmp_path / "state.safetensors")
+    for device in ("cpu", "cuda"):
+        second = _trainer(device=device)
+        second.resume(tmp_path / "state.safetensors")
+        for name, value in weights_of(first.network).items():
+            assert np.array_equal(value, weights_of(second.network)[name])
+        assert second.run().manifest.data_range["decisions"] >= 1024
