@@ -1,15 +1,15 @@
 """Calibration of the simulator: fitted on one recorded load, scored on another.
 
 With --pool the loads are recorded on the real pool, one model at a time, in turns, so that both meet the same
-machine: Poisson arrivals at 0.3, 0.6 and 0.9 of its capacity to fit on, at 0.65 with other lengths to score
-on. Without it a step-by-step engine stands in.
+machine: Poisson arrivals at 0.3, 0.6 and 0.9 of its capacity to fit on, three times over, at 0.65 with other
+lengths to score on. Without it a step-by-step engine stands in.
 """
 
 import argparse
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,8 @@ from scripts.benchmarks._step_engine import StepEngine, serve
 LIMIT = 0.20
 FIT_WORDS, FIT_TOKENS = 40.0, 16.0  # medians
 SCORE_WORDS, SCORE_TOKENS = 25.0, 24.0
-FIT_LOADS = (0.3, 0.6, 0.9)  # a step's cost and that of one more sequence in it are told apart by the batch
+# A step's cost and that of one more sequence in it are told apart by the batch.
+FIT_LOADS = 3 * (0.3, 0.6, 0.9)
 SCORE_LOAD = 0.65
 APART_S = 60.0  # between turns, as the simulator sees them: long enough to drain
 FIELDS = ("model", "arrival_s", "prompt_tokens", "output_tokens", "ttft_s", "e2e_s")
@@ -44,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pool", action="store_true", help="record both loads on the real pool")
     parser.add_argument(
         "--load-s", type=float, default=60.0, help="with --pool: length of each load (default 60)"
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="with --pool: write both loads here, as fit.jsonl and score.jsonl",
     )
     described = "JSONL of answered requests: " + ", ".join(FIELDS)
     parser.add_argument(
@@ -63,6 +70,10 @@ def run(args: argparse.Namespace) -> Report:
     if args.pool:
         with _serving.serving(args) as pool:
             start, fitted_on, scored_on = asyncio.run(_recorded(pool, args.load_s))
+        if args.keep is not None:
+            args.keep.mkdir(parents=True, exist_ok=True)
+            write_served(args.keep / "fit.jsonl", fitted_on)
+            write_served(args.keep / "score.jsonl", scored_on)
     elif args.fit is not None:
         fitted_on, scored_on = read_served(args.fit), read_served(args.score)
         start = {
@@ -80,7 +91,7 @@ def run(args: argparse.Namespace) -> Report:
 async def _recorded(
     pool: _serving.Serving, load_s: float
 ) -> tuple[dict[str, ModelSpec], list[Served], list[Served]]:
-    """Both loads of every model, in turns of a third of `load_s`."""
+    """Both loads of every model, in turns."""
     models = (await pool.table.snapshot("", 0, 5.0)).models
     start, fit_load, score_load = {}, list[Served](), list[Served]()
     with tqdm(total=2 * len(models) * len(FIT_LOADS), desc="loads") as progress:
@@ -112,6 +123,11 @@ def read_served(path: Path) -> list[Served]:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"'{path.name}', line {number}: {error}; needs {', '.join(FIELDS)}.") from error
     return served
+
+
+def write_served(path: Path, served: Sequence[Served]) -> None:
+    """What `read_served` reads."""
+    path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in served), encoding="utf-8")
 
 
 def _reference_loads() -> tuple[list[Served], list[Served]]:
