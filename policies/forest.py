@@ -14,7 +14,7 @@ F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 Arrays = dict[str, npt.NDArray[Any]]
 
-_TRIES: Final = 80  # random inputs looked at for a split
+_TRIES: Final = 110  # random inputs looked at for a split
 _MOST_LEAVES: Final = 800  # of one tree, however many the prompts
 
 

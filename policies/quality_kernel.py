@@ -5,7 +5,7 @@ T trees, which policies.forest_kernel describes.
 """
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -74,10 +74,8 @@ def _bag(grams: U32, weights: F32, table: F32) -> F32:
     return bag
 
 
-_F32, _F32_2, _F32_3, _F64_2, _I32 = (
-    array(types.float32), array(types.float32, 2), array(types.float32, 3), array(types.float64, 2),
-    array(types.int32),
-)  # fmt: skip
+_F32, _F32_2, _F32_3 = array(types.float32), array(types.float32, 2), array(types.float32, 3)
+_F64_2, _I32, _I32_2 = array(types.float64, 2), array(types.int32), array(types.int32, 2)
 
 
 @compiled(types.UniTuple(_F32, 2)(array(types.uint32), _F32, _F32, _F32_2, _F32_2, types.int64))
@@ -131,22 +129,46 @@ def _members(hidden: F32, layer: F32) -> F32:
     return logits
 
 
+def packed(forest: dict[str, npt.NDArray[Any]]) -> tuple[I32, I32]:
+    """The forest as it is walked: nodes [*, 4] of one cache line's quarter each, and the roots [T].
+
+    A node is the input that it asks about, the bits of its float32 threshold, the node for values up to
+    it, and the number of the leaf. At a leaf no value is above the threshold, and the next node is itself.
+    """
+    split, threshold, child, roots = (forest[name] for name in FOREST)
+    at_leaf = split < 0
+    nodes = np.empty((len(split), 4), dtype=np.int32)
+    nodes[:, 0] = np.maximum(split, 0)
+    nodes[:, 1] = np.where(at_leaf, np.float32(np.inf), threshold).astype(np.float32).view(np.int32)
+    nodes[:, 2] = np.where(at_leaf, np.arange(len(split)), child)
+    nodes[:, 3] = np.where(at_leaf, child, -1)
+    return nodes, np.asarray(roots, dtype=np.int32)
+
+
 @compiled()
-def _leaf(x: F32, split: I32, threshold: F32, child: I32, root: int) -> int:
-    """The number of the leaf that inputs fall into, of the tree whose first node is `root`."""
-    node = root
-    while split[node] >= 0:
-        node = child[node] + (x[split[node]] > threshold[node])
-    return child[node]
+def _descend(x: F32, nodes: I32, roots: I32, at: I32) -> None:
+    """Write [T] the leaf that inputs fall into, of each tree. All trees go down a level at a time, so that
+    their nodes are fetched together; a node at a leaf leads to itself."""
+    cuts = nodes.view(np.float32)
+    at[:] = roots
+    moved = True
+    while moved:
+        moved = False
+        for tree in range(len(at)):
+            node = at[tree]
+            after = nodes[node, 2] + np.int32(x[nodes[node, 0]] > cuts[node, 1])
+            at[tree] = after
+            moved |= after != node
+    for tree in range(len(at)):
+        at[tree] = nodes[at[tree], 3]
 
 
-@compiled(array(types.int32, 2)(_F32_2, _I32, _F32, _I32, _I32))
-def leaves_of(x: F32, split: I32, threshold: F32, child: I32, roots: I32) -> I32:
-    """[N, T] leaves of N prompts, of inputs [N, D + S + M]."""
+@compiled(array(types.int32, 2)(_F32_2, _I32_2, _I32))
+def leaves_of(x: F32, nodes: I32, roots: I32) -> I32:
+    """[N, T] leaves of N prompts, of inputs [N, D + S + 2 M]; `nodes` and `roots` as `packed`."""
     found = np.empty((len(x), len(roots)), dtype=np.int32)
     for row in range(len(x)):
-        for tree in range(len(roots)):
-            found[row, tree] = _leaf(x[row], split, threshold, child, roots[tree])
+        _descend(x[row], nodes, roots, found[row])
     return found
 
 
@@ -158,39 +180,47 @@ def _logit(p: float) -> float:
 
 @compiled(
     types.void(
-        array(types.uint32), _F32, _F32, _F32_2, _F32_2, _F32_2, _F32_3, _F64_2, _I32, _F32, _I32, _I32,
-        _F32_2, array(types.float64), _F64_2,
+        array(types.uint32), _F32, _F32, _F32_2, _F32_2, _F32_2, _F32_3, _F64_2, _I32_2, _I32, _F32_2,
+        array(types.float64), _F64_2,
     )
 )  # fmt: skip
 def predict_quality(
     grams: U32, style: F32, weights: F32, table: F32, standard: F32, first: F32, second: F32,
-    per_model: F64, split: I32, threshold: F32, child: I32, roots: I32, leaves: F32, slopes: F64, out: F64,
+    per_model: F64, nodes: I32, roots: I32, leaves: F32, slopes: F64, out: F64,
 ) -> None:  # fmt: skip
     """Write [2, M]: expected scores and standard errors, see QualityModel.predict_all.
 
     `first` [D + S + 1, N * H] and `second` [N, H + 1, M] are the layers, a bias in their last rows;
-    `per_model` [3, M] holds the models' means, the calibration's offset and the least variance; `leaves`
-    [L, M]; `slopes` [3] of networks, linear model and forest.
+    `per_model` [3, M] holds the models' means, the calibration's offset and the least variance; `nodes` and
+    `roots` are the forest's as `packed`; `leaves` [L, M]; `slopes` [3] of networks, linear model and forest.
     """
     networks, models = second.shape[0], second.shape[2]
     dimensions = table.shape[1] - models
     x, linear = quality_inputs(grams, style, weights, table, standard, dimensions)
     members = _members(_hidden(x, first), second)
-    sight = np.empty(len(x) + models, dtype=np.float32)
+    sight = np.empty(len(x) + 2 * models, dtype=np.float32)
     sight[: len(x)] = x
+    mean_guess = np.float32(0.0)
     for m in range(models):
         centre = 0.0
         for n in range(networks):
             centre += members[n, m] / networks
         straight = _logit(linear[m] + per_model[0, m])
-        sight[len(x) + m] = (centre + straight) / 2.0
+        guess = np.float32((centre + straight) / 2.0)
+        sight[len(x) + 2 * m] = guess
+        mean_guess += guess / np.float32(models)
         out[0, m] = slopes[0] * centre + slopes[1] * straight + per_model[1, m]
         out[1, m] = 0.0
         for n in range(networks):
             out[1, m] += (members[n, m] - centre) ** 2
+    for m in range(models):
+        sight[len(x) + 2 * m + 1] = sight[len(x) + 2 * m] - mean_guess
     said = np.zeros(models)
-    for root in roots:
-        leaf = _leaf(sight, split, threshold, child, root)
+    at = np.empty(len(roots), dtype=np.int32)
+    _descend(sight, nodes, roots, at)
+    for leaf in at:
+        prefetch(leaves, np.int64(leaf), 0)
+    for leaf in at:
         for m in range(models):
             said[m] += leaves[leaf, m]
     rate = (slopes[0] + slopes[2]) ** 2 * (networks - 1.0) / networks

@@ -12,9 +12,9 @@ from safetensors.numpy import load, save
 
 from policies.features import FEATURE_VERSION, PromptFeatures
 from policies.observation import FloatArray
-from policies.quality_kernel import FOREST, predict_quality, quality_inputs
+from policies.quality_kernel import packed, predict_quality, quality_inputs
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 F32 = npt.NDArray[np.float32]
@@ -117,7 +117,7 @@ class QualityModel:
 
 def _kernel_arrays(
     arrays: Arrays,
-) -> tuple[F32, F32, F32, F32, F32, FloatArray, I32, F32, I32, I32, F32, FloatArray]:
+) -> tuple[F32, F32, F32, F32, F32, FloatArray, I32, I32, F32, FloatArray]:
     """What policies.quality_kernel reads, in its order: biases stand below the layers that they belong to."""
 
     def f32(array: npt.NDArray[Any]) -> F32:
@@ -125,7 +125,7 @@ def _kernel_arrays(
 
     first = np.concatenate([arrays["input"], arrays["input_bias"]], axis=1)  # [N, D + S + 1, H]
     least_variance = 1.0 / (arrays["evidence"].astype(np.float64) + 2.0)
-    split, threshold, child, roots = (np.array(arrays[name]) for name in FOREST)
+    nodes, roots = packed(arrays)
     return (
         f32(arrays["weights"]),
         f32(arrays["table"]),
@@ -133,9 +133,7 @@ def _kernel_arrays(
         f32(first.transpose(1, 0, 2).reshape(first.shape[1], -1)),
         f32(np.concatenate([arrays["models"], arrays["model_bias"]], axis=1)),
         np.stack([arrays["means"], arrays["offset"], least_variance]).astype(np.float64),
-        split,
-        threshold,
-        child,
+        nodes,
         roots,
         f32(arrays["leaves"]),
         np.array(arrays["slopes"]),

@@ -14,7 +14,7 @@ from policies.forest import leaf_values, members_of, plant
 from policies.linear_scores import ridge
 from policies.observation import BoolArray, FloatArray
 from policies.quality_data import QualityData
-from policies.quality_kernel import EMBEDDING_SCALE, FOREST, STYLE_LIMIT, leaves_of
+from policies.quality_kernel import EMBEDDING_SCALE, FOREST, STYLE_LIMIT, leaves_of, packed
 from policies.quality_model import QualityManifest, QualityModel
 from policies.quality_network import QualityNetwork, Training, predict, train
 from policies.term_weights import term_weights
@@ -40,7 +40,7 @@ class QualitySettings:
     dropout: float = 0.4
     penalty: float = 3.0  # of the linear model, in prompts
     steps: int = 15
-    trees: int = 64  # a multiple of the folds
+    trees: int = 128  # a multiple of the folds
     leaf_answers: float = 12.0  # of each model in a leaf
     half_life_s: float = float("inf")
     seed: int = 0
@@ -193,13 +193,16 @@ def _forest(
 ) -> tuple[Arrays, F32]:
     """The forest's arrays and [K, N, M] what each member's trees say.
 
-    It sees what the networks see and the mean logit of `guesses` [N, M] for each model, held out as all
-    that is stacked must be (Wolpert 1992). An old forest keeps its shape.
+    It sees what the networks see and the mean logit of `guesses` [N, M] for each model, as it is and less
+    the mean over the models, held out as all that is stacked must be (Wolpert 1992). An old forest keeps
+    its shape.
     """
-    sight = np.concatenate([inputs, np.mean(guesses, axis=0)], axis=1, dtype=np.float32)
+    guess = np.mean(guesses, axis=0)
+    pairs = np.stack([guess, guess - guess.mean(axis=1, keepdims=True)], axis=2)  # new models come last
+    sight = np.concatenate([inputs, pairs.reshape(len(guess), -1)], axis=1, dtype=np.float32)
     shape: Arrays = {name: start[name] for name in FOREST if name in start}
     shape = shape or plant(sight, targets, seen, settings.trees, settings.leaf_answers, settings.seed)
-    where = leaves_of(sight, *(shape[name] for name in FOREST))
+    where = leaves_of(sight, *packed(shape))
     nothing = np.zeros((int(where.max()) + 1, targets.shape[1]), dtype=np.float32)
     strength = settings.leaf_answers if "leaves" in start else 1.0
     values = leaf_values(where, targets, seen, start.get("leaves", nothing), strength)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from policies.forest import leaf_values, members_of, plant
-from policies.quality_kernel import FOREST, leaves_of
+from policies.quality_kernel import leaves_of, packed
 
 
 def steps(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -15,7 +15,7 @@ def steps(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def grown(inputs: np.ndarray, targets: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[L, M] values and [N, T] leaves."""
     forest = plant(inputs, targets, seen, trees=8, answers=4.0, seed=1)
-    where = leaves_of(inputs, *(forest[name] for name in FOREST))
+    where = leaves_of(inputs, *packed(forest))
     nothing = np.zeros((int(where.max()) + 1, targets.shape[1]), dtype=np.float32)
     return leaf_values(where, targets, seen, nothing, 1.0), where
 

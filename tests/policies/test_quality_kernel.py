@@ -27,7 +27,7 @@ def random_model(models: int, seed: int) -> QualityModel:
         "style_mean": normal(STYLE_SIZE), "style_scale": rng.random(STYLE_SIZE).astype(np.float32) + 0.05,
         "input": normal(N, D + STYLE_SIZE, H) * np.float32(0.1), "input_bias": normal(N, 1, H),
         "models": normal(N, H, models) * np.float32(0.1), "model_bias": normal(N, 1, models),
-        **random_forest(D + STYLE_SIZE + models, rng), "leaves": normal(4 * T, models) * np.float32(0.2),
+        **random_forest(D + STYLE_SIZE + 2 * models, rng), "leaves": normal(4 * T, models) * np.float32(0.2),
         "slopes": np.array([0.5, 0.2, 0.3]), "offset": rng.standard_normal(models),
         "evidence": rng.integers(0, 50, models).astype(np.float64),
     }  # fmt: skip
@@ -72,7 +72,8 @@ def plain(model: QualityModel, features: PromptFeatures) -> tuple[np.ndarray, np
     hidden = np.maximum(x @ a["input"] + a["input_bias"][:, 0], 0.0)  # [N, H]
     members = (hidden[:, None] @ a["models"] + a["model_bias"])[:, 0]  # [N, M]
     guesses = [members.mean(axis=0), log_odds(bag[D:] + a["means"])]
-    sight = np.concatenate([x, np.mean(guesses, axis=0)])
+    guess = np.mean(guesses, axis=0)
+    sight = np.concatenate([x, np.stack([guess, guess - guess.mean()], axis=1).ravel()])
     guesses.append(log_odds(said_by_forest(a, sight) + a["means"]))
     logits = a["slopes"] @ guesses + a["offset"]
     mean = 1.0 / (1.0 + np.exp(-logits))
