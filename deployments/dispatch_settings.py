@@ -106,7 +106,7 @@ class GuardSettings(StrictModel):
 class DualsSettings(StrictModel):
     """How hard the closed loop of budget, quality floor and latency target pulls; see policies.duals."""
 
-    # change of a multiplier per outcome and unit of violation
+    # change of the floor's and the target's multiplier per outcome and unit of violation
     step: float = Field(default=0.02, gt=0.0, le=1.0)
     most: float = Field(default=4.0, gt=0.0)  # largest multiplier
     # share of requests that may miss their latency target

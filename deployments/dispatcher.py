@@ -23,12 +23,14 @@ from deployments.records import OutcomeRecord
 from deployments.request_rows import fill_accuracy, fill_rows
 from deployments.snapshot import Snapshot
 from policies.decision import Decision, draw
-from policies.duals import Duals
+from policies.duals import Duals, Paced
 from policies.features import PromptFeatures, extract
 from policies.observation import MODEL_COLUMN, PROMPT_COLUMN, FloatArray, Observation
 from policies.outcome import Status
+from policies.pacer import Foreseen
 from policies.profile import Profile, UnknownProfileError
 from policies.rendezvous import hash64, rendezvous
+from policies.utility import Weights, relative, utility
 
 __all__ = [
     "AUTO",
@@ -71,6 +73,7 @@ class _Pending:
     key_id: str
     accuracy: float
     cost_usd: float
+    paced: Paced | None  # None where the profile has no budget
 
 
 class Dispatcher:
@@ -168,7 +171,7 @@ class Dispatcher:
         duals = self._duals.get(pending.profile)
         if duals is not None and outcome.status in (Status.OK, Status.FAILED):
             quality = pending.accuracy if outcome.quality is None else outcome.quality
-            duals.observe(outcome.cost_usd, quality, outcome.e2e_s)
+            duals.observe(outcome.cost_usd, quality, outcome.e2e_s, pending.paced)
 
     def _consider(self, request: DispatchRequest) -> Considered:
         """Observe, mask, ask the policy: the one path behind dispatch and explain."""
@@ -185,6 +188,9 @@ class Dispatcher:
         mask = request_mask(static, columns, rows, float(features.dense[_PROMPT_TOKENS]), request)
         if columns.priced and self.guard.is_spent(request.key_id, self._wall()):
             mask.keep(columns.completion_usd <= columns.completion_usd.min(), Reason.BUDGET)
+        pacer = self._duals[profile.name].pacer
+        if pacer and selected and columns.priced and mask.allowed.any():
+            mask.keep(pacer.affordable(np.where(mask.allowed, rows[:, _COST], np.inf)), Reason.PROFILE_BUDGET)
         session = request.session_key(profile) if selected else None
         seed = hash64(request.decision_id if session is None else session)
         stay = self._stay(session, mask)
@@ -273,7 +279,8 @@ class Dispatcher:
         """Keep what the outcome, the session and the caps will ask for."""
         request, row = seen.request, seen.observation.rows[decision.index]
         cost_usd, now_s = float(row[_COST]), self._wall()
-        pending = _Pending(seen.profile.name, request.key_id, float(row[_ACCURACY]), cost_usd)
+        paced = self._paced(seen, decision)
+        pending = _Pending(seen.profile.name, request.key_id, float(row[_ACCURACY]), cost_usd, paced)
         _put(self._pending, request.decision_id, pending, _MOST_PENDING)
         if seen.session is not None:
             _put(self._sessions, seen.session, decision.model, _MOST_SESSIONS)
@@ -285,6 +292,24 @@ class Dispatcher:
         price_usd = float(seen.columns.completion_usd[decision.index])
         expensive = price_usd >= self.settings.guard.expensive_factor * seen.columns.cheapest_usd
         self.guard.chosen(request.key_id, now_s, cost_usd, expensive=expensive, explored=explored)
+
+    def _paced(self, seen: Considered, decision: Decision) -> Paced | None:
+        """What the profile's pacer has to know of this request; None where nothing is paced."""
+        duals, observed = self._duals[seen.profile.name], seen.observation
+        if duals.pacer is None or decision.policy == NAMED:
+            return None
+        unpaced = ("", Reason.PROFILE_BUDGET)
+        mask = np.array([seen.reasons.get(model, "") in unpaced for model in observed.models])
+        accuracy, latency, cost = observed.caller[:3].tolist()
+        weight, cost_usd = observed.column("weight"), observed.column("cost_usd")
+        value = utility(
+            observed.column("accuracy"), observed.column("e2e_s"), cost_usd,
+            Weights(accuracy, latency, cost - duals.budget), mask,
+        )  # fmt: skip
+        foreseen = Foreseen(
+            np.where(mask, weight * value, -np.inf), weight * relative(cost_usd, mask), cost_usd
+        )
+        return Paced(observed.models, foreseen, decision.index)
 
     def _prompt_hash(self, text: str) -> str:
         data = text.encode("utf-8", "surrogatepass")

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     LATENCY = "too slow for max_latency_s"
     COST = "too expensive for max_cost_usd"
     BUDGET = "key's daily budget is spent"
+    PROFILE_BUDGET = "more than the profile's budget has left"
     PROBATION = "not known well enough yet"
 
 

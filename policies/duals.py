@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from policies.pacer import Foreseen, Pacer
 from policies.profile import Profile
 from policies.utility import Weights
 
@@ -18,23 +19,39 @@ class DualSettings:
     late_share: float = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """One request under a budget: the models [M], what was predicted of them, the index of the chosen one."""
+
+    models: tuple[str, ...]
+    foreseen: Foreseen
+    chosen: int
+
+
 class Duals:
     """Multipliers (budget, quality, latency) of one profile, each in [0, most].
 
-    Projected stochastic subgradient ascent on the Lagrangian of: maximise utility subject to mean cost
-    <= budget, mean quality >= floor, share of late requests <= late_share. A violation raises the
-    weight of what is violated, slack lowers it again, so that at rest the constraint holds or its
-    multiplier is 0.
+    They belong to: maximise utility subject to mean cost <= budget, mean quality >= floor, share of late
+    requests <= late_share. The budget's is solved for (policies.pacer), since predictions tell what each
+    choice costs. The others climb by projected stochastic subgradients of the Lagrangian: a violation
+    raises the weight of what is violated, slack lowers it again, so that at rest the constraint holds or
+    its multiplier is 0.
     """
 
-    __slots__ = ("budget", "latency", "profile", "quality", "settings")
+    __slots__ = ("_models", "latency", "pacer", "profile", "quality", "settings")
 
     def __init__(self, profile: Profile, settings: DualSettings = DualSettings()) -> None:
         self.profile = profile
         self.settings = settings
-        self.budget = 0.0
+        self.pacer = Pacer(profile.budget_usd) if profile.budget_usd > 0.0 else None
+        self._models: tuple[str, ...] = ()
         self.quality = 0.0
         self.latency = 0.0
+
+    @property
+    def budget(self) -> float:
+        """The budget's multiplier: the pacer's price, for cheapness in (0, 1]."""
+        return min(self.pacer.price, self.settings.most) if self.pacer else 0.0
 
     def weights(self, asked: Weights) -> Weights:
         """The caller's weights with what the constraints ask for on top."""
@@ -42,11 +59,16 @@ class Duals:
             return asked
         return Weights(asked.accuracy + self.quality, asked.latency + self.latency, asked.cost + self.budget)
 
-    def observe(self, cost_usd: float, quality: float | None, e2e_s: float | None) -> None:
+    def observe(
+        self, cost_usd: float, quality: float | None, e2e_s: float | None, paced: Paced | None = None
+    ) -> None:
         """Take one outcome into account. `quality` in [0, 1], measured or predicted; None where unknown."""
         profile = self.profile
-        if profile.budget_usd > 0.0:
-            self.budget = self._step(self.budget, cost_usd / profile.budget_usd - 1.0)
+        if self.pacer and paced:
+            if paced.models != self._models:
+                self.pacer.forget()
+                self._models = paced.models
+            self.pacer.observe(paced.foreseen, paced.chosen, cost_usd)
         if profile.quality_floor > 0.0 and quality is not None:
             self.quality = self._step(self.quality, (profile.quality_floor - quality) / profile.quality_floor)
         if profile.target_s > 0.0 and e2e_s is not None:

@@ -1,5 +1,6 @@
-"""Budget pacing: the price of a dollar at which a stream of requests stays within a mean cost."""
+"""Budget pacing: the price at which a stream of requests stays within a mean cost."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -7,27 +8,37 @@ import numpy as np
 from policies.observation import BoolArray, FloatArray
 
 _BISECTIONS: Final = 40
-_LOWEST, _HIGHEST = -4.0, 9.0  # log10 of the price, in score per USD
+_LOWEST, _HIGHEST = -4.0, 9.0  # log10 of the price
 _WINDOW: Final = 1500  # recent requests that the price is solved for
 _EVERY: Final = 20  # requests between solutions
 _SPENDING: Final = 100  # requests in which what was saved is spent
 _SAVING: Final = 600  # requests in which too much spent is saved: reward falls steeply with the budget
+_MOST_SAVED: Final = 200.0  # budgets: a quiet month shall not pay for a wild day
 _RATIO_PRIOR: Final = 50.0  # answers of a model that its ratio of 1 is worth
 _MARGIN: Final = 0.015  # share of the budget kept back, so that the guard is seldom needed
 _SETTLING: Final = 100  # requests from which on being over budget is no accident of the first few
 _PLAIN: Final = 3.0  # budgets that a request may always cost: only dearer models have to be saved for
 
 
-def price_for(rewards: FloatArray, costs: FloatArray, budget_usd: float) -> float:
-    """The least price at which argmax(reward - price * cost) costs at most `budget_usd` a request on average.
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What was predicted for a request, each [M]: `reward` without a budget, -inf for a model that may not
+    answer; `relief`, what the price rewards, larger for a model that costs less; `cost_usd`."""
 
-    `rewards`, `costs` [N, M] are predictions. 0 where the budget does not bind; the highest price
-    where not even the cheapest models fit.
+    reward: FloatArray
+    relief: FloatArray
+    cost_usd: FloatArray
+
+
+def price_for(reward: FloatArray, relief: FloatArray, cost_usd: FloatArray, budget_usd: float) -> float:
+    """The least price at which argmax(reward + price * relief) costs at most `budget_usd` on average.
+
+    All [N, M]. 0 where the budget does not bind; the highest price where not even the cheapest models fit.
     """
-    rows = np.arange(len(rewards))
+    rows = np.arange(len(reward))
 
     def mean_cost(price: float) -> float:
-        return float(costs[rows, (rewards - price * costs).argmax(axis=1)].mean())
+        return float(cost_usd[rows, (reward + price * relief).argmax(axis=1)].mean())
 
     if mean_cost(0.0) <= budget_usd:
         return 0.0
@@ -50,60 +61,77 @@ class Pacer:
     and one very dear answer makes no other model look dear.
     """
 
-    def __init__(self, budget_usd: float, rewards: FloatArray, costs: FloatArray) -> None:
-        """`rewards`, `costs` [N, M]: predictions for earlier requests. Raises ValueError without any."""
-        if not budget_usd > 0.0 or not len(rewards):
-            raise ValueError(
-                f"budget_usd: {budget_usd}, must be above 0, with earlier predictions beside it."
-            )
+    def __init__(self, budget_usd: float) -> None:
+        """Raises ValueError for a budget of nothing."""
+        if not budget_usd > 0.0:
+            raise ValueError(f"budget_usd: {budget_usd}, must be above 0.")
         self.budget_usd = budget_usd
         self.requests = 0
         self.spent_usd = 0.0
-        self._rewards = rewards[-_WINDOW:].copy()
-        self._costs = costs[-_WINDOW:].copy()
-        self._expected_usd = _RATIO_PRIOR * self._costs.mean(axis=0) + 1e-12  # [M], the ratios start at 1
-        self._real_usd = self._expected_usd.copy()
-        self._next = 0
-        self.price = price_for(self._rewards, self._costs, budget_usd * (1.0 - _MARGIN))
+        self.price = 0.0
+        self.forget()
 
-    def affordable(self, costs: FloatArray) -> BoolArray:
+    def forget(self) -> None:
+        """Drop the predictions, since the models are others; what was spent stays."""
+        self._seen = np.empty((0, 3, 0))  # [N, 3, M] reward, relief, cost, a ring once it is full
+        self._next = 0
+        self._expected_usd = self._real_usd = np.empty(0)  # [M]
+
+    def foresee(self, reward: FloatArray, relief: FloatArray, cost_usd: FloatArray) -> None:
+        """Start from predictions [N, M] for earlier requests."""
+        self._seen = np.stack([reward, relief, cost_usd], axis=1)[-_WINDOW:]
+        self._trust(self._seen[:, 2].mean(axis=0))
+        self._solve()
+
+    def affordable(self, cost_usd: FloatArray) -> BoolArray:
         """[M] models after which the mean cost would still be within the budget, and always the cheapest.
 
         Also those that cost less than the budget, which can only lower the mean, and while spending is
-        on course, or the stream has just begun, those that cost a little more.
+        on course, or the stream has just begun, those that cost a little more. `cost_usd` [M] is
+        predicted, infinite for a model that may not answer.
         """
         left = self.budget_usd * (self.requests + 1) - self.spent_usd
         ahead = self.spent_usd > (1.0 - _MARGIN / 3.0) * self.budget_usd * self.requests
         plain = 1.0 if ahead and self.requests >= _SETTLING else _PLAIN
-        within: BoolArray = costs * self.bias <= max(left, plain * self.budget_usd)
-        within[int(costs.argmin())] = True
+        within: BoolArray = cost_usd * self.bias(len(cost_usd)) <= max(left, plain * self.budget_usd)
+        within[int(cost_usd.argmin())] = True
         return within
 
-    @property
-    def bias(self) -> FloatArray:
-        """[M] real over predicted cost of each model so far."""
+    def bias(self, models: int) -> FloatArray:
+        """[M] real over predicted cost of each model so far, 1 at first."""
+        if len(self._real_usd) != models:
+            return np.ones(models)
         ratio: FloatArray = self._real_usd / self._expected_usd
         return ratio
 
-    def choose(self, rewards: FloatArray, costs: FloatArray) -> int:
-        """Index of the affordable model with the highest reward - price * cost."""
-        worth = np.where(self.affordable(costs), rewards - self.price * costs, -np.inf)
-        return int(worth.argmax())
-
-    def observe(self, rewards: FloatArray, costs: FloatArray, chosen: int, cost_usd: float) -> None:
-        """Take what one request cost into account; `rewards`, `costs` [M] are its predictions."""
+    def observe(self, foreseen: Foreseen, chosen: int, cost_usd: float) -> None:
+        """Take what one request cost into account."""
         self.requests += 1
-        self.spent_usd += cost_usd
-        self._expected_usd[chosen] += costs[chosen]
+        self.spent_usd = max(self.spent_usd + cost_usd, self.budget_usd * (self.requests - _MOST_SAVED))
+        if len(self._expected_usd) == 0:
+            self._trust(foreseen.cost_usd)
+        self._expected_usd[chosen] += foreseen.cost_usd[chosen]
         self._real_usd[chosen] += cost_usd
-        self._rewards[self._next], self._costs[self._next] = rewards, costs
-        self._next = (self._next + 1) % len(self._rewards)
+        self._keep(np.stack([foreseen.reward, foreseen.relief, foreseen.cost_usd]))
         if self.requests % _EVERY == 0:
             self._solve()
+
+    def _trust(self, cost_usd: FloatArray) -> None:
+        """Ratios of 1, worth so many answers of this cost."""
+        self._expected_usd = _RATIO_PRIOR * cost_usd + 1e-12
+        self._real_usd = self._expected_usd.copy()
+
+    def _keep(self, seen: FloatArray) -> None:
+        if len(self._seen) < _WINDOW:
+            self._seen = np.concatenate([self._seen.reshape(-1, *seen.shape), seen[None]])
+            return
+        self._seen[self._next] = seen
+        self._next = (self._next + 1) % _WINDOW
 
     def _solve(self) -> None:
         goal = self.budget_usd * (1.0 - _MARGIN)
         left = goal * self.requests - self.spent_usd
         rate = goal + left / (_SPENDING if left > 0.0 else _SAVING)
         rate = min(max(rate, 0.2 * goal), 3.0 * goal)
-        self.price = price_for(self._rewards, self._costs * self.bias, rate)
+        reward, relief, cost_usd = self._seen.swapaxes(0, 1)
+        self.price = price_for(reward, relief, cost_usd * self.bias(cost_usd.shape[1]), rate)

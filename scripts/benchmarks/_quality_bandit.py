@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from policies.mix import best_mix
 from policies.observation import FloatArray
-from policies.pacer import Pacer, price_for
+from policies.pacer import Foreseen, Pacer, price_for
 from policies.quality_data import QualityData
 from policies.quality_training import QualitySettings, fit
 from scripts.benchmarks._frame import interval
@@ -123,15 +123,18 @@ def stream(
     test: Scored, order: npt.NDArray[np.intp], sight: Foresight, budget: float, residuals: Residuals | None
 ) -> tuple[float, float]:
     """Mean reward and mean cost of one pass over `test`, learning from the chosen model only."""
-    pacer = Pacer(budget, sight.rewards, sight.costs)
+    pacer = Pacer(budget)
+    pacer.foresee(sight.rewards, -sight.costs, sight.costs)
     reward = 0.0
     for row in order:
         context, costs = sight.context[row], sight.next_costs[row]
         rewards = np.where(np.isfinite(test.scores[row]), sight.next_rewards[row], -np.inf)
         expected = rewards if residuals is None else rewards + residuals.predict(context)
-        chosen = pacer.choose(expected, costs)
+        relief = -costs * pacer.bias(len(costs))
+        worth = np.where(pacer.affordable(costs), expected + pacer.price * relief, -np.inf)
+        chosen = int(worth.argmax())
         score, cost = float(test.scores[row, chosen]), float(test.costs[row, chosen])
-        pacer.observe(expected, costs, chosen, cost)
+        pacer.observe(Foreseen(expected, relief, costs), chosen, cost)
         if residuals is not None:
             residuals.learn(chosen, context, score - float(rewards[chosen]))
         reward += score
@@ -187,7 +190,7 @@ def fixed_rows(train: Scored, test: Scored, budget: float) -> dict[str, dict[str
     rows = np.arange(len(test))
     known = np.isfinite(test.scores)
     scores, costs = np.where(known, test.scores, -np.inf), np.where(known, test.costs, 0.0)
-    perfect = (scores - price_for(scores, costs, budget) * costs).argmax(axis=1)
+    perfect = (scores - price_for(scores, -costs, costs, budget) * costs).argmax(axis=1)
     everything = np.nanmean(test.costs, axis=0)
     return {
         "static_mix": {"reward": reward, "cost_usd": cost, "interval": 0.0},

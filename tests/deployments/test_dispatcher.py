@@ -326,6 +326,27 @@ def test_outcomes_move_the_weights_of_their_profile_only() -> None:
     assert made.dispatch(ask("y")).record.caller[2] == 0.0
 
 
+def test_a_profile_spends_its_budget_and_not_more() -> None:
+    made = dispatcher(
+        epsilon=0.0,
+        profiles={"paced": {"budget_usd": 2e-4, "weights": {"accuracy": 9.0, "latency": 0.0, "cost": 0.0}}},
+    )
+    spent, models, struck = 0.0, set(), set()
+    for i in range(600):
+        dispatched = made.dispatch(ask(f"d{i}", "auto:paced"))
+        index = dispatched.decision.index
+        cost_usd = float(dispatched.observation.column("cost_usd")[index])
+        outcome = Outcome(Status.OK, e2e_s=1.0, cost_usd=cost_usd)
+        made.finished(OutcomeRecord(f"d{i}", 0.0, dispatched.decision.model, "r", outcome))
+        spent += cost_usd
+        models.add(dispatched.decision.model)
+        struck |= set(dispatched.reasons.values())
+    assert spent / 600 <= 2e-4
+    assert spent / 600 >= 0.7 * 2e-4
+    assert len(models) > 1
+    assert struck <= {"more than the profile's budget has left"}
+
+
 def test_outcomes_that_say_nothing_about_a_model_move_nothing() -> None:
     made = dispatcher(profiles={"cheap": {"budget_usd": 1e-9}})
     for i, status in enumerate((Status.CANCELLED, Status.REJECTED)):
