@@ -114,10 +114,10 @@ class Dispatcher:
         self.guard.settings = settings
         self._observer.forget()
         profiles = {name: p for name in ("", *settings.profiles) if (p := settings.profile(name))}
-        duals = {name: Duals(profile, settings.duals.value()) for name, profile in profiles.items()}
+        duals = {name: Duals(p, settings.duals.value(), settings.beta) for name, p in profiles.items()}
         for name, new in duals.items():
             old = self._duals.get(name)
-            if old and (old.profile, old.settings) == (new.profile, new.settings):
+            if old and (old.profile, old.settings, old.beta) == (new.profile, new.settings, new.beta):
                 duals[name] = old
         self._duals = duals
         self._profiles = {f"{AUTO}:{name}" if name else AUTO: p for name, p in profiles.items()}

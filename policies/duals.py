@@ -5,7 +5,7 @@ from typing import Final
 
 from policies.pacer import Foreseen, Pacer
 from policies.profile import Profile
-from policies.utility import Weights
+from policies.utility import DEFAULT_BETA, Weights
 
 _WILD: Final = 100.0  # a violation beyond this many times the limit counts as this much
 
@@ -38,12 +38,16 @@ class Duals:
     its multiplier is 0.
     """
 
-    __slots__ = ("_models", "latency", "pacer", "profile", "quality", "settings")
+    __slots__ = ("_models", "beta", "latency", "pacer", "profile", "quality", "settings")
 
-    def __init__(self, profile: Profile, settings: DualSettings = DualSettings()) -> None:
+    def __init__(
+        self, profile: Profile, settings: DualSettings = DualSettings(), beta: float = DEFAULT_BETA
+    ) -> None:
+        """`beta` is the formula's, which says how decisive a difference of utility is."""
         self.profile = profile
         self.settings = settings
-        self.pacer = Pacer(profile.budget_usd) if profile.budget_usd > 0.0 else None
+        self.beta = beta
+        self.pacer = Pacer(profile.budget_usd, beta) if profile.budget_usd > 0.0 else None
         self._models: tuple[str, ...] = ()
         self.quality = 0.0
         self.latency = 0.0

@@ -1,5 +1,6 @@
 """Budget pacing: the price at which a stream of requests stays within a mean cost."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,15 +31,22 @@ class Foreseen:
     cost_usd: FloatArray
 
 
-def price_for(reward: FloatArray, relief: FloatArray, cost_usd: FloatArray, budget_usd: float) -> float:
-    """The least price at which argmax(reward + price * relief) costs at most `budget_usd` on average.
+def price_for(
+    reward: FloatArray, relief: FloatArray, cost_usd: FloatArray, budget_usd: float, beta: float = math.inf
+) -> float:
+    """The least price at which softmax(beta * (reward + price * relief)) costs `budget_usd` on average.
 
-    All [N, M]. 0 where the budget does not bind; the highest price where not even the cheapest models fit.
+    All [N, M]; without `beta` the largest is chosen. 0 where the budget does not bind; the highest price
+    where not even the cheapest models fit.
     """
     rows = np.arange(len(reward))
 
     def mean_cost(price: float) -> float:
-        return float(cost_usd[rows, (reward + price * relief).argmax(axis=1)].mean())
+        value = reward + price * relief
+        if beta == math.inf:
+            return float(cost_usd[rows, value.argmax(axis=1)].mean())
+        share = np.exp(beta * (value - value.max(axis=1, keepdims=True)))
+        return float(((share * cost_usd).sum(axis=1) / share.sum(axis=1)).mean())
 
     if mean_cost(0.0) <= budget_usd:
         return 0.0
@@ -61,11 +69,13 @@ class Pacer:
     and one very dear answer makes no other model look dear.
     """
 
-    def __init__(self, budget_usd: float) -> None:
-        """Raises ValueError for a budget of nothing."""
+    def __init__(self, budget_usd: float, beta: float = math.inf) -> None:
+        """`beta` of the softmax that draws, infinite for one that takes the largest. Raises ValueError for a
+        budget of nothing."""
         if not budget_usd > 0.0:
             raise ValueError(f"budget_usd: {budget_usd}, must be above 0.")
         self.budget_usd = budget_usd
+        self.beta = beta
         self.requests = 0
         self.spent_usd = 0.0
         self.price = 0.0
@@ -134,4 +144,4 @@ class Pacer:
         rate = goal + left / (_SPENDING if left > 0.0 else _SAVING)
         rate = min(max(rate, 0.2 * goal), 3.0 * goal)
         reward, relief, cost_usd = self._seen.swapaxes(0, 1)
-        self.price = price_for(reward, relief, cost_usd * self.bias(cost_usd.shape[1]), rate)
+        self.price = price_for(reward, relief, cost_usd * self.bias(cost_usd.shape[1]), rate, self.beta)

@@ -26,7 +26,7 @@ def paced(asked: Weights, chosen: int) -> Paced:
 
 
 def run(profile: Profile, steps: int = 3_000, seed: int = 0) -> tuple[Duals, dict[str, float]]:
-    """A loop of formula and outcomes; the means over its last half."""
+    """A loop of formula and outcomes; the mean cost over all of it, the other means over its last half."""
     duals, random = Duals(profile, SETTINGS), np.random.default_rng(seed)
     policy, seen = FormulaPolicy(), []
     for _ in range(steps):
@@ -36,7 +36,8 @@ def run(profile: Profile, steps: int = 3_000, seed: int = 0) -> tuple[Duals, dic
         quality = float(random.random() < ACCURACY[i])
         duals.observe(COST_USD[i], quality, float(LATENCY_S[i]), paced(profile.weights, i))
         seen.append((COST_USD[i], quality, LATENCY_S[i] > profile.target_s))
-    cost, quality, late = np.mean(seen[steps // 2 :], axis=0)
+    cost = np.mean([one[0] for one in seen])
+    _, quality, late = np.mean(seen[steps // 2 :], axis=0)
     return duals, {"cost": float(cost), "quality": float(quality), "late": float(late)}
 
 
@@ -52,7 +53,7 @@ def test_without_constraints_the_weights_are_those_asked_for() -> None:
 def test_the_mean_cost_comes_down_to_the_budget(budget_usd: float) -> None:
     accurate = Profile(weights=Weights(10.0, 0.0, 0.0), budget_usd=budget_usd)
     _, mean = run(accurate)
-    assert mean["cost"] <= 1.15 * budget_usd
+    assert 0.8 * budget_usd <= mean["cost"] <= 1.05 * budget_usd
 
 
 def test_the_quality_floor_is_reached() -> None:
