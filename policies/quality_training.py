@@ -41,7 +41,7 @@ class QualitySettings:
     penalty: float = 3.0  # of the linear model, in prompts
     steps: int = 15
     trees: int = 128  # a multiple of the folds
-    leaf_answers: float = 12.0  # of each model in a leaf
+    leaf_answers: float = 8.0  # of each model in a leaf
     half_life_s: float = float("inf")
     seed: int = 0
 
