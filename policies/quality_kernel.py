@@ -5,6 +5,7 @@ T trees, which policies.forest_kernel describes.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -129,7 +130,7 @@ def _members(hidden: F32, layer: F32) -> F32:
     return logits
 
 
-def packed(forest: dict[str, npt.NDArray[Any]]) -> tuple[I32, I32]:
+def packed(forest: Mapping[str, npt.NDArray[Any]]) -> tuple[I32, I32]:
     """The forest as it is walked: nodes [*, 4] of one cache line's quarter each, and the roots [T].
 
     A node is the input that it asks about, the bits of its float32 threshold, the node for values up to
