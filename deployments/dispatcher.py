@@ -171,7 +171,7 @@ class Dispatcher:
         duals = self._duals.get(pending.profile)
         if duals is not None and outcome.status in (Status.OK, Status.FAILED):
             quality = pending.accuracy if outcome.quality is None else outcome.quality
-            duals.observe(outcome.cost_usd, quality, outcome.e2e_s, pending.paced)
+            duals.observe(outcome.cost_usd, quality, outcome.e2e_s, _answered(pending.paced, record))
 
     def _consider(self, request: DispatchRequest) -> Considered:
         """Observe, mask, ask the policy: the one path behind dispatch and explain."""
@@ -314,6 +314,16 @@ class Dispatcher:
     def _prompt_hash(self, text: str) -> str:
         data = text.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(data, digest_size=8, key=self._prompt_key).hexdigest()
+
+
+def _answered(paced: Paced | None, record: OutcomeRecord) -> Paced | None:
+    """The paced request with the model that answered in the end; None where none did and nothing was paid,
+    which says nothing about what models cost."""
+    if paced is None or record.model not in paced.models:
+        return None
+    if record.outcome.status is Status.FAILED and not record.outcome.cost_usd:
+        return None
+    return replace(paced, chosen=paced.models.index(record.model))
 
 
 def _put(kept: OrderedDict[str, _T], key: str, value: _T, most: int) -> None:

@@ -222,7 +222,10 @@ class TableView:
         }
         self._first.set()
         if self.on_snapshot is not None:
-            self.on_snapshot()
+            try:
+                self.on_snapshot()
+            except Exception:  # the table is well, and the next request meets what is wrong by itself
+                logger.exception("Nothing could be prepared for snapshot %d.", snapshot.version)
 
 
 def _discard(records: deque[Any], sent: list[Any]) -> None:

@@ -7,6 +7,7 @@ from policies.pacer import Foreseen, Pacer
 from policies.profile import Profile
 from policies.utility import DEFAULT_BETA, Weights
 
+_WINDOW: Final = 300  # requests that the budget's price is solved for: a millisecond's work
 _WILD: Final = 100.0  # a violation beyond this many times the limit counts as this much
 
 
@@ -47,7 +48,7 @@ class Duals:
         self.profile = profile
         self.settings = settings
         self.beta = beta
-        self.pacer = Pacer(profile.budget_usd, beta) if profile.budget_usd > 0.0 else None
+        self.pacer = Pacer(profile.budget_usd, beta, _WINDOW) if profile.budget_usd > 0.0 else None
         self._models: tuple[str, ...] = ()
         self.quality = 0.0
         self.latency = 0.0

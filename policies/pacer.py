@@ -8,9 +8,8 @@ import numpy as np
 
 from policies.observation import BoolArray, FloatArray
 
-_BISECTIONS: Final = 40
+_BISECTIONS: Final = 24
 _LOWEST, _HIGHEST = -4.0, 9.0  # log10 of the price
-_WINDOW: Final = 1500  # recent requests that the price is solved for
 _EVERY: Final = 20  # requests between solutions
 _SPENDING: Final = 100  # requests in which what was saved is spent
 _SAVING: Final = 600  # requests in which too much spent is saved: reward falls steeply with the budget
@@ -69,13 +68,14 @@ class Pacer:
     and one very dear answer makes no other model look dear.
     """
 
-    def __init__(self, budget_usd: float, beta: float = math.inf) -> None:
-        """`beta` of the softmax that draws, infinite for one that takes the largest. Raises ValueError for a
-        budget of nothing."""
+    def __init__(self, budget_usd: float, beta: float = math.inf, window: int = 1500) -> None:
+        """`beta` of the softmax that draws, infinite for one that takes the largest; `window` recent requests
+        are solved for. Raises ValueError for a budget of nothing."""
         if not budget_usd > 0.0:
             raise ValueError(f"budget_usd: {budget_usd}, must be above 0.")
         self.budget_usd = budget_usd
         self.beta = beta
+        self.window = window
         self.requests = 0
         self.spent_usd = 0.0
         self.price = 0.0
@@ -89,7 +89,7 @@ class Pacer:
 
     def foresee(self, reward: FloatArray, relief: FloatArray, cost_usd: FloatArray) -> None:
         """Start from predictions [N, M] for earlier requests."""
-        self._seen = np.stack([reward, relief, cost_usd], axis=1)[-_WINDOW:]
+        self._seen = np.stack([reward, relief, cost_usd], axis=1)[-self.window :]
         self._trust(self._seen[:, 2].mean(axis=0))
         self._solve()
 
@@ -132,11 +132,11 @@ class Pacer:
         self._real_usd = self._expected_usd.copy()
 
     def _keep(self, seen: FloatArray) -> None:
-        if len(self._seen) < _WINDOW:
+        if len(self._seen) < self.window:
             self._seen = np.concatenate([self._seen.reshape(-1, *seen.shape), seen[None]])
             return
         self._seen[self._next] = seen
-        self._next = (self._next + 1) % _WINDOW
+        self._next = (self._next + 1) % self.window
 
     def _solve(self) -> None:
         goal = self.budget_usd * (1.0 - _MARGIN)

@@ -347,6 +347,22 @@ def test_a_profile_spends_its_budget_and_not_more() -> None:
     assert struck <= {"more than the profile's budget has left"}
 
 
+def test_what_an_answer_cost_is_learned_of_the_model_that_gave_it() -> None:
+    made = dispatcher(epsilon=0.0, profiles={"paced": {"budget_usd": 1e-3}})
+    for i, (name, status, cost_usd) in enumerate(
+        [("small", Status.OK, 5e-3), ("medium", Status.FAILED, 0.0), ("elsewhere", Status.OK, 9.0)]
+    ):
+        made.dispatch(ask(f"d{i}", "auto:paced"))
+        made.finished(OutcomeRecord(f"d{i}", 0.0, name, "r", Outcome(status, cost_usd=cost_usd)))
+    pacer = made._duals["paced"].pacer
+    assert pacer is not None
+    names = made.dispatch(ask("z", "auto:paced")).observation.models
+    found = dict(zip(names, pacer.bias(len(names)), strict=True))
+    assert found["small"] > 1.0
+    assert [found[name] for name in names if name != "small"] == [1.0] * (len(names) - 1)
+    assert (pacer.requests, pacer.spent_usd) == (1, 5e-3)
+
+
 def test_outcomes_that_say_nothing_about_a_model_move_nothing() -> None:
     made = dispatcher(profiles={"cheap": {"budget_usd": 1e-9}})
     for i, status in enumerate((Status.CANCELLED, Status.REJECTED)):

@@ -204,3 +204,18 @@ async def test_who_wants_to_know_hears_of_each_snapshot() -> None:
     await view.close()
     assert versions
     assert versions[0] == 1
+
+
+async def test_a_snapshot_that_nothing_can_be_prepared_for_is_no_silent_table(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("no columns")
+
+    view = TableView(Table(), "i-1")
+    view.on_snapshot = fail
+    await view.start()
+    assert view.snapshot.version == 1
+    await view.close()
+    assert "Nothing could be prepared for snapshot 1" in caplog.text
+    assert "silent" not in caplog.text
