@@ -102,9 +102,9 @@ class Table(TableLog):
         """Takes over a replica's live row and what its engine measured; returns the boot id."""
         self._start()
         now = self._clock()
-        new, changed = self._rows.push(row, now)
+        turned, changed = self._rows.push(row, now)
         self._publisher.touch(quiet=not changed)
-        if new:
+        if turned:  # or the next life would take a replica for cold that is warm by now
             self._save_live()
         self._amend(finished, now)
         return self.boot_id

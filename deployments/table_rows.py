@@ -46,12 +46,12 @@ class LiveRows:
         return self.cards.pop(model, None) is not None
 
     def push(self, row: ReplicaRow, now_s: float) -> tuple[bool, bool]:
-        """Takes over a replica's row; returns (is the replica new, did anything but the time change)."""
+        """Takes over a replica's row; returns (is it new or its state, did more than the time change)."""
         before = self._replicas.get(row.replica)
         self._replicas[row.replica] = after = replace(row, pushed_at_s=now_s)
         if before is None:
             return True, True
-        return False, replace(before, pushed_at_s=now_s) != after
+        return before.state != after.state, replace(before, pushed_at_s=now_s) != after
 
     def drop(self, replica: str) -> bool:
         """Removes a replica; tells whether it was there."""

@@ -22,8 +22,9 @@ def test_a_push_is_stamped_and_says_what_changed() -> None:
     assert rows.push(ROW, 1.0) == (True, True)
     assert rows.push(ROW, 2.0) == (False, False)
     assert rows.push(replace(ROW, running=3), 3.0) == (False, True)
+    assert rows.push(replace(ROW, running=3, state=ReplicaState.STALLED), 4.0) == (True, True)
     (replica,) = rows.models({})["m"].replicas
-    assert (replica.pushed_at_s, replica.running) == (3.0, 3)
+    assert (replica.pushed_at_s, replica.running) == (4.0, 3)
 
 
 def test_in_flight_is_the_sum_over_ingress_replicas() -> None:
