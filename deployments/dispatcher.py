@@ -73,7 +73,8 @@ class _Pending:
     key_id: str
     accuracy: float
     cost_usd: float
-    paced: Paced | None  # None where the profile has no budget
+    models: tuple[str, ...]
+    foreseen: Foreseen | None  # None where the profile has no budget
 
 
 class Dispatcher:
@@ -171,7 +172,7 @@ class Dispatcher:
         duals = self._duals.get(pending.profile)
         if duals is not None and outcome.status in (Status.OK, Status.FAILED):
             quality = pending.accuracy if outcome.quality is None else outcome.quality
-            duals.observe(outcome.cost_usd, quality, outcome.e2e_s, _answered(pending.paced, record))
+            duals.observe(outcome.cost_usd, quality, outcome.e2e_s, _paced(pending, record))
 
     def _consider(self, request: DispatchRequest) -> Considered:
         """Observe, mask, ask the policy: the one path behind dispatch and explain."""
@@ -279,8 +280,10 @@ class Dispatcher:
         """Keep what the outcome, the session and the caps will ask for."""
         request, row = seen.request, seen.observation.rows[decision.index]
         cost_usd, now_s = float(row[_COST]), self._wall()
-        paced = self._paced(seen, decision)
-        pending = _Pending(seen.profile.name, request.key_id, float(row[_ACCURACY]), cost_usd, paced)
+        pending = _Pending(
+            seen.profile.name, request.key_id, float(row[_ACCURACY]), cost_usd, seen.observation.models,
+            None if decision.policy == NAMED else self._foreseen(seen),
+        )  # fmt: skip
         _put(self._pending, request.decision_id, pending, _MOST_PENDING)
         if seen.session is not None:
             _put(self._sessions, seen.session, decision.model, _MOST_SESSIONS)
@@ -293,10 +296,10 @@ class Dispatcher:
         expensive = price_usd >= self.settings.guard.expensive_factor * seen.columns.cheapest_usd
         self.guard.chosen(request.key_id, now_s, cost_usd, expensive=expensive, explored=explored)
 
-    def _paced(self, seen: Considered, decision: Decision) -> Paced | None:
-        """What the profile's pacer has to know of this request; None where nothing is paced."""
+    def _foreseen(self, seen: Considered) -> Foreseen | None:
+        """What the profile's pacer has to know of this request; None where the profile has no budget."""
         duals, observed = self._duals[seen.profile.name], seen.observation
-        if duals.pacer is None or decision.policy == NAMED:
+        if duals.pacer is None:
             return None
         unpaced = ("", Reason.PROFILE_BUDGET)
         mask = np.array([seen.reasons.get(model, "") in unpaced for model in observed.models])
@@ -306,24 +309,21 @@ class Dispatcher:
             observed.column("accuracy"), observed.column("e2e_s"), cost_usd,
             Weights(accuracy, latency, cost - duals.budget), mask,
         )  # fmt: skip
-        foreseen = Foreseen(
-            np.where(mask, weight * value, -np.inf), weight * relative(cost_usd, mask), cost_usd
-        )
-        return Paced(observed.models, foreseen, decision.index)
+        return Foreseen(np.where(mask, weight * value, -np.inf), weight * relative(cost_usd, mask), cost_usd)
 
     def _prompt_hash(self, text: str) -> str:
         data = text.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(data, digest_size=8, key=self._prompt_key).hexdigest()
 
 
-def _answered(paced: Paced | None, record: OutcomeRecord) -> Paced | None:
-    """The paced request with the model that answered in the end; None where none did and nothing was paid,
-    which says nothing about what models cost."""
-    if paced is None or record.model not in paced.models:
+def _paced(pending: _Pending, record: OutcomeRecord) -> Paced | None:
+    """What the pacer learns: the model that answered in the end may be another than the chosen one. None
+    where nobody answered and nothing was paid, which says nothing about what models cost."""
+    if pending.foreseen is None or record.model not in pending.models:
         return None
     if record.outcome.status is Status.FAILED and not record.outcome.cost_usd:
         return None
-    return replace(paced, chosen=paced.models.index(record.model))
+    return Paced(pending.models, pending.foreseen, pending.models.index(record.model))
 
 
 def _put(kept: OrderedDict[str, _T], key: str, value: _T, most: int) -> None:

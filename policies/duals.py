@@ -22,11 +22,11 @@ class DualSettings:
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """One request under a budget: the models [M], what was predicted of them, the index of the chosen one."""
+    """A request under a budget: the models [M], what was predicted of them, the index of who answered."""
 
     models: tuple[str, ...]
     foreseen: Foreseen
-    chosen: int
+    answered: int
 
 
 class Duals:
@@ -73,7 +73,7 @@ class Duals:
             if paced.models != self._models:
                 self.pacer.forget()
                 self._models = paced.models
-            self.pacer.observe(paced.foreseen, paced.chosen, cost_usd)
+            self.pacer.observe(paced.foreseen, paced.answered, cost_usd)
         if profile.quality_floor > 0.0 and quality is not None:
             self.quality = self._step(self.quality, (profile.quality_floor - quality) / profile.quality_floor)
         if profile.target_s > 0.0 and e2e_s is not None:

@@ -121,7 +121,7 @@ def _gpu_name() -> str | None:
     answer = subprocess.run(
         [command, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
     )
-    return ", ".join(answer.stdout.split("\n")).strip(", ") or None
+    return answer.stdout.strip().replace("\n", ", ") or None
 
 
 def _git() -> str:
