@@ -41,7 +41,8 @@ class ProfileSettings(StrictModel):
     quality_floor: float = Field(default=0.0, ge=0.0, le=1.0)
     tasks: tuple[str, ...] = ()  # evaluated tasks that the floor looks at; empty: all
     budget_usd: float = Field(default=0.0, ge=0.0)  # mean US dollars a request, kept in closed loop; 0: none
-    sticky: bool = False  # a session stays on its model while that is healthy
+    # a session stays on its model while that is healthy and within the budget; then it moves for good
+    sticky: bool = False
     # fields of a request, such as temperature, where the caller gives none
     generation_defaults: dict[str, Any] = Field(default_factory=dict)
 

@@ -238,7 +238,7 @@ class Dispatcher:
             prompt[_PROMPT_TOKENS] = request.prompt_tokens
         count = self.view.in_flight
         in_flight = np.array([count(model) for model in columns.models], dtype=np.float64)
-        predicted = columns.latency.predict(prompt, in_flight, request.max_tokens)
+        predicted = columns.latency.predict(prompt, features.style, in_flight, request.max_tokens)
         fill_rows(rows, prompt, in_flight, *predicted, columns.prompt_usd, columns.completion_usd, age_s)
         quality = None if alarmed else self.host.predicted_quality(features, columns.models)
         if quality is None or self.host.quality is None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from deployments.records import DecisionRecord, OutcomeRecord
+from policies.features import unpack
 from policies.latency_model import LatencyModel, LatencySample, fit_latency
 from policies.observation import MODEL_COLUMN, OBSERVATION_VERSION
 from policies.outcome import Status
@@ -34,6 +35,7 @@ def _sample(decision: DecisionRecord, record: OutcomeRecord) -> LatencySample | 
     return LatencySample(
         model=decision.model,
         prompt=(float(outcome.prompt_tokens or decision.prompt[0]), *decision.prompt[1:]),
+        style=unpack(decision.features).style,
         in_flight=row[MODEL_COLUMN["in_flight"]],
         slots=row[MODEL_COLUMN["slots"]],
         replicas=row[MODEL_COLUMN["replicas"]],

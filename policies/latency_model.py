@@ -7,15 +7,21 @@ from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from policies.latency_kernel import BOUND, LENGTH_INPUTS, predict_latency, write_length_inputs
 from policies.observation import PROMPT_COLUMN, FloatArray
 
-VERSION: Final = 1
+VERSION: Final = 2
 MIN_FIT: Final = 30  # outcomes of one model below which its parameters stay as they are
 _FULL_TRUST: Final = 10.0  # live count at which half of a live deviation is believed
 _LIVE_SCALE: Final = (0.05, 50.0)
 _PROMPT_TOKENS: Final = PROMPT_COLUMN["prompt_tokens"]
+_PRIOR_TOKENS: Final = 128.0  # of an answer
+_LENGTH_PENALTY: Final = 10.0  # in requests
+_LEAST_SPREAD: Final = 0.05  # of an input, below which its slope is shrunk the more
+
+F32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,7 @@ class LatencyParameters:
     """One model's latency, batch and queue effects apart.
 
     ttft = base_s + prefill_s * prompt_tokens + wait, tpot(b) = tpot_s * (1 + batch_slope * (b - 1)) with
-    b sequences a replica, log(1 + output_tokens) = length @ length_inputs(prompt). `wait` follows from
+    b sequences a replica, log(1 + output_tokens) = length @ length_inputs(...). `wait` follows from
     these: requests ahead beyond the slots, times the mean service time, over the slots.
     """
 
@@ -31,8 +37,8 @@ class LatencyParameters:
     prefill_s: float = 0.0005
     tpot_s: float = 0.03
     batch_slope: float = 0.05
-    length: tuple[float, ...] = (math.log1p(128.0), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    mean_output_tokens: float = 128.0
+    length: tuple[float, ...] = (math.log1p(_PRIOR_TOKENS), *(0.0,) * (LENGTH_INPUTS - 1))
+    mean_output_tokens: float = _PRIOR_TOKENS
     cold_s: float = 30.0
     count: int = 0  # outcomes behind the fit; 0 is the prior, which live measurements overrule
 
@@ -43,6 +49,7 @@ class LatencySample:
 
     model: str
     prompt: tuple[float, ...]  # [P] of PROMPT_FIELDS
+    style: F32  # [S] of PromptFeatures
     in_flight: float
     slots: float
     replicas: float
@@ -76,10 +83,11 @@ class LatencyPrediction(NamedTuple):
     output_tokens: FloatArray
 
 
-def length_inputs(prompt: FloatArray) -> FloatArray:
-    """[8] inputs of the answer-length regression from `prompt` [P]: 1, logs of lengths, shares, hints."""
+def length_inputs(prompt: FloatArray, style: F32) -> FloatArray:
+    """[L] inputs of the answer-length regression: 1, logs of lengths, shares and hints from `prompt` [P], and
+    `style` [S]."""
     inputs = np.empty(LENGTH_INPUTS)
-    write_length_inputs(prompt, inputs)
+    write_length_inputs(prompt, style, inputs)
     return inputs
 
 
@@ -128,11 +136,13 @@ class BoundLatency:
         """[M] factor on TPOT while `sequences` [M] run over all replicas of a model."""
         return 1.0 + slope * np.maximum(sequences / self._replicas - 1.0, 0.0)
 
-    def predict(self, prompt: FloatArray, in_flight: FloatArray, max_tokens: int | None) -> LatencyPrediction:
-        """Predictions for one more request with `prompt` [P] behind `in_flight` [M] others."""
+    def predict(
+        self, prompt: FloatArray, style: F32, in_flight: FloatArray, max_tokens: int | None
+    ) -> LatencyPrediction:
+        """Predictions for one more request with `prompt` [P] and `style` [S] behind `in_flight` [M]."""
         found = np.empty((3, len(in_flight)))
         most_tokens = math.inf if max_tokens is None else max(float(max_tokens), 1.0)
-        predict_latency(self._bound, prompt, in_flight, most_tokens, found)
+        predict_latency(self._bound, prompt, style, in_flight, most_tokens, found)
         return LatencyPrediction(*found)
 
 
@@ -182,8 +192,8 @@ def _check(model: str, one: LatencyParameters) -> None:
     for name, value in numbers.items():
         if not (math.isfinite(value) and value >= 0.0):
             raise ValueError(f"Latency model of '{model}', '{name}': {value}, must be finite and >= 0.")
-    if len(one.length) != 8 or not all(math.isfinite(value) for value in one.length):
-        raise ValueError(f"Latency model of '{model}', 'length': must be 8 finite numbers.")
+    if len(one.length) != LENGTH_INPUTS or not all(math.isfinite(value) for value in one.length):
+        raise ValueError(f"Latency model of '{model}', 'length': must be {LENGTH_INPUTS} finite numbers.")
 
 
 def fit_latency(
@@ -226,7 +236,7 @@ def _fit_model(samples: Sequence[LatencySample], before: LatencyParameters) -> L
         prefill_s=prefill_s,
         tpot_s=tpot_s,
         batch_slope=slope,
-        length=_fit_length(prompts, output),
+        length=fit_length(np.stack([length_inputs(np.array(s.prompt), s.style) for s in samples]), output),
         mean_output_tokens=float(output.mean()),
         cold_s=before.cold_s,
         count=len(samples),
@@ -242,11 +252,14 @@ def _relative_nnls(inputs: FloatArray, target: FloatArray) -> list[float]:
     return [float(value) for value in coefficients / scale]
 
 
-def _fit_length(prompts: FloatArray, output: FloatArray, ridge: float = 3.0) -> tuple[float, ...]:
-    """[8] ridge coefficients of log(1 + output_tokens); the mean itself is not shrunk."""
-    inputs = np.stack([length_inputs(prompt) for prompt in prompts])
-    target = np.log1p(output)
-    centre, level = inputs[:, 1:].mean(axis=0), float(target.mean())
-    x = inputs[:, 1:] - centre
-    slope = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ (target - level))
+def fit_length(inputs: FloatArray, output_tokens: FloatArray) -> tuple[float, ...]:
+    """[L] ridge coefficients of log(1 + output_tokens) [N] on `inputs` [N, L], brought to one spread.
+
+    The mean, which the first input carries, is not shrunk.
+    """
+    target = np.log1p(output_tokens)
+    level = float(target.mean())
+    centre, spread = inputs[:, 1:].mean(axis=0), inputs[:, 1:].std(axis=0) + _LEAST_SPREAD
+    x = (inputs[:, 1:] - centre) / spread
+    slope = np.linalg.solve(x.T @ x + _LENGTH_PENALTY * np.eye(x.shape[1]), x.T @ (target - level)) / spread
     return (level - float(slope @ centre), *(float(value) for value in slope))

@@ -1,6 +1,6 @@
 """Protocols under a budget: a stream of prompts, a mean cost to keep, only the chosen model's score seen."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -228,18 +228,30 @@ def _row(
     return {"budget_usd": budget, **row, **fixed}
 
 
+def _rows(
+    found: Sequence[Mapping[str, list[tuple[float, float]]]],
+    train: Scored,
+    test: Scored,
+    budgets: Sequence[float],
+) -> list[dict[str, object]]:
+    return [
+        _row(passes, fixed_rows(train, test, budget), budget)
+        for passes, budget in zip(found, budgets, strict=True)
+    ]
+
+
 def full_budgets(train: Scored, test: Scored, count: int, seeds: int = 10) -> list[dict[str, object]]:
-    """Full information on `train`, then `test` in `seeds` orders at each budget, without learning on."""
-    sights = _sights(train, test, np.isfinite(train.scores).astype(np.float64), 0)
-    rows = []
-    for budget in tqdm(budgets_of(train, count), desc="budgets", disable=None):
-        found: dict[str, list[tuple[float, float]]] = {}
-        for seed in range(seeds):
-            order = np.random.default_rng(seed).permutation(len(test))
-            for name, sight in sights.items():
-                found.setdefault(name, []).append(stream(test, order, sight, budget, None))
-        rows.append(_row(found, fixed_rows(train, test, budget), budget))
-    return rows
+    """Full information on `train`, then `test` at each budget, without learning on; `seeds` repetitions, each
+    with a fit and an order of its own."""
+    weights = np.isfinite(train.scores).astype(np.float64)
+    budgets = budgets_of(train, count)
+    found: list[dict[str, list[tuple[float, float]]]] = [{} for _ in budgets]
+    for seed in tqdm(range(seeds), desc="full information", disable=None):
+        order = np.random.default_rng(seed).permutation(len(test))
+        for name, sight in _sights(train, test, weights, seed).items():
+            for budget, passes in zip(budgets, found, strict=True):
+                passes.setdefault(name, []).append(stream(test, order, sight, budget, None))
+    return _rows(found, train, test, budgets)
 
 
 def _sights(train: Scored, test: Scored, weights: FloatArray, seed: int) -> dict[str, Foresight]:
@@ -279,9 +291,4 @@ def bandit(
         theirs = package_passes(train, test, arms, orders, budgets, package_venv)
         for passes, own in zip(found, theirs, strict=True):
             passes["paretobandit"] = own
-    return {
-        "budgets": [
-            _row(passes, fixed_rows(train, test, budget), budget)
-            for passes, budget in zip(found, budgets, strict=True)
-        ]
-    }
+    return {"budgets": _rows(found, train, test, budgets)}

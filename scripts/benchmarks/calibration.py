@@ -13,12 +13,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from policies.arrivals import poisson, synthetic_trace
 from policies.pool_spec import ModelSpec
 from policies.scenario import bursty
-from policies.simulator_fit import FITTED, Served, errors, fit_model
+from policies.simulator_fit import FITTED, Columns, Served, Times, columns, errors, fit_model, simulate
 from scripts.benchmarks import _serving
 from scripts.benchmarks._frame import Report, bar, print_table
 from scripts.benchmarks._recorded_load import capacity_per_s, planned, record
@@ -31,6 +32,7 @@ SCORE_WORDS, SCORE_TOKENS = 25.0, 24.0
 FIT_LOADS = 3 * (0.3, 0.6, 0.9)
 SCORE_LOAD = 0.65
 APART_S = 60.0  # between turns, as the simulator sees them: long enough to drain
+RESAMPLES = 400  # of the turns of the scored load, for the interval of an error
 FIELDS = ("model", "arrival_s", "prompt_tokens", "output_tokens", "ttft_s", "e2e_s")
 ENGINES = (
     StepEngine("small", fixed_s=0.009, per_sequence_s=0.0003, per_token_s=1 / 15_000),
@@ -149,13 +151,35 @@ def _report(start: dict[str, ModelSpec], fitted_on: Sequence[Served], scored_on:
     rows, bars, results = [], [], {}
     for name, spec in sorted(start.items()):
         fitted = fit_model(spec, fitted_on)
-        inside, outside = errors(fitted, fitted_on), errors(fitted, scored_on)
+        inside, _ = _errors(fitted, columns(fitted_on, name))
+        outside, spreads = _errors(fitted, columns(scored_on, name))
         found = {field: getattr(fitted, field) for field in FITTED}
         rows.append((name, *found.values(), *(100 * error for error in outside.values())))
-        bars += [bar(f"{name}: error of {what}", error, "<=", LIMIT) for what, error in outside.items()]
+        bars += [
+            bar(f"{name}: error of {what}", abs(error), "<=", LIMIT, spreads[what])
+            for what, error in outside.items()
+        ]
         results[name] = {"parameters": found, "fit": inside, "score": outside}
     headers = ("model", *FITTED)
     print_table(
         (*headers, *(f"{what} error %" for what in ("ttft_p50", "ttft_p95", "e2e_p50", "e2e_p95"))), rows
     )
     return Report("calibration", tuple(bars), results)
+
+
+def _errors(spec: ModelSpec, data: Columns) -> tuple[dict[str, float], dict[str, float]]:
+    """Errors of a load and the half-widths of their 95 % intervals, over resampled turns of it."""
+    simulated, measured = simulate(spec, data), (data.ttft_s, data.e2e_s)
+    turns = np.array_split(np.arange(len(data.arrival_s)), len(FIT_LOADS))
+    generator = np.random.default_rng(0)
+    drawn = []
+    for _ in range(RESAMPLES):
+        rows = np.concatenate([turns[turn] for turn in generator.integers(len(turns), size=len(turns))])
+        drawn.append(list(errors(_taken(simulated, rows), _taken(measured, rows)).values()))
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    found = errors(simulated, measured)
+    return found, dict(zip(found, ((high - low) / 2).tolist(), strict=True))
+
+
+def _taken(times: Times, rows: npt.NDArray[np.intp]) -> Times:
+    return times[0][rows], times[1][rows]

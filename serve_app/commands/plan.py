@@ -140,12 +140,13 @@ def measured(snapshot: Snapshot, prompt_tokens: float) -> list[PlannedModel]:
     from deployments.observe import Observer
     from policies.latency_model import LatencyModel
     from policies.observation import MODEL_COLUMN, PROMPT_COLUMN, PROMPT_FIELDS
+    from policies.style import STYLE_SIZE
 
     columns = Observer().columns(snapshot, 0.0, LatencyModel())
     prompt = np.zeros(len(PROMPT_FIELDS))
     prompt[PROMPT_COLUMN["prompt_tokens"]] = prompt_tokens
     m = len(columns.models)
-    predicted = columns.latency.predict(prompt, np.zeros(m), None)
+    predicted = columns.latency.predict(prompt, np.zeros(STYLE_SIZE, dtype=np.float32), np.zeros(m), None)
     cost_usd = prompt_tokens * columns.prompt_usd + predicted.output_tokens * columns.completion_usd
     return [
         PlannedModel(

@@ -9,6 +9,7 @@ from policies import formula_kernel, latency_kernel, network_features, network_k
 from policies.hashed_ngrams import HASH_BITS, MAX_COUNT
 from policies.observation import CALLER_COLUMN, MODEL_COLUMN, PROMPT_COLUMN
 from policies.reward import NO_TARGET_S
+from policies.style import STYLE_SIZE
 
 COLUMNS = {
     "_WEIGHT": MODEL_COLUMN["weight"], "_ACCURACY": MODEL_COLUMN["accuracy"],
@@ -40,6 +41,7 @@ def test_other_constants_are_those_of_their_owners() -> None:
     assert PROMPT_COLUMN["prompt_tokens"] == latency._TOKENS
     assert [COLUMNS["_TURNS"], COLUMNS["_FIRST_SHARE"]] == [latency._TURNS, latency._FIRST_SHARE]
     assert len(PROMPT_COLUMN) == latency._FIELDS
+    assert latency._STYLE + STYLE_SIZE == latency.LENGTH_INPUTS
     assert NO_TARGET_S == network_features._NO_TARGET_S
     assert quality_kernel._COUNT == MAX_COUNT
     assert MAX_COUNT + 1 == 1 << quality_kernel._COUNT_BITS

@@ -212,6 +212,24 @@ def test_a_session_stays_with_its_model_while_that_is_healthy() -> None:
         assert dispatched.decision.model == first[session] or first[session] == "small"
 
 
+def test_a_budget_moves_a_session_for_good() -> None:
+    made = dispatcher(epsilon=0.0, profiles={"paced": {"budget_usd": 2e-4, "sticky": True}})
+    asked = ask("s0", "auto:paced", session="s", weights=Weights(1.0, 0.0, 0.0))
+    assert made.dispatch(asked).decision.model == "large"
+    for i, cost_usd in enumerate([1e-2] * 120 + [0.0] * 12_000):
+        chosen = made.dispatch(ask(f"d{i}", "auto:paced")).decision.model
+        made.finished(
+            OutcomeRecord(f"d{i}", 0.0, chosen, "r", Outcome(Status.OK, e2e_s=1.0, cost_usd=cost_usd))
+        )
+        if i == 119:
+            moved = made.dispatch(replace(asked, decision_id="s1"))
+            assert moved.decision.model == "small"
+            assert moved.reasons["large"] == "more than the profile's budget has left"
+    stays = made.dispatch(replace(asked, decision_id="s2"))
+    assert stays.decision.model == "small"
+    assert "large" not in stays.reasons
+
+
 def test_sessions_agree_across_ingress_replicas() -> None:
     one, two = (dispatcher(beta=0.5, profiles={"chat": {"sticky": True}}) for _ in range(2))
     for session in map(str, range(40)):

@@ -8,6 +8,7 @@ from deployments.observe import SILENT_S, STALE_S, Observer
 from deployments.snapshot import ReplicaState
 from policies.latency_model import LatencyModel
 from policies.observation import MODEL_COLUMN
+from policies.style import STYLE_SIZE
 from tests.deployments.pools import model, snapshot
 
 LATENCY = LatencyModel()
@@ -84,7 +85,8 @@ def test_an_empty_pool_gives_empty_columns() -> None:
     columns = Observer().columns(snapshot(), 0.0, LATENCY)
     assert columns.models == ()
     assert columns.rows.shape == (0, len(MODEL_COLUMN))
-    assert columns.latency.predict(np.zeros(8), np.zeros(0), None).e2e_s.shape == (0,)
+    style = np.zeros(STYLE_SIZE, dtype=np.float32)
+    assert columns.latency.predict(np.zeros(8), style, np.zeros(0), None).e2e_s.shape == (0,)
 
 
 def test_prices_are_per_token() -> None:
