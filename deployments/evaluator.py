@@ -16,12 +16,13 @@ from deployments.evaluation_report import differences, latest, summarise, to_jso
 from deployments.evaluation_run import EvaluationRun, EvaluationTable, Job, Progress, affordable, missing
 from deployments.evaluator_settings import BudgetSettings, EvaluatorSettings
 from deployments.home import home
-from deployments.quality_fit import FitInput, fit_apart, votes_of
+from deployments.quality_fit import fit_apart, votes_of, with_feedback
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.resource_use import ResourceUse
 from deployments.snapshot import ModelCard, Snapshot
 from deployments.suite import Suite, SuiteError, load_suite
 from policies.feedback_aggregate import Vote
+from policies.quality_model import QualityModel
 
 logger = logging.getLogger("ray.serve")
 
@@ -29,6 +30,7 @@ POLL_S: Final = 5.0
 DAY_S: Final = 86_400.0
 FEEDBACK_WINDOW_S: Final = 14 * DAY_S
 PAGE: Final = 2_000  # decisions that votes are about, in one message
+MOST_VOTES: Final = 10_000  # the newest; each costs a few kilobytes and a third of a millisecond
 
 
 class EvaluatorTable(EvaluationTable, Protocol):
@@ -55,7 +57,8 @@ class Evaluator:
         self.rounds = 0
         self._use = ResourceUse()
         self._run: EvaluationRun | None = None
-        self._fitted, self._fitted_at_s = (-1, -1), float("-inf")  # answers and votes, and when
+        self._fitted, self._fitted_at_s = (-1, 0.0), float("-inf")  # answers, the last vote, and when
+        self._base: QualityModel | None = None  # fitted on the answers alone
         self._look, self._news = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -134,11 +137,12 @@ class Evaluator:
     async def publish(self) -> None:
         """Report and quality model as artifacts, where answers are new, or votes are and it is their time."""
         settings = self.settings
-        records, votes = await self._table.evaluations(None, None), await self._votes(settings)
+        records = await self._table.evaluations(None, None)
+        votes, voted_s = await self._votes(settings)
         due = time.monotonic() - self._fitted_at_s >= settings.fit.votes_every_s
         if (
             not records
-            or self._fitted == (len(records), len(votes))
+            or self._fitted == (len(records), voted_s)
             or (len(records) == self._fitted[0] and not due)
         ):
             return
@@ -146,24 +150,29 @@ class Evaluator:
         report = to_json(summarise(newest), differences(newest)) | {"resources": self._use.report()}
         await self._table.put_artifact("evaluation", f"{time.time():.0f}", json.dumps(report).encode())
         try:
-            model = await fit_apart(FitInput(records, votes), settings.fit)
+            if self._base is None or len(records) != self._fitted[0]:
+                self._base = await fit_apart(records, settings.fit)
         except (ApartError, TimeoutError) as error:
             self.problems.append(f"Quality model not renewed: {error or 'timeout'}")
             logger.error("Quality model not renewed, the last one stays: %s", error or "timeout")
             return
+        half_life_s = settings.fit.vote_half_life_s
+        model = await asyncio.to_thread(with_feedback, self._base, records, votes, time.time(), half_life_s)
         await self._table.put_artifact("quality", model.revision, model.to_bytes())
-        self._fitted, self._fitted_at_s = (len(records), len(votes)), time.monotonic()
+        self._fitted, self._fitted_at_s = (len(records), voted_s), time.monotonic()
         logger.info("Quality model '%s': %d answers, %d votes.", model.revision, len(records), len(votes))
 
-    async def _votes(self, settings: EvaluatorSettings) -> list[Vote]:
-        """Votes with what they are about."""
+    async def _votes(self, settings: EvaluatorSettings) -> tuple[list[Vote], float]:
+        """The newest votes with what they are about, and when the last one came."""
         feedback = await self._table.feedback_records(time.time() - FEEDBACK_WINDOW_S)
+        feedback = sorted(feedback, key=lambda record: record.received_s)[-MOST_VOTES:]
         wanted = {record.decision_id for record in feedback}
         named = sorted(wanted.union(record.detail for record in feedback if record.detail is not None))
         pairs: list[tuple[DecisionRecord, OutcomeRecord | None]] = []
         for start in range(0, len(named), PAGE):
             pairs += await self._table.transitions_of(named[start : start + PAGE])
-        return votes_of(feedback, pairs, settings.fit.feedback_metrics)
+        votes = votes_of(feedback, pairs, settings.fit.feedback_metrics)
+        return votes, feedback[-1].received_s if feedback else 0.0
 
     def _suites(self, settings: EvaluatorSettings) -> list[Suite]:
         """The suites that can be read; of the others the error is kept and logged."""

@@ -40,6 +40,8 @@ class FitSettings(StrictModel):
     timeout_s: float = Field(default=300.0, gt=0)
     # seconds between fits for the sake of new votes alone
     votes_every_s: float = Field(default=600.0, ge=1.0)
+    # seconds in which a vote comes to count half for prompts like the one that it was about
+    vote_half_life_s: float = Field(default=604_800.0, gt=0)
     feedback_metrics: tuple[str, ...] = ("quality", "browser")  # feedback metrics where 1 is best
 
 

@@ -1,11 +1,11 @@
-"""Fits the quality model from the table's records in a process of its own, at low priority."""
+"""Fits the quality model from the table's evaluations, in a process of its own, and moves it by votes."""
 
 import asyncio
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -16,25 +16,20 @@ from deployments.evaluator_settings import FitSettings
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from policies.features import unpack
 from policies.feedback_aggregate import Anchor, Vote, aggregate, anchored
+from policies.observation import FloatArray
 from policies.outcome import Status
 from policies.quality_data import QualityData, ScoredAnswer
+from policies.quality_feedback import with_votes
 from policies.quality_model import QualityModel
 
 _MAX_LOGIT_SHIFT: Final = 4.0
 
 
-class FitInput(msgspec.Struct):
-    """What the fitting process reads."""
-
-    evaluations: list[EvaluationRecord]
-    votes: list[Vote]
-
-
-async def fit_apart(data: FitInput, settings: FitSettings) -> QualityModel:
+async def fit_apart(evaluations: Sequence[EvaluationRecord], settings: FitSettings) -> QualityModel:
     """`fit_quality` in a process of low priority and few threads. Raises ApartError, TimeoutError."""
     fitted = await run_apart(
         "deployments.quality_fit",
-        await asyncio.to_thread(msgspec.msgpack.encode, data),
+        await asyncio.to_thread(msgspec.msgpack.encode, evaluations),
         str(settings.nice),
         threads=settings.threads,
         timeout_s=settings.timeout_s,
@@ -42,23 +37,42 @@ async def fit_apart(data: FitInput, settings: FitSettings) -> QualityModel:
     return QualityModel.from_bytes(fitted)
 
 
-def fit_quality(evaluations: Sequence[EvaluationRecord], votes: Sequence[Vote]) -> QualityModel:
-    """The model fitted on all evaluations, then moved by the votes within the evaluation's intervals.
-
-    Raises ValueError where there are no evaluations.
-    """
+def fit_quality(evaluations: Sequence[EvaluationRecord]) -> QualityModel:
+    """The model fitted on all evaluations. Raises ValueError where there are none."""
     from policies.quality_training import fit
 
-    records = [record for record in latest(evaluations) if record.features]
     answers = [
-        ScoredAnswer(f"{r.suite}/{r.item}", unpack(r.features), r.model, r.score, 1.0, r.finished_s)
-        for r in records
+        ScoredAnswer(f"{r.suite}/{r.item}", unpack(r.features), r.model, r.score, r.finished_s)
+        for r in _usable(evaluations)
     ]
-    model = fit(QualityData.from_answers(answers))
+    return fit(QualityData.from_answers(answers))
+
+
+def with_feedback(
+    model: QualityModel,
+    evaluations: Sequence[EvaluationRecord],
+    votes: Sequence[Vote],
+    now_s: float,
+    half_life_s: float,
+) -> QualityModel:
+    """The model fitted on `evaluations`, moved by votes, which takes milliseconds a vote.
+
+    On average over the evaluated prompts a model moves to the mean that the evaluation's interval and the
+    robust mean of the votes agree on; around that, prompts like those voted on move more than others.
+    """
+    if not votes:
+        return model
+    records = _usable(evaluations)
+    packed = list(dict.fromkeys(record.features for record in records))
     anchors = anchors_of(records)
     voted = aggregate(votes, {name: anchor.mean for name, anchor in anchors.items()})
-    shifts = {name: anchored(anchor, voted.get(name)) - anchor.mean for name, anchor in anchors.items()}
-    return shifted(model, [record.features for record in records], shifts)
+    moves = {name: anchored(anchor, voted.get(name)) - anchor.mean for name, anchor in anchors.items()}
+    means = _predicted(model, packed).mean(axis=0) + [moves.get(name, 0.0) for name in model.models]
+    return brought_to(with_votes(brought_to(model, packed, means), votes, now_s, half_life_s), packed, means)
+
+
+def _usable(evaluations: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
+    return [record for record in latest(evaluations) if record.features]
 
 
 def anchors_of(records: Sequence[EvaluationRecord]) -> dict[str, Anchor]:
@@ -75,20 +89,20 @@ def _anchor(scores: Sequence[float]) -> Anchor:
     return Anchor(mean, low, high, len(scores))
 
 
-def shifted(model: QualityModel, packed: Sequence[bytes], shifts: dict[str, float]) -> QualityModel:
-    """The model with each logit offset so that its mean prediction over prompts moves by `shifts`."""
-    if not any(shifts.get(name) for name in model.models):
-        return model
-    predicted = np.array([model.predict_all(unpack(one))[0] for one in dict.fromkeys(packed)])  # [N, M]
-    logits = np.log(np.clip(predicted, 1e-6, 1 - 1e-6) / np.clip(1 - predicted, 1e-6, 1 - 1e-6))
-    offset = model.arrays["offset"].copy()
-    for column, name in enumerate(model.models):
-        target = predicted[:, column].mean() + shifts.get(name, 0.0)
-        offset[column] += _logit_shift(logits[:, column], target)
-    return QualityModel(model.manifest, {**model.arrays, "offset": offset})
+def brought_to(model: QualityModel, packed: Sequence[bytes], means: FloatArray) -> QualityModel:
+    """The model with each logit offset so that its mean predictions over prompts are `means` [M]."""
+    predicted = np.clip(_predicted(model, packed), 1e-6, 1 - 1e-6)
+    logits = np.log(predicted / (1 - predicted))
+    shifts = [_logit_shift(logits[:, column], mean) for column, mean in enumerate(means)]
+    return QualityModel(model.manifest, {**model.arrays, "offset": model.arrays["offset"] + shifts})
 
 
-def _logit_shift(logits: Any, target: float) -> float:
+def _predicted(model: QualityModel, packed: Sequence[bytes]) -> FloatArray:
+    """[N, M] expected scores."""
+    return np.array([model.predict_all(unpack(one))[0] for one in packed])
+
+
+def _logit_shift(logits: FloatArray, target: float) -> float:
     """The constant that makes the mean of sigmoid(logits + constant) the target, by bisection."""
     low, high = -_MAX_LOGIT_SHIFT, _MAX_LOGIT_SHIFT
     for _ in range(50):
@@ -122,19 +136,24 @@ def votes_of(
             continue
         said = scores.get((decision.key_id, decision.decision_id))
         if said:
-            votes.append(Vote(decision.key_id, decision.model, sum(said) / len(said)))
+            votes.append(
+                Vote(
+                    decision.key_id, decision.model, sum(said) / len(said), decision.features,
+                    decision.propensity, decision.created_s,
+                )
+            )  # fmt: skip
     return votes
 
 
 def main() -> None:
-    """`python -m deployments.quality_fit INPUT OUTPUT NICE`: read FitInput, write the quality model."""
+    """`python -m deployments.quality_fit INPUT OUTPUT NICE`: read evaluations, write the quality model."""
     end_with_parent()
     import torch
 
     os.nice(int(sys.argv[3]))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    data = msgspec.msgpack.decode(Path(sys.argv[1]).read_bytes(), type=FitInput)
-    Path(sys.argv[2]).write_bytes(fit_quality(data.evaluations, data.votes).to_bytes())
+    evaluations = msgspec.msgpack.decode(Path(sys.argv[1]).read_bytes(), type=list[EvaluationRecord])
+    Path(sys.argv[2]).write_bytes(fit_quality(evaluations).to_bytes())
 
 
 if __name__ == "__main__":

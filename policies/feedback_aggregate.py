@@ -15,11 +15,15 @@ PRIOR_VOTES: Final = 5.0  # a key of few votes counts n / (n + this) of a key of
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One key's score in [0, 1] of one answer of a model."""
+    """One key's score in [0, 1] of one answer of a model: to which prompt (packed features), with which
+    chance of being chosen, when."""
 
     key_id: str
     model: str
     score: float
+    features: bytes = b""
+    propensity: float = 1.0
+    created_s: float = 0.0  # wall clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,18 +45,18 @@ def plant(
     return dict(zip(FOREST, arrays, strict=True))
 
 
-def leaf_values(where: I32, targets: FloatArray, seen: FloatArray, old: F32, strength: float) -> F32:
-    """[L, M] mean target of each leaf and model; `old` [L, M] counts as `strength` answers.
+def leaf_values(where: I32, targets: FloatArray, seen: FloatArray) -> F32:
+    """[L, M] mean target of each leaf and model, drawn to 0 as if by one more answer.
 
     `where` [N, T] leaves of the prompts, `targets` [N, M], `seen` [K, N, M] as in `plant`.
     """
-    total = np.zeros(old.shape)
-    weight = np.zeros(old.shape)
+    count = int(where.max()) + 1
+    total, weight = np.zeros((count, targets.shape[1])), np.ones((count, targets.shape[1]))
     for member, weights in enumerate(seen):
-        inside = _indicator(where[:, member :: len(seen)], len(old))
+        inside = _indicator(where[:, member :: len(seen)], count)
         total += inside.T @ (weights * targets)
         weight += inside.T @ weights
-    found: F32 = ((strength * old + total) / (strength + weight)).astype(np.float16).astype(np.float32)
+    found: F32 = (total / weight).astype(np.float16).astype(np.float32)
     return found
 
 

@@ -179,12 +179,50 @@ def _logit(p: float) -> float:
     return math.log(p / (1.0 - p))
 
 
-@compiled(
-    types.void(
-        array(types.uint32), _F32, _F32, _F32_2, _F32_2, _F32_2, _F32_3, _F64_2, _I32_2, _I32, _F32_2,
-        array(types.float64), _F64_2,
-    )
+@compiled()
+def _guesses(
+    grams: U32, style: F32, weights: F32, table: F32, standard: F32, first: F32, second: F32, means: F64
+) -> tuple[F32, F64, F32]:
+    """[N, M] logits of the networks, [2, M] their mean and the linear model's logit, and [D + S + 2 M] what
+    the forest sees: the networks' inputs, then for each model the mean of the two and by how much it is above
+    that of all."""
+    networks, models = second.shape[0], second.shape[2]
+    x, linear = quality_inputs(grams, style, weights, table, standard, table.shape[1] - models)
+    members = _members(_hidden(x, first), second)
+    sight = np.empty(len(x) + 2 * models, dtype=np.float32)
+    sight[: len(x)] = x
+    guesses = np.zeros((2, models))
+    mean_guess = np.float32(0.0)
+    for m in range(models):
+        for n in range(networks):
+            guesses[0, m] += members[n, m] / networks
+        guesses[1, m] = _logit(linear[m] + means[m])
+        guess = np.float32((guesses[0, m] + guesses[1, m]) / 2.0)
+        sight[len(x) + 2 * m] = guess
+        mean_guess += guess / np.float32(models)
+    for m in range(models):
+        sight[len(x) + 2 * m + 1] = sight[len(x) + 2 * m] - mean_guess
+    return members, guesses, sight
+
+
+_KERNEL: Final = (
+    array(types.uint32), _F32, _F32, _F32_2, _F32_2, _F32_2, _F32_3, _F64_2, _I32_2, _I32,
 )  # fmt: skip
+
+
+@compiled(_I32(*_KERNEL))
+def quality_leaves(
+    grams: U32, style: F32, weights: F32, table: F32, standard: F32, first: F32, second: F32,
+    per_model: F64, nodes: I32, roots: I32,
+) -> I32:  # fmt: skip
+    """[T] the leaf of each tree that a prompt falls into; arguments as for `predict_quality`."""
+    _, _, sight = _guesses(grams, style, weights, table, standard, first, second, per_model[0])
+    at = np.empty(len(roots), dtype=np.int32)
+    _descend(sight, nodes, roots, at)
+    return at
+
+
+@compiled(types.void(*_KERNEL, _F32_2, array(types.float64), _F64_2))
 def predict_quality(
     grams: U32, style: F32, weights: F32, table: F32, standard: F32, first: F32, second: F32,
     per_model: F64, nodes: I32, roots: I32, leaves: F32, slopes: F64, out: F64,
@@ -196,38 +234,23 @@ def predict_quality(
     `roots` are the forest's as `packed`; `leaves` [L, M]; `slopes` [3] of networks, linear model and forest.
     """
     networks, models = second.shape[0], second.shape[2]
-    dimensions = table.shape[1] - models
-    x, linear = quality_inputs(grams, style, weights, table, standard, dimensions)
-    members = _members(_hidden(x, first), second)
-    sight = np.empty(len(x) + 2 * models, dtype=np.float32)
-    sight[: len(x)] = x
-    mean_guess = np.float32(0.0)
-    for m in range(models):
-        centre = 0.0
-        for n in range(networks):
-            centre += members[n, m] / networks
-        straight = _logit(linear[m] + per_model[0, m])
-        guess = np.float32((centre + straight) / 2.0)
-        sight[len(x) + 2 * m] = guess
-        mean_guess += guess / np.float32(models)
-        out[0, m] = slopes[0] * centre + slopes[1] * straight + per_model[1, m]
-        out[1, m] = 0.0
-        for n in range(networks):
-            out[1, m] += (members[n, m] - centre) ** 2
-    for m in range(models):
-        sight[len(x) + 2 * m + 1] = sight[len(x) + 2 * m] - mean_guess
-    said = np.zeros(models)
+    members, guesses, sight = _guesses(grams, style, weights, table, standard, first, second, per_model[0])
     at = np.empty(len(roots), dtype=np.int32)
     _descend(sight, nodes, roots, at)
     for leaf in at:
         prefetch(leaves, np.int64(leaf), 0)
+    said = np.zeros(models)
     for leaf in at:
         for m in range(models):
             said[m] += leaves[leaf, m]
     rate = (slopes[0] + slopes[2]) ** 2 * (networks - 1.0) / networks
     for m in range(models):
-        logit = out[0, m] + slopes[2] * _logit(said[m] / len(roots) + per_model[0, m])
+        spread = 0.0
+        for n in range(networks):
+            spread += (members[n, m] - guesses[0, m]) ** 2
+        logit = slopes[0] * guesses[0, m] + slopes[1] * guesses[1, m] + per_model[1, m]
+        logit += slopes[2] * _logit(said[m] / len(roots) + per_model[0, m])
         mean = 1.0 / (1.0 + math.exp(-logit))
         slack = mean * (1.0 - mean)  # also the slope of the sigmoid
         out[0, m] = mean
-        out[1, m] = min(math.sqrt(slack * (rate * slack * out[1, m] + per_model[2, m])), MOST_STD)
+        out[1, m] = min(math.sqrt(slack * (rate * slack * spread + per_model[2, m])), MOST_STD)

@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 
 from policies.features import FEATURE_VERSION, PromptFeatures
 from policies.observation import FloatArray
-from policies.quality_kernel import packed, predict_quality, quality_inputs
+from policies.quality_kernel import packed, predict_quality, quality_inputs, quality_leaves
 
 FORMAT: Final = 3
 
@@ -61,6 +61,10 @@ class QualityModel:
         dimensions = self.arrays["table"].shape[1] - len(self.models)
         weights, table, standard, *_ = self._kernel
         return quality_inputs(features.grams, features.style, weights, table, standard, dimensions)
+
+    def leaves(self, features: PromptFeatures) -> I32:
+        """[T] the leaf of each tree that a prompt falls into."""
+        return quality_leaves(features.grams, features.style, *self._kernel[:-2])
 
     def predict_all(self, features: PromptFeatures) -> FloatArray:
         """[2, M] expected scores and standard errors, in the order of `self.models`.

@@ -42,13 +42,6 @@ class QualityNetwork(torch.nn.Module):
         hidden = torch.relu(dropout(inputs, drop / 3.0) @ self.input + self.input_bias)
         return dropout(hidden, drop) @ self.models + self.model_bias
 
-    def load(self, arrays: dict[str, F32]) -> None:
-        """Start from trained arrays; columns of models that they lack keep their first values."""
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                old = torch.from_numpy(np.array(arrays[name]))
-                parameter[..., : old.shape[-1]] = old
-
     def arrays(self) -> dict[str, F32]:
         """The parameters by name."""
         return {name: parameter.detach().numpy().copy() for name, parameter in self.named_parameters()}

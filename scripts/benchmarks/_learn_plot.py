@@ -9,6 +9,7 @@ import numpy as np
 from scripts.benchmarks._traffic import Asked
 
 _WINDOW_S: Final = 60.0
+_LEAST: Final = 15  # requests that a mean is worth showing for
 _MARKS: Final = {
     "trained": "tab:gray",
     "shadow": "tab:purple",
@@ -52,4 +53,6 @@ def _line(panel: Any, times: Any, values: Any, label: str) -> None:
     starts = np.searchsorted(times, times - _WINDOW_S)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
-    panel.plot(times, (sums[ends] - sums[starts]) / (ends - starts), label=label)
+    counts = ends - starts
+    means = (sums[ends] - sums[starts]) / counts
+    panel.plot(times[counts >= _LEAST], means[counts >= _LEAST], label=label)

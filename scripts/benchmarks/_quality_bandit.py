@@ -144,7 +144,7 @@ def stream(
 def foresight(train: Scored, test: Scored, weights: FloatArray, seed: int) -> Foresight:
     """Ours: the quality model fitted on what `weights` [N, M] show of `train`."""
     scores = np.where(weights > 0, train.scores, np.nan)
-    data = QualityData(train.features, train.models, scores, weights, np.zeros(len(train)))
+    data = QualityData(train.features, train.models, scores, weights)
     model = fit(data, QualitySettings(seed=seed), 0.0)
     costs, next_costs = predicted_costs(train, test, weights)
     rewards = np.array([model.predict_all(prompt)[0] for prompt in train.features])

@@ -65,8 +65,7 @@ def regress(train: Scored, test: Scored, targets: FloatArray, weights: FloatArra
     count = np.maximum((weights * known).sum(axis=0), 1e-9)
     centre = (np.where(known, targets, 0.0) * weights).sum(axis=0) / count
     wanted = np.where(known, targets - centre, 0.0).astype(np.float32)
-    start = np.zeros((BUCKETS, targets.shape[1]), dtype=np.float32)
-    solved = ridge(x, wanted, (weights * known).astype(np.float32), _PENALTY, _STEPS, start)
+    solved = ridge(x, wanted, (weights * known).astype(np.float32), _PENALTY, _STEPS)
     return centre + np.asarray(z @ solved)
 
 

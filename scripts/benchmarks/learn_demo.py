@@ -42,6 +42,7 @@ LEARNER: Final = {
     "gates": {"min_effective_sample_size": 30, "slice_margin": 0.2, "paired_margin": 0.02},
     "canary": {"ladder": [0.25, 0.5], "min_requests": 15, "min_step_s": 15, "shadow_requests": 20},
 }
+AFTER_S: Final = 120.0  # of traffic after the promotion, for the picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +97,8 @@ async def _play(pool: _serving.Serving, args: argparse.Namespace) -> dict[str, A
     try:
         promoted = await _until_promoted(pool, deadline_s - 240.0, log)
         took_s = time.time() - began_s
+        if promoted:
+            await asyncio.sleep(AFTER_S)
         stop.set()
         await traffic
         models = sorted((await pool.table.snapshot("", 0, 5.0)).models)

@@ -13,7 +13,7 @@ import pytest
 from deployments.evaluation_session import Session, UnknownModelError
 from deployments.evaluator import Evaluator, left_today, local_key, model_revision
 from deployments.evaluator_settings import BudgetSettings, EvaluatorSettings, PaceSettings
-from deployments.quality_fit import FitInput, fit_quality
+from deployments.quality_fit import fit_quality
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.store import Store
 from deployments.table import Table
@@ -73,13 +73,17 @@ async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
 
 
 @pytest.fixture(autouse=True)
-def fit_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fit itself, without a process of its own; tests/deployments/test_quality_fit.py has that."""
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The fit itself, without a process of its own; tests/deployments/test_quality_fit.py has that. The
+    numbers of answers that were fitted on."""
+    made: list[int] = []
 
-    async def fit(data: FitInput, settings: object) -> QualityModel:
-        return await asyncio.to_thread(fit_quality, data.evaluations, data.votes)
+    async def fit(evaluations: list[EvaluationRecord], settings: object) -> QualityModel:
+        made.append(len(evaluations))
+        return await asyncio.to_thread(fit_quality, evaluations)
 
     monkeypatch.setattr("deployments.evaluator.fit_apart", fit)
+    return made
 
 
 async def until(condition: Any, timeout_s: float = 120.0) -> None:
@@ -218,7 +222,7 @@ async def test_a_wrong_key_is_a_problem_not_a_crash(ground: Ground) -> None:
     await evaluator.stop()
 
 
-async def test_votes_renew_the_fit_within_the_evaluations_interval(ground: Ground) -> None:
+async def test_votes_renew_the_model_without_another_fit(ground: Ground, fits: list[int]) -> None:
     evaluator = Evaluator(lambda: KEY, ground.table)
     await evaluator.reconfigure(ground.config(interval_s=1.0, fit={"votes_every_s": 1.0}))
 
@@ -247,6 +251,7 @@ async def test_votes_renew_the_fit_within_the_evaluations_interval(ground: Groun
 
     await until(renewed)
     await evaluator.stop()
+    assert len(fits) == len(set(fits))  # one for each number of answers
 
 
 async def test_votes_are_joined_to_the_decisions_that_they_are_about(
@@ -264,7 +269,8 @@ async def test_votes_are_joined_to_the_decisions_that_they_are_about(
     compared = FeedbackRecord("d20", "k", "quality", 0.0, now_s, detail="d21")
     await ground.table.feedback(compared)
     evaluator = Evaluator(lambda: KEY, ground.table)
-    votes = await evaluator._votes(evaluator.settings)
+    votes, last_s = await evaluator._votes(evaluator.settings)
+    assert last_s == now_s
     assert Counter(vote.score for vote in votes) == {1.0: 11, 0.0: 1}
 
 

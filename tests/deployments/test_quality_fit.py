@@ -9,7 +9,7 @@ import pytest
 from deployments.apart import ApartError
 from deployments.evaluation_report import wilson
 from deployments.evaluator_settings import FitSettings
-from deployments.quality_fit import FitInput, anchors_of, fit_apart, fit_quality, votes_of
+from deployments.quality_fit import anchors_of, fit_apart, fit_quality, votes_of, with_feedback
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from policies.features import extract, pack, unpack
 from policies.feedback_aggregate import Vote
@@ -34,23 +34,25 @@ def mean_prediction(model: QualityModel, name: str) -> float:
     return float(np.mean([model.predict(unpack(one), [name])[0][0] for one in packed]))
 
 
+def voted(votes: list[Vote], half_life_s: float = 1e9) -> QualityModel:
+    return with_feedback(fit_quality(records()), records(), votes, 0.0, half_life_s)
+
+
 async def test_the_process_gives_what_the_function_gives() -> None:
-    votes = [Vote(f"k{n}", "a", 0.0) for n in range(40)]
-    apart = await fit_apart(FitInput(records(), votes), FitSettings(nice=0))
-    here = fit_quality(records(), votes)
+    apart, here = await fit_apart(records(), FitSettings(nice=0)), fit_quality(records())
     for name in ("a", "b"):
         assert mean_prediction(apart, name) == pytest.approx(mean_prediction(here, name), abs=0.02)
 
 
 async def test_a_fit_that_fails_says_why() -> None:
     with pytest.raises(ApartError, match="no scored answers"):
-        await fit_apart(FitInput([], []), FitSettings(nice=0))
+        await fit_apart([], FitSettings(nice=0))
 
 
 async def test_a_fit_that_takes_too_long_is_ended() -> None:
     before = _children()
     with pytest.raises(TimeoutError):
-        await fit_apart(FitInput(records(), []), FitSettings(timeout_s=0.1))
+        await fit_apart(records(), FitSettings(timeout_s=0.1))
     assert _children() <= before
 
 
@@ -59,8 +61,8 @@ def _children() -> set[str]:
 
 
 def test_votes_of_many_keys_move_a_model_and_never_past_its_interval() -> None:
-    plain = fit_quality(records(), [])
-    damned = fit_quality(records(), [Vote(f"k{n % 100}", "a", 0.0) for n in range(50_000)])
+    plain = voted([])
+    damned = voted([Vote(f"k{n % 100}", "a", 0.0) for n in range(50_000)])
     low, _ = wilson(40 / 60, 60)
     moved = mean_prediction(damned, "a") - mean_prediction(plain, "a")
     assert moved == pytest.approx(low - 40 / 60, abs=0.02)
@@ -68,9 +70,37 @@ def test_votes_of_many_keys_move_a_model_and_never_past_its_interval() -> None:
 
 
 def test_one_loud_key_moves_a_model_by_at_most_five_points() -> None:
-    plain = fit_quality(records(), [])
-    loud = fit_quality(records(), [Vote("liar", "a", 0.0)] * 50_000)
+    plain = voted([])
+    loud = voted([Vote("liar", "a", 0.0)] * 50_000)
     assert 0.0 <= mean_prediction(plain, "a") - mean_prediction(loud, "a") <= 0.05
+
+
+def test_votes_move_the_prompts_that_they_are_about_and_leave_the_mean_to_the_evaluation() -> None:
+    cats, dogs = (
+        [pack(extract(f"question {item} about {kind}")) for item in range(60)] for kind in ("cats", "dogs")
+    )
+    votes = [Vote(f"k{n}", "a", 1.0, dogs[n % 60]) for n in range(300)]
+    votes += [Vote(f"k{n}", "a", 0.3, cats[n % 60]) for n in range(300)]
+
+    def mean(model: QualityModel, packed: list[bytes]) -> float:
+        return float(np.mean([model.predict(unpack(one), ["a"])[0][0] for one in packed]))
+
+    plain, heard = voted([]), voted(votes)
+    assert mean(heard, dogs) - mean(heard, cats) > mean(plain, dogs) - mean(plain, cats) + 0.05
+    assert mean_prediction(heard, "a") == pytest.approx(mean_prediction(plain, "a"), abs=0.02)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_a_liar_on_the_prompts_of_others_moves_their_estimates_by_at_most_five_points(share: float) -> None:
+    about = [pack(extract(f"question {item} about dogs")) for item in range(60)]
+    random = np.random.default_rng(0)
+    votes = [Vote(f"k{n % 20}", "a", float(random.random() < 0.66), about[n % 60]) for n in range(400)]
+    lies = [Vote("liar", "a", 0.0, about[n % 60]) for n in range(int(400 * share / (1 - share)))]
+    before, after = (
+        np.array([m.predict(unpack(p), ["a"])[0][0] for p in about])
+        for m in (voted(votes), voted(votes + lies))
+    )
+    assert np.abs(after - before).max() <= 0.05
 
 
 def test_anchors_are_the_evaluations_means_with_wilson_intervals() -> None:
@@ -80,7 +110,7 @@ def test_anchors_are_the_evaluations_means_with_wilson_intervals() -> None:
 
 
 def decision(name: str, key: str = "k", model: str = "a") -> DecisionRecord:
-    return DecisionRecord(name, 0.0, key, "auto", "", model, "formula", 1.0, 0.0, 0)
+    return DecisionRecord(name, 0.0, key, "auto", "", model, "formula", 1.0, 0.0, 0, features=b"f")
 
 
 def ended(name: str, status: Status = Status.OK, attempts: int = 1) -> OutcomeRecord:
@@ -93,7 +123,9 @@ def vote(name: str, metric: str, score: float, detail: str | None = None, key: s
 
 def test_a_decision_counts_once_however_many_metrics_were_sent() -> None:
     feedback = [vote("d", "quality", 1.0), vote("d", "browser", 0.0), vote("d", "toxicity", 1.0)]
-    assert votes_of(feedback, [(decision("d"), ended("d"))], ("quality", "browser")) == [Vote("k", "a", 0.5)]
+    (found,) = votes_of(feedback, [(decision("d"), ended("d"))], ("quality", "browser"))
+    assert (found.key_id, found.model, found.score) == ("k", "a", 0.5)
+    assert (found.features, found.propensity, found.created_s) == (b"f", 1.0, 0.0)
 
 
 def test_only_whole_answers_of_the_chosen_model_count() -> None:
@@ -105,6 +137,10 @@ def test_only_whole_answers_of_the_chosen_model_count() -> None:
 def test_a_comparison_speaks_of_both_decisions_of_the_key_only() -> None:
     feedback = [vote("d1", "quality", 1.0, detail="d2")]
     pairs = [(decision("d1"), ended("d1")), (decision("d2", model="b"), ended("d2"))]
-    assert votes_of(feedback, pairs, ("quality",)) == [Vote("k", "a", 1.0), Vote("k", "b", 0.0)]
+    assert said(votes_of(feedback, pairs, ("quality",))) == [("k", "a", 1.0), ("k", "b", 0.0)]
     foreign = [pairs[0], (decision("d2", key="other", model="b"), ended("d2"))]
-    assert votes_of(feedback, foreign, ("quality",)) == [Vote("k", "a", 1.0)]
+    assert said(votes_of(feedback, foreign, ("quality",))) == [("k", "a", 1.0)]
+
+
+def said(votes: list[Vote]) -> list[tuple[str, str, float]]:
+    return [(vote.key_id, vote.model, vote.score) for vote in votes]

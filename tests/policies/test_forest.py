@@ -16,8 +16,7 @@ def grown(inputs: np.ndarray, targets: np.ndarray, seen: np.ndarray) -> tuple[np
     """[L, M] values and [N, T] leaves."""
     forest = plant(inputs, targets, seen, trees=8, answers=4.0, seed=1)
     where = leaves_of(inputs, *packed(forest))
-    nothing = np.zeros((int(where.max()) + 1, targets.shape[1]), dtype=np.float32)
-    return leaf_values(where, targets, seen, nothing, 1.0), where
+    return leaf_values(where, targets, seen), where
 
 
 def test_a_sharp_border_is_found() -> None:
@@ -47,11 +46,9 @@ def test_members_do_not_look_at_what_is_held_out() -> None:
         assert np.array_equal(first, second) is equal
 
 
-def test_old_values_count_as_many_answers_as_they_are_worth() -> None:
+def test_a_leaf_is_drawn_to_nothing_by_one_answer() -> None:
     where = np.zeros((4, 1), dtype=np.int32)
-    old = np.full((1, 1), 0.5, dtype=np.float32)
-    moved = leaf_values(where, np.zeros((4, 1)), np.ones((1, 4, 1)), old, strength=4.0)
-    assert moved[0, 0] == pytest.approx(0.25)
+    assert leaf_values(where, np.ones((4, 1)), np.ones((1, 4, 1)))[0, 0] == pytest.approx(0.8, abs=1e-3)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])

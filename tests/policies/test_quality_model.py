@@ -1,13 +1,11 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from policies.calibration import blend, brier, logit, reliability, sigmoid
 from policies.features import PromptFeatures, extract
-from policies.quality_data import MAX_FEEDBACK_WEIGHT, QualityData, ScoredAnswer, feedback_weight
+from policies.quality_data import QualityData, ScoredAnswer
 from policies.quality_model import QualityModel
-from policies.quality_training import QualitySettings, fit, update
+from policies.quality_training import QualitySettings, fit
 
 QUICK = QualitySettings(buckets=1 << 12, dimensions=8, hidden=16, epochs=25)
 SUBJECTS = (
@@ -89,43 +87,14 @@ def test_the_same_data_and_seed_give_the_same_revision() -> None:
     assert fit(data, QUICK, now_s=0.0).revision == fit(data, QUICK, now_s=0.0).revision
 
 
-def test_an_update_moves_predictions_to_new_answers_and_takes_a_new_model(model: QualityModel) -> None:
-    data, _ = world(300, seed=21)
-    fallen = data.scores.copy()
-    fallen[:, 0] = 0.0  # 'maths' broke
-    new = QualityData.full(data.features, ["maths", "novel"], np.stack([fallen[:, 0], np.ones(300)], axis=1))
-    moved = update(model, new, QUICK, now_s=1.0)
-    features, subject = prompts(100, seed=22)
-    before, after = predicted(model, features), predicted(moved, features)
-    assert moved.models == ("maths", "words", "novel")
-    assert after[subject == 0, 0].mean() < before[subject == 0, 0].mean() - 0.3
-    assert np.abs(after[:, 1] - before[:, 1]).mean() < 0.12
-    assert after[:, 2].mean() > 0.85
-
-
-def test_old_evidence_counts_less() -> None:
-    features, _ = prompts(200)
-    scores = np.r_[np.ones(100), np.zeros(100)][:, None]
-    created_s = np.r_[np.zeros(100), np.full(100, 1000.0)]
-    data = QualityData(tuple(features), ("drifting",), scores, np.ones_like(scores), created_s)
-    kept = fit(data, QUICK, now_s=1000.0)
-    halved = fit(data, replace(QUICK, half_life_s=250.0), now_s=1000.0)
-    assert predicted(kept, features).mean() > 0.4
-    assert predicted(halved, features).mean() < 0.2
-
-
 def test_feedback_on_the_chosen_model_only_is_enough_when_weighted() -> None:
     data, chance = world(600, seed=31)
     random = np.random.default_rng(32)
     propensity = np.where(random.random(600) < 0.5, 0.75, 0.25)
     chosen = np.where(random.random(600) < propensity, 0, 1)
     weights = np.zeros_like(data.scores)
-    weights[np.arange(600), chosen] = [
-        feedback_weight(p if c == 0 else 1 - p) for p, c in zip(propensity, chosen, strict=True)
-    ]
-    seen = QualityData(
-        data.features, data.models, np.where(weights > 0, data.scores, np.nan), weights, data.created_s
-    )
+    weights[np.arange(600), chosen] = 1.0 / np.where(chosen == 0, propensity, 1.0 - propensity)
+    seen = QualityData(data.features, data.models, np.where(weights > 0, data.scores, np.nan), weights)
     found = predicted(fit(seen, QUICK, now_s=0.0), data.features)
     assert (found.argmax(axis=1) == chance.argmax(axis=1)).mean() > 0.95
 
@@ -153,13 +122,6 @@ def test_answers_are_grouped_by_prompt_and_the_last_one_counts() -> None:
     assert np.isnan(data.scores[0, 1])
     with pytest.raises(ValueError, match="must be in"):
         QualityData.from_answers([ScoredAnswer("p", prompt, "a", 1.5)])
-
-
-def test_feedback_weights_are_cut() -> None:
-    assert feedback_weight(0.5) == 2.0
-    assert feedback_weight(0.001) == MAX_FEEDBACK_WEIGHT
-    with pytest.raises(ValueError, match="propensity"):
-        feedback_weight(0.0)
 
 
 def test_blending_finds_the_predictor_that_knows() -> None:
