@@ -38,7 +38,8 @@ LEARNER: Final = {
     "look_s": 10,
     "retry_s": 30,
     "min_new_items": 300,
-    "training": {"decisions": 300_000, "environments": 16, "episodes": 6, "episode_requests": 300},
+    "retrain_s": 240,
+    "training": {"decisions": 300_000, "environments": 16, "episodes": 12, "episode_requests": 300},
     "gates": {"min_effective_sample_size": 30, "slice_margin": 0.2, "paired_margin": 0.02},
     "canary": {"ladder": [0.25, 0.5], "min_requests": 15, "min_step_s": 15, "shadow_requests": 20},
 }
