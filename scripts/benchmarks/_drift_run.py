@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from policies.drift import QualityCorrection, SpeedCorrection
 from policies.observation import MODEL_COLUMN, FloatArray, Observation
 from policies.policy import Policy
 from policies.queue_kernel import DONE, OPEN
 from policies.queue_simulator import QueueSimulator
 from policies.workload import Episode
+from scripts.benchmarks._drift_beliefs import QualityCorrection, SpeedCorrection
 
 Requests = npt.NDArray[np.void]
 Change = Callable[[QueueSimulator], None]  # what happens to the pool at the event

@@ -1,4 +1,4 @@
-"""Online corrections of what a dispatcher believes: a model's quality and speed against their predictions."""
+"""What the drift study believes of models between fits; in service votes and live measurements tell it."""
 
 from dataclasses import dataclass, field
 
