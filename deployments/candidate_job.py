@@ -127,18 +127,20 @@ class Study:
         self.train_rows, self.gate_rows = np.array_split(order, 2)
 
     def train(self, beta: float, curve: list[dict[str, float]], progress: Callable[[str], None]) -> bytes:
-        """A checkpoint trained by PPO on this pool."""
+        """A checkpoint trained by PPO on this pool.
+
+        An answer is worth what is predicted of it: a few hundred graded items would be learned by heart.
+        """
         from policies.training import LocalRunners, Trainer, TrainingConfig
         from policies.vector_environment import DispatchVectorEnv
 
         wanted = self.settings.training
         config = TrainingConfig(decisions=wanted.decisions, hidden=wanted.hidden, beta=beta, seed=wanted.seed)
         source = ScenarioMix(self.trace, self.capacity, self.train_rows, self.caller, length=1024)
+        table = self.table.expected()
 
         def make_env(seed: int) -> DispatchVectorEnv:
-            return DispatchVectorEnv(
-                self.pool, self.table, source, wanted.environments, seed=seed, **self.options
-            )
+            return DispatchVectorEnv(self.pool, table, source, wanted.environments, seed=seed, **self.options)
 
         def report(done: int, metrics: Mapping[str, float]) -> None:
             curve.append({"decisions": float(done), **metrics})

@@ -1,10 +1,14 @@
 """A training run on a small table: it trains, judges, and says what is missing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from deployments.candidate_job import JobInput, JobResult, incumbent_of, job_apart, run_job
+from deployments.candidate_data import items
+from deployments.candidate_job import JobInput, JobResult, Study, incumbent_of, job_apart, run_job
 from deployments.learner_settings import LearnerSettings, TrainingSettings
+from deployments.pool_fit import fit_pool
 from deployments.records import EvaluationRecord
 from deployments.snapshot import Snapshot
 from policies.features import extract, pack
@@ -79,6 +83,16 @@ def test_a_given_candidate_is_judged_and_not_trained(result: JobResult) -> None:
 def test_a_damaged_candidate_is_stopped_at_the_first_gate(result: JobResult) -> None:
     verdicts = run_job(job(evaluations(), candidate=result.checkpoint[:-5])).verdicts
     assert [(verdict.gate, verdict.passed) for verdict in verdicts] == [("load", False)]
+
+
+def test_training_does_not_see_what_was_scored_only_what_is_predicted() -> None:
+    known = items(evaluations(), ["large", "small"], {})
+    pool = fit_pool(POOL, []).specs
+    one, other = (
+        Study(pool, replace(known, score=score), [], SETTINGS).train(20.0, [], print)
+        for score in (known.score, 1.0 - known.score)
+    )
+    assert one == other
 
 
 def test_it_says_what_is_missing() -> None:
