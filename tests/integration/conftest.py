@@ -103,6 +103,15 @@ class Cluster:
             app.status == "RUNNING" for app in applications.values()
         )
 
+    def all_answer(self) -> bool:
+        """Whether every model answers its name."""
+        with self.client() as client:
+            bodies = [
+                {"model": name, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+                for name in self.served()
+            ]
+            return all(client.post("/v1/chat/completions", json=body).status_code == 200 for body in bodies)
+
     def served(self) -> list[str]:
         """Models in the listing, `auto` left out."""
         with self.client() as client:
@@ -306,3 +315,4 @@ def restored(cluster: Cluster) -> Iterator[Cluster]:
     """The cluster for a test that changes the config; put back afterwards."""
     yield cluster
     cluster.deploy(copy.deepcopy(cluster.base))
+    cluster.wait_for(cluster.all_answer, 60.0)  # a replica that hung is stalled for a while
