@@ -138,7 +138,8 @@ class Evaluator:
         """Report and quality model as artifacts, where answers are new, or votes are and it is their time."""
         settings = self.settings
         records = await self._table.evaluations(None, None)
-        votes, voted_s = await self._votes(settings)
+        feedback = await self._feedback()
+        voted_s = feedback[-1].received_s if feedback else 0.0
         due = time.monotonic() - self._fitted_at_s >= settings.fit.votes_every_s
         if (
             not records
@@ -146,6 +147,7 @@ class Evaluator:
             or (len(records) == self._fitted[0] and not due)
         ):
             return
+        votes = await self._votes(feedback, settings)
         newest = latest(records)
         report = to_json(summarise(newest), differences(newest)) | {"resources": self._use.report()}
         await self._table.put_artifact("evaluation", f"{time.time():.0f}", json.dumps(report).encode())
@@ -162,17 +164,19 @@ class Evaluator:
         self._fitted, self._fitted_at_s = (len(records), voted_s), time.monotonic()
         logger.info("Quality model '%s': %d answers, %d votes.", model.revision, len(records), len(votes))
 
-    async def _votes(self, settings: EvaluatorSettings) -> tuple[list[Vote], float]:
-        """The newest votes with what they are about, and when the last one came."""
+    async def _feedback(self) -> list[FeedbackRecord]:
+        """The newest votes, the last one last."""
         feedback = await self._table.feedback_records(time.time() - FEEDBACK_WINDOW_S)
-        feedback = sorted(feedback, key=lambda record: record.received_s)[-MOST_VOTES:]
+        return sorted(feedback, key=lambda record: record.received_s)[-MOST_VOTES:]
+
+    async def _votes(self, feedback: Sequence[FeedbackRecord], settings: EvaluatorSettings) -> list[Vote]:
+        """Votes with what they are about."""
         wanted = {record.decision_id for record in feedback}
         named = sorted(wanted.union(record.detail for record in feedback if record.detail is not None))
         pairs: list[tuple[DecisionRecord, OutcomeRecord | None]] = []
         for start in range(0, len(named), PAGE):
             pairs += await self._table.transitions_of(named[start : start + PAGE])
-        votes = votes_of(feedback, pairs, settings.fit.feedback_metrics)
-        return votes, feedback[-1].received_s if feedback else 0.0
+        return votes_of(feedback, pairs, settings.fit.feedback_metrics)
 
     def _suites(self, settings: EvaluatorSettings) -> list[Suite]:
         """The suites that can be read; of the others the error is kept and logged."""

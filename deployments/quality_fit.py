@@ -14,7 +14,7 @@ from deployments.apart import end_with_parent, run_apart
 from deployments.evaluation_report import latest, wilson
 from deployments.evaluator_settings import FitSettings
 from deployments.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
-from policies.features import unpack
+from policies.features import PromptFeatures, unpack
 from policies.feedback_aggregate import Anchor, Vote, aggregate, anchored
 from policies.observation import FloatArray
 from policies.outcome import Status
@@ -55,7 +55,7 @@ def with_feedback(
     now_s: float,
     half_life_s: float,
 ) -> QualityModel:
-    """The model fitted on `evaluations`, moved by votes, which takes milliseconds a vote.
+    """The model fitted on `evaluations`, moved by votes, which takes less than a millisecond a vote.
 
     On average over the evaluated prompts a model moves to the mean that the evaluation's interval and the
     robust mean of the votes agree on; around that, prompts like those voted on move more than others.
@@ -63,12 +63,14 @@ def with_feedback(
     if not votes:
         return model
     records = _usable(evaluations)
-    packed = list(dict.fromkeys(record.features for record in records))
+    prompts = [unpack(packed) for packed in dict.fromkeys(record.features for record in records)]
     anchors = anchors_of(records)
     voted = aggregate(votes, {name: anchor.mean for name, anchor in anchors.items()})
     moves = {name: anchored(anchor, voted.get(name)) - anchor.mean for name, anchor in anchors.items()}
-    means = _predicted(model, packed).mean(axis=0) + [moves.get(name, 0.0) for name in model.models]
-    return brought_to(with_votes(brought_to(model, packed, means), votes, now_s, half_life_s), packed, means)
+    means = _predicted(model, prompts).mean(axis=0) + [moves.get(name, 0.0) for name in model.models]
+    return brought_to(
+        with_votes(brought_to(model, prompts, means), votes, now_s, half_life_s), prompts, means
+    )
 
 
 def _usable(evaluations: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
@@ -89,17 +91,17 @@ def _anchor(scores: Sequence[float]) -> Anchor:
     return Anchor(mean, low, high, len(scores))
 
 
-def brought_to(model: QualityModel, packed: Sequence[bytes], means: FloatArray) -> QualityModel:
+def brought_to(model: QualityModel, prompts: Sequence[PromptFeatures], means: FloatArray) -> QualityModel:
     """The model with each logit offset so that its mean predictions over prompts are `means` [M]."""
-    predicted = np.clip(_predicted(model, packed), 1e-6, 1 - 1e-6)
+    predicted = np.clip(_predicted(model, prompts), 1e-6, 1 - 1e-6)
     logits = np.log(predicted / (1 - predicted))
     shifts = [_logit_shift(logits[:, column], mean) for column, mean in enumerate(means)]
     return QualityModel(model.manifest, {**model.arrays, "offset": model.arrays["offset"] + shifts})
 
 
-def _predicted(model: QualityModel, packed: Sequence[bytes]) -> FloatArray:
+def _predicted(model: QualityModel, prompts: Sequence[PromptFeatures]) -> FloatArray:
     """[N, M] expected scores."""
-    return np.array([model.predict_all(unpack(one))[0] for one in packed])
+    return np.array([model.predict_all(prompt)[0] for prompt in prompts])
 
 
 def _logit_shift(logits: FloatArray, target: float) -> float:

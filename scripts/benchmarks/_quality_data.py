@@ -18,7 +18,8 @@ Rows = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """N prompts, M models: `scores` [N, M] in [0, 1] and `costs` [N, M] in USD, NaN where unknown."""
+    """N prompts, M models: `scores` [N, M] in [0, 1] and `costs` [N, M] in USD, NaN where unknown; so are
+    `output_tokens` [N, M] of data that was read whole."""
 
     name: str
     prompts: tuple[str, ...]
@@ -27,6 +28,7 @@ class Scored:
     scores: FloatArray
     costs: FloatArray
     features: tuple[PromptFeatures, ...]
+    output_tokens: FloatArray | None = None
 
     @property
     def priced(self) -> bool:
@@ -41,7 +43,10 @@ class Scored:
         index = [int(row) for row in rows]
         pick = [(self.prompts[i], self.tasks[i], self.features[i]) for i in index]
         prompts, tasks, features = zip(*pick, strict=True) if pick else ((), (), ())
-        return Scored(self.name, prompts, tasks, self.models, self.scores[index], self.costs[index], features)
+        tokens = None if self.output_tokens is None else self.output_tokens[index]
+        return Scored(
+            self.name, prompts, tasks, self.models, self.scores[index], self.costs[index], features, tokens
+        )
 
 
 def read(path: Path, models: Sequence[str] | None = None) -> Scored:
@@ -57,12 +62,15 @@ def read(path: Path, models: Sequence[str] | None = None) -> Scored:
     if missing:
         raise SystemExit(f"Models {missing} have no score in '{path.name}'. Scored: {', '.join(known)}.")
     scores = np.array([[_number(row["scores"].get(model)) for model in chosen] for row in rows])
-    costs = np.array([[_number((row.get("costs") or {}).get(model)) for model in chosen] for row in rows])
+    costs, tokens = (
+        np.array([[_number((row.get(name) or {}).get(model)) for model in chosen] for row in rows])
+        for name in ("costs", "output_tokens")
+    )
     kept = np.flatnonzero(np.isfinite(scores).any(axis=1))
     prompts = tuple(row["prompt"] for row in rows)
     tasks = tuple(row.get("task") for row in rows)
     features = tuple(extract(prompt) for prompt in prompts)
-    found = Scored(path.name.split(".")[0], prompts, tasks, tuple(chosen), scores, costs, features)
+    found = Scored(path.name.split(".")[0], prompts, tasks, tuple(chosen), scores, costs, features, tokens)
     return found if len(kept) == len(rows) else found.take(kept)
 
 

@@ -4,8 +4,6 @@ Data as for `quality`; where a file knows no answer lengths, costs stand for the
 """
 
 import argparse
-import gzip
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -39,7 +37,7 @@ def run(args: argparse.Namespace) -> Report:
     for path in args.data:
         data = read(path)
         models = np.unique(np.linspace(0, len(data.models) - 1, args.models).round().astype(int))
-        lengths = _lengths(path, data)[:, models]
+        lengths = _lengths(data)[:, models]
         found = {name: _skills(data, lengths, predict, args.seeds) for name, predict in PREDICTORS.items()}
         summary = {
             name: dict(zip(("mean", "interval"), interval(v), strict=True)) for name, v in found.items()
@@ -57,16 +55,13 @@ def run(args: argparse.Namespace) -> Report:
     return Report("answer_length", tuple(bars), results)
 
 
-def _lengths(path: Path, data: Scored) -> FloatArray:
+def _lengths(data: Scored) -> FloatArray:
     """[N, M] tokens of the answers, or costs of which the median counts as a hundred tokens."""
     if data.priced:
         return np.asarray(data.costs * (_MEDIAN / np.nanmedian(data.costs, axis=0)))
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        known = [json.loads(line).get("output_tokens") or {} for line in lines if line.strip()]
-    lengths = np.array([[float(row.get(model, np.nan)) for model in data.models] for row in known])
-    if not np.isfinite(lengths).any():
-        raise SystemExit(f"'{path.name}' holds neither 'output_tokens' nor 'costs'.")
-    return lengths
+    if data.output_tokens is None or not np.isfinite(data.output_tokens).any():
+        raise SystemExit(f"'{data.name}' holds neither 'output_tokens' nor 'costs'.")
+    return data.output_tokens
 
 
 def _skills(data: Scored, lengths: FloatArray, predict: Predictor, seeds: int) -> list[float]:

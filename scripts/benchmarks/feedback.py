@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from policies.features import pack
 from policies.feedback_aggregate import KEY_CAP, Vote
+from policies.formula_kernel import masked_softmax
 from policies.observation import FloatArray
 from policies.quality_data import QualityData
 from policies.quality_feedback import with_votes
@@ -98,9 +99,8 @@ def _votes(model: QualityModel, asked: Scored, keys: int, random: np.random.Gene
     votes = []
     for i, features in enumerate(asked.features):
         known = np.isfinite(asked.scores[i])
-        value = np.where(known, BETA * model.predict_all(features)[0], -np.inf)
-        share = np.exp(value - value.max())
-        share = (1.0 - EPSILON) * share / share.sum() + EPSILON * known / known.sum()
+        share = masked_softmax(BETA * model.predict_all(features)[0], known)
+        share = (1.0 - EPSILON) * share + EPSILON * known / known.sum()
         chosen = int(random.choice(len(share), p=share / share.sum()))
         score, key = float(asked.scores[i, chosen]), f"k{random.integers(keys)}"
         votes.append(Vote(key, asked.models[chosen], score, pack(features), float(share[chosen])))

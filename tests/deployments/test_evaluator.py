@@ -269,8 +269,9 @@ async def test_votes_are_joined_to_the_decisions_that_they_are_about(
     compared = FeedbackRecord("d20", "k", "quality", 0.0, now_s, detail="d21")
     await ground.table.feedback(compared)
     evaluator = Evaluator(lambda: KEY, ground.table)
-    votes, last_s = await evaluator._votes(evaluator.settings)
-    assert last_s == now_s
+    feedback = await evaluator._feedback()
+    assert feedback[-1].received_s == now_s
+    votes = await evaluator._votes(feedback, evaluator.settings)
     assert Counter(vote.score for vote in votes) == {1.0: 11, 0.0: 1}
 
 
