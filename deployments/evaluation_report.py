@@ -91,7 +91,7 @@ def differences(records: Sequence[EvaluationRecord]) -> list[Difference]:
         scores.setdefault(record.suite, {}).setdefault(record.model, {})[record.item] = record.score
     found = []
     for suite, by_model in scores.items():
-        for first, second in combinations(by_model, 2):
+        for first, second in combinations(sorted(by_model), 2):
             common = [item for item in by_model[first] if item in by_model[second]]
             if common:
                 deltas = np.array([by_model[first][item] - by_model[second][item] for item in common])

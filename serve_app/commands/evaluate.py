@@ -124,7 +124,7 @@ async def evaluate(session: Session) -> tuple[Progress, list[EvaluationRecord]]:
 def print_report(cells: Iterable[Cell], pairs: Iterable[Difference]) -> None:
     """Accuracy by task and model with its 95 % interval, then latency, tokens, cost, then differences."""
     cells = list(cells)
-    models = list(dict.fromkeys(cell.model for cell in cells))
+    models = sorted({cell.model for cell in cells})
     tasks = list(dict.fromkeys((cell.suite, cell.task) for cell in cells))
     by_place = {(cell.suite, cell.task, cell.model): cell for cell in cells}
     rows = []
