@@ -7,8 +7,8 @@ from pydantic import Field
 from ray import serve
 from ray.serve import Application
 
-from deployments.evaluator import Evaluator
-from deployments.learner import Learner
+from deployments.evaluation.evaluator import Evaluator
+from deployments.learning.learner import Learner
 from deployments.strict import StrictModel
 
 _PASSED_ON: Final = ("FASTSERVE_HOME", "FASTSERVE_STORE", "FASTSERVE_API_KEY")

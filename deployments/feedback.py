@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from deployments.records import FeedbackRecord
+from deployments.records.records import FeedbackRecord
 
 BROWSER_METRIC: Final = "browser"  # every vote by token lands here, so one token has one effect
 DEFAULT_METRIC: Final = "quality"

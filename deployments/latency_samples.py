@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from deployments.records import DecisionRecord, OutcomeRecord
-from policies.features import unpack
-from policies.latency_model import LatencyModel, LatencySample, fit_latency
+from deployments.records.records import DecisionRecord, OutcomeRecord
+from policies.latency.model import LatencyModel, LatencySample, fit_latency
 from policies.observation import MODEL_COLUMN, OBSERVATION_VERSION
 from policies.outcome import Status
+from policies.prompt.features import unpack
 
 
 def latency_samples(log: Iterable[tuple[DecisionRecord, OutcomeRecord | None]]) -> list[LatencySample]:

@@ -1,8 +1,8 @@
 """Makes the dispatcher's models and policies of the artifacts that the table keeps."""
 
-from policies.learned_policy import LearnedPolicy
+from policies.learned.policy import LearnedPolicy
 from policies.policy import Policy
-from policies.quality_model import QualityModel
+from policies.quality.model import QualityModel
 
 
 class ArtifactLoaders:

@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, func, insert, inspect, select, update
 
-from deployments import schema
+from deployments.table.store import schema
 
 Step = Callable[[Connection], None]
 

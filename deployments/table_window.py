@@ -5,7 +5,7 @@ from typing import Final
 
 from datasketches import tdigest_double
 
-from deployments.snapshot import Quantiles
+from deployments.records.snapshot import Quantiles
 
 WINDOW_S: Final = 300.0
 SLICES: Final = 6

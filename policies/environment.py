@@ -7,11 +7,11 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from policies.pool_spec import ModelSpec
-from policies.queue_kernel import OPEN
-from policies.queue_simulator import QueueSimulator
-from policies.vector_environment import observation_space
-from policies.workload import EpisodeSource, QualityTable
+from policies.simulator.environment import observation_space
+from policies.simulator.queues import OPEN
+from policies.simulator.simulator import QueueSimulator
+from policies.simulator.spec import ModelSpec
+from policies.simulator.workload import EpisodeSource, QualityTable
 
 Observed = dict[str, npt.NDArray[Any]]
 

@@ -1,4 +1,4 @@
-"""Predicted latency and length of one request at every model, compiled, see policies.latency_model."""
+"""Predicted latency and length of one request at every model, compiled, see policies.latency.model."""
 
 import math
 from typing import Final

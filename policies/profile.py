@@ -11,8 +11,8 @@ class Profile:
     """What a scenario asks of the dispatch. 0 or None means that there is no such limit.
 
     `target_s` is a latency target in seconds, `budget_usd` a mean cost per request: both are kept in
-    closed loop (policies.duals). `quality_floor` in [0, 1] masks models whose evaluated score is below
-    it. `sticky` keeps a session on its model while that model is healthy.
+    closed loop (policies.closed_loop.duals). `quality_floor` in [0, 1] masks models whose evaluated score is
+    below it. `sticky` keeps a session on its model while that model is healthy.
     """
 
     name: str = ""  # "" is the profile of a plain `auto`

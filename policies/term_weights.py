@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from policies.features import PromptFeatures
-from policies.hashed_ngrams import HASH_BITS, WORD_BIT
+from policies.prompt.features import PromptFeatures
+from policies.prompt.hashed_ngrams import HASH_BITS, WORD_BIT
 
 F32 = npt.NDArray[np.float32]
 HALF: Final = np.float32(0.5**0.5)  # characters and words each have half of the squared length

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import pkgutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,21 +9,30 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import scripts.benchmarks  # noqa: E402 - the checkout comes first on the path
-from scripts.benchmarks._frame import finish, machine  # noqa: E402
+from scripts.benchmarks.report import finish, machine  # noqa: E402 - the checkout comes first on the path
+
+
+def _files() -> dict[str, Path]:
+    """Every benchmark's file by its name: the modules below scripts/benchmarks with arguments and a run."""
+    rooms = (ROOT / "scripts" / "benchmarks").glob("*/*.py")
+    return {path.stem: path for path in rooms if _is_benchmark(path.read_text())}
+
+
+def _is_benchmark(source: str) -> bool:
+    return "\ndef add_arguments(" in source and "\ndef run(" in source
 
 
 def names() -> list[str]:
-    """The benchmarks there are: every public module in scripts/benchmarks."""
-    found = (module.name for module in pkgutil.iter_modules(scripts.benchmarks.__path__))
-    return sorted(name for name in found if not name.startswith("_"))
+    """The benchmarks there are."""
+    return sorted(_files())
 
 
 def load(name: str) -> ModuleType:
     """The module of one benchmark. Raises SystemExit naming the known ones."""
-    if name not in names():
-        raise SystemExit(f"Benchmark '{name}' is not known. Known: {', '.join(names())}.")
-    return importlib.import_module(f"scripts.benchmarks.{name}")
+    files = _files()
+    if name not in files:
+        raise SystemExit(f"Benchmark '{name}' is not known. Known: {', '.join(sorted(files))}.")
+    return importlib.import_module(f"scripts.benchmarks.{files[name].parent.name}.{name}")
 
 
 def main(argv: list[str]) -> int:

@@ -13,12 +13,12 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 
-from deployments.evaluator_settings import EvaluatorSettings
-from deployments.learner_settings import LearnerSettings
-from deployments.model_config import ModelConfig
+from deployments.evaluation.settings import EvaluatorSettings
+from deployments.learning.settings import LearnerSettings
+from deployments.model.config import ModelConfig
 from scripts.pages import write_or_check
+from serve_app.access.keys import KeyFile
 from serve_app.config import IngressConfig, IngressSettings
-from serve_app.keys import KeyFile
 
 PAGE: Final = Path("docs/configuration.md")
 _INDENT: Final = 4  # of a field in its class

@@ -11,12 +11,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from deployments.home import home
-from scripts.benchmarks._frame import machine, table_text
+from scripts.benchmarks.report import machine, table_text
 from scripts.check_pool import Answer, check
 from scripts.local_pool import LocalPool, PoolError
+from serve_app.access.keys import ensure_key, read_key
 from serve_app.cli import CommandError
 from serve_app.commands import prepare
-from serve_app.keys import ensure_key, read_key
 
 CALLS = """
 API keys: {key_file}

@@ -6,10 +6,10 @@ from typing import Any, cast
 from ray import serve
 from ray.serve import Application
 
-from deployments.model import Model
-from deployments.model_config import ModelConfig, deployment_options
-from serve_app import guard
+from deployments.model.config import ModelConfig, deployment_options
+from deployments.model.model import Model
 from serve_app.config import IngressConfig
+from serve_app.http import guard
 
 # One event loop for Serve's HTTP server and our code: half the hops for a chunk, and a client that does
 # not read its stream is felt, because nothing queues in between.

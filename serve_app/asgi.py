@@ -6,11 +6,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from serve_app.cors import cors_headers
-from serve_app.endpoint import Endpoint
-from serve_app.errors import ApiError, internal_error, not_found, unavailable, wrong_method
-from serve_app.feedback_api import FeedbackApi, FeedbackTable
-from serve_app.guard import require_mark
-from serve_app.request import Header, Receive, Request, Send, read_body, send_bytes, send_error, send_json
+from serve_app.http.errors import ApiError, internal_error, not_found, unavailable, wrong_method
+from serve_app.http.guard import require_mark
+from serve_app.http.request import (
+    Header,
+    Receive,
+    Request,
+    Send,
+    read_body,
+    send_bytes,
+    send_error,
+    send_json,
+)
+from serve_app.routes.endpoint import Endpoint
+from serve_app.routes.feedback import FeedbackApi, FeedbackTable
 
 logger = logging.getLogger("ray.serve")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_app.body import Body
+from serve_app.body.strict_json import Body
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from deployments.dispatch_settings import DispatchSettings
+from deployments.dispatch.settings import DispatchSettings
 from deployments.strict import StrictModel
 
 

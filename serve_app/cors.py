@@ -1,6 +1,6 @@
 """Cross-origin headers for browsers, only for the origins that the operator named."""
 
-from serve_app.request import Header, Request
+from serve_app.http.request import Header, Request
 
 _EXPOSED = (
     b"x-request-id, x-fastserve-model, x-fastserve-decision-id, x-fastserve-policy, "

@@ -7,20 +7,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deployments.dispatcher import Dispatcher
+from deployments.dispatch.dispatcher import Dispatcher
 from deployments.home import home
-from deployments.meter import MemoryMeter, RayMeter
-from deployments.metrics import IngressMetrics
-from deployments.table_view import TableView
-from serve_app import guard
+from deployments.metrics.meter import MemoryMeter, RayMeter
+from deployments.table.view import TableView
+from serve_app.access.keys import KEY_FILE, KeyRing, ensure_key
 from serve_app.asgi import App, create_app
-from serve_app.attempt import PERIOD_S
 from serve_app.config import IngressConfig, IngressSettings
-from serve_app.ejection import Ejections
-from serve_app.endpoint import Endpoint
-from serve_app.forward import Forwarder
-from serve_app.keys import KEY_FILE, KeyRing, ensure_key
-from serve_app.upstreams import Upstreams
+from serve_app.http import guard
+from serve_app.metrics import IngressMetrics
+from serve_app.routes.endpoint import Endpoint
+from serve_app.upstream.attempt import PERIOD_S
+from serve_app.upstream.ejection import Ejections
+from serve_app.upstream.forward import Forwarder
+from serve_app.upstream.replicas import Upstreams
 
 logger = logging.getLogger("ray.serve")
 
@@ -124,7 +124,7 @@ class Ingress:
 
 
 def _connect() -> Any:
-    from deployments.table_client import RayTable, get_or_create_table
+    from deployments.table.actor import RayTable, get_or_create_table
 
     return RayTable(get_or_create_table())
 

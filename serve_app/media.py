@@ -3,9 +3,9 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from serve_app import checks
+from serve_app.body import checks
 from serve_app.config import Caps
-from serve_app.errors import bad_request
+from serve_app.http.errors import bad_request
 
 _URL_FIELDS = {"image_url": "url", "video_url": "url", "audio_url": "url", "input_image": None}
 _INLINE = frozenset({"input_audio"})

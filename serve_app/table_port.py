@@ -2,12 +2,12 @@
 
 from typing import Protocol
 
-from deployments.records import DecisionRecord, OutcomeRecord
-from serve_app.upstreams import ReplicaView
+from deployments.records.records import DecisionRecord, OutcomeRecord
+from serve_app.upstream.replicas import ReplicaView
 
 
 class TablePort(ReplicaView, Protocol):
-    """deployments.table_client.TableView, as the endpoint sees it. Nothing here waits."""
+    """deployments.table.actor.TableView, as the endpoint sees it. Nothing here waits."""
 
     def begin(self, model: str, replica: str) -> None:
         """A request was sent there."""

@@ -70,4 +70,4 @@ def test_importing_every_policy_module_loads_no_server() -> None:
 
 
 def test_deciding_loads_no_torch_and_no_server() -> None:
-    assert not loaded_by("import deployments.dispatcher") & {*HEAVY, "torch"}
+    assert not loaded_by("import deployments.dispatch.dispatcher") & {*HEAVY, "torch"}

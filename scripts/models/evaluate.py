@@ -17,9 +17,9 @@ import torch
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from deployments import graders
-from deployments.suite import load_suite
-from deployments.suite_item import Item
+from deployments.suites import graders
+from deployments.suites.item import Item
+from deployments.suites.suite import load_suite
 
 BATCH_ITEMS = 24
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from deployments.weights import prepare_source
+from deployments.model.files import prepare_source
 from scripts.models.data import training_items
 from scripts.models.train_tiny import CHAT_TEMPLATE
 from scripts.models.training import TimedSchedule, answer_loss, batches

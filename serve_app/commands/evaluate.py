@@ -10,14 +10,14 @@ from typing import Final
 
 from tqdm import tqdm
 
-from deployments.evaluation_client import EvaluationError
-from deployments.evaluation_report import ALL, Cell, Difference, differences, summarise, to_json
-from deployments.evaluation_run import Progress
-from deployments.evaluation_session import Session, UnknownModelError
-from deployments.evaluator import local_key
-from deployments.evaluator_settings import PaceSettings, suite_path
-from deployments.records import EvaluationRecord
-from deployments.suite import Suite, SuiteError, load_suite
+from deployments.evaluation.client import EvaluationError
+from deployments.evaluation.evaluator import local_key
+from deployments.evaluation.report import ALL, Cell, Difference, differences, summarise, to_json
+from deployments.evaluation.run import Progress
+from deployments.evaluation.session import Session, UnknownModelError
+from deployments.evaluation.settings import PaceSettings, suite_path
+from deployments.records.records import EvaluationRecord
+from deployments.suites.suite import Suite, SuiteError, load_suite
 from serve_app.cli import CommandError
 
 DEFAULT_SUITES: Final = suite_path("suites")
@@ -94,7 +94,7 @@ def _on_ray(
 ) -> tuple[Progress, list[EvaluationRecord]]:
     import ray
 
-    from deployments.table_client import NAME, NAMESPACE, RayTable, TableError
+    from deployments.table.actor import NAME, NAMESPACE, RayTable, TableError
 
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from deployments.snapshot import Snapshot
+from deployments.records.snapshot import Snapshot
 from policies.mix import best_mix
 from policies.utility import Weights, utility
 from serve_app.cli import CommandError
@@ -123,7 +123,7 @@ def _from_table(address: str, prompt_tokens: float) -> list[PlannedModel]:
     """Measured accuracy, latency and cost, and the capacity of the replicas that are ready now."""
     import ray
 
-    from deployments.table_client import NAME, NAMESPACE, RayTable, TableError
+    from deployments.table.actor import NAME, NAMESPACE, RayTable, TableError
 
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
@@ -137,10 +137,10 @@ def _from_table(address: str, prompt_tokens: float) -> list[PlannedModel]:
 
 def measured(snapshot: Snapshot, prompt_tokens: float) -> list[PlannedModel]:
     """The models of a snapshot, for a typical prompt without other load."""
-    from deployments.observe import Observer
-    from policies.latency_model import LatencyModel
+    from deployments.dispatch.columns import Observer
+    from policies.latency.model import LatencyModel
     from policies.observation import MODEL_COLUMN, PROMPT_COLUMN, PROMPT_FIELDS
-    from policies.style import STYLE_SIZE
+    from policies.prompt.style import STYLE_SIZE
 
     columns = Observer().columns(snapshot, 0.0, LatencyModel())
     prompt = np.zeros(len(PROMPT_FIELDS))

@@ -7,11 +7,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from deployments.records import PolicyEvent
-from deployments.rollout_state import RolloutState, TrialState
-from deployments.table_client import RayTable, TableError
+from deployments.learning.rollout import RolloutState, TrialState
+from deployments.records.records import PolicyEvent
+from deployments.table.actor import RayTable, TableError
 from serve_app.cli import CommandError
-from serve_app.table_connection import connect
+from serve_app.console.connection import connect
 
 ACTIONS: Final = ("list", "show", "promote", "rollback", "shadow", "pause", "resume")
 

@@ -8,10 +8,10 @@ import yaml
 from tqdm import tqdm
 
 from deployments.home import home
-from deployments.model_config import ModelConfig
-from deployments.weights import WeightsError, prepare_source
+from deployments.model.config import ModelConfig
+from deployments.model.files import WeightsError, prepare_source
+from serve_app.access.keys import ensure_key
 from serve_app.cli import CommandError
-from serve_app.keys import ensure_key
 
 _BUILDER = "serve_app.app:build_model"
 
@@ -46,6 +46,6 @@ def run(args: argparse.Namespace) -> int:
                 prepare_source(model.source, home(), progress.set_postfix_str, model.revision)
             except WeightsError as error:
                 raise CommandError(str(error)) from error
-    import_module("deployments.dispatcher")  # compiles them, see policies.compiled
+    import_module("deployments.dispatch.dispatcher")  # compiles them, see policies.compiled
     print(f"API key file: {ensure_key(home())}")
     return 0

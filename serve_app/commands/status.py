@@ -9,12 +9,12 @@ from typing import Any
 from ray import serve
 from rich.console import Console
 
-from deployments.observe import is_usable
-from deployments.snapshot import Snapshot
-from deployments.table_client import RayTable, TableError
+from deployments.dispatch.columns import is_usable
+from deployments.records.snapshot import Snapshot
+from deployments.table.actor import RayTable, TableError
 from serve_app.cli import CommandError
-from serve_app.table_connection import connect
-from serve_app.table_rendering import status_page
+from serve_app.console.connection import connect
+from serve_app.console.rendering import status_page
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

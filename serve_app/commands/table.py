@@ -8,11 +8,11 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from deployments.snapshot import Snapshot
-from deployments.table_client import RayTable, TableError
+from deployments.records.snapshot import Snapshot
+from deployments.table.actor import RayTable, TableError
 from serve_app.cli import CommandError
-from serve_app.table_connection import connect
-from serve_app.table_rendering import table_page
+from serve_app.console.connection import connect
+from serve_app.console.rendering import table_page
 
 WIDTH = 180  # of a table that is not shown in a terminal
 

@@ -16,12 +16,12 @@ import numpy as np
 from serve_app.cli import CommandError
 
 if TYPE_CHECKING:
-    from policies.arrivals import Trace
-    from policies.pool_spec import ModelSpec
-    from policies.scenario import ScenarioMix
-    from policies.training import Runners, Trainer, TrainingConfig
-    from policies.vector_environment import DispatchVectorEnv
-    from policies.workload import QualityTable
+    from policies.simulator.arrivals import Trace
+    from policies.simulator.environment import DispatchVectorEnv
+    from policies.simulator.scenario import ScenarioMix
+    from policies.simulator.spec import ModelSpec
+    from policies.simulator.workload import QualityTable
+    from policies.training.trainer import Runners, Trainer, TrainingConfig
 
 CALLER = (1.0, 1.0, 0.2, 10.0)  # accuracy, latency, cost; target in seconds
 _SYNTHETIC_ROWS = 6000
@@ -70,7 +70,7 @@ class MakeEnv:
 
     def __call__(self, seed: int) -> "DispatchVectorEnv":
         """A fresh environment."""
-        from policies.vector_environment import DispatchVectorEnv
+        from policies.simulator.environment import DispatchVectorEnv
 
         return DispatchVectorEnv(
             self.models,
@@ -85,7 +85,7 @@ class MakeEnv:
 
 def run(args: argparse.Namespace) -> int:
     """Train, write the checkpoint, say where it is."""
-    from policies.training import Trainer, TrainingConfig
+    from policies.training.trainer import Trainer, TrainingConfig
 
     try:
         make_env = environment(args)
@@ -111,9 +111,9 @@ def run(args: argparse.Namespace) -> int:
 
 def environment(args: argparse.Namespace) -> MakeEnv:
     """What to train on. Raises ValueError or OSError for unusable files."""
-    from policies.arrivals import read_trace, synthetic_trace
-    from policies.quality_table import scored_prompts, synthetic_prompts
-    from policies.scenario import ScenarioMix, pool_capacity_per_s
+    from policies.simulator.arrivals import read_trace, synthetic_trace
+    from policies.simulator.scenario import ScenarioMix, pool_capacity_per_s
+    from policies.simulator.scored_prompts import scored_prompts, synthetic_prompts
 
     models = read_pool(args.pool)
     trace: Trace = read_trace(args.arrivals) if args.arrivals else synthetic_trace(20_000, args.seed)
@@ -144,14 +144,14 @@ def environment(args: argparse.Namespace) -> MakeEnv:
 
 def read_pool(path: Path) -> "tuple[ModelSpec, ...]":
     """The models of a pool file. Raises ValueError for what is not one."""
-    from policies.pool_spec import ModelSpec
+    from policies.simulator.spec import ModelSpec
 
     content: Any = json.loads(path.read_text(encoding="utf-8"))
     try:
         models = tuple(ModelSpec(**entry) for entry in content)
     except TypeError as error:
         raise ValueError(
-            f"'{path.name}': {error}; each entry needs the fields of policies.pool_spec.ModelSpec."
+            f"'{path.name}': {error}; each entry needs the fields of policies.simulator.spec.ModelSpec."
         ) from error
     if len(models) < 2:
         raise ValueError(f"'{path.name}' names {len(models)} models, a policy needs 2.")
@@ -169,14 +169,14 @@ def _data_range(make_env: MakeEnv) -> dict[str, float]:
 
 @contextmanager
 def _runners(args: argparse.Namespace, make_env: MakeEnv, config: "TrainingConfig") -> "Iterator[Runners]":
-    from policies.training import LocalRunners
+    from policies.training.trainer import LocalRunners
 
     if args.workers <= 0:
         yield LocalRunners(make_env, config)
         return
     import ray
 
-    from deployments.rollout_group import RolloutGroup
+    from deployments.learning.rollout_group import RolloutGroup
 
     ray.init(address=args.address, include_dashboard=False, log_to_driver=False)
     try:

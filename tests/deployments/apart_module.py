@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from deployments.apart import end_with_parent, run_apart
+from deployments.child_process import end_with_parent, run_apart
 
 MODULE = "tests.deployments.apart_module"
 

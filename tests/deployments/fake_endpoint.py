@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from deployments.snapshot import ModelCard, ReplicaRow, ReplicaState
-from deployments.suite import Suite, load_suite
+from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState
+from deployments.suites.suite import Suite, load_suite
 
 KEY = "key-of-the-tests"
 

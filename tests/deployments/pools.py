@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from deployments.snapshot import (
+from deployments.records.snapshot import (
     Estimate,
     ModelCard,
     ModelRow,

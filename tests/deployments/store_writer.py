@@ -6,10 +6,10 @@ from multiprocessing.connection import Connection
 
 from sqlalchemy import Connection as Transaction
 
-from deployments import ledger
-from deployments.records import DecisionRecord, OutcomeRecord
-from deployments.store import Store
-from deployments.table_report import DecisionRow, decision_row
+from deployments.records.records import DecisionRecord, OutcomeRecord
+from deployments.records.report import DecisionRow, decision_row
+from deployments.table.store import ledger
+from deployments.table.store.store import Store
 from policies.outcome import Outcome, Status
 
 

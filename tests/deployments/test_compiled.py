@@ -5,11 +5,14 @@ from types import ModuleType
 import pytest
 
 from deployments import request_rows
-from policies import formula_kernel, latency_kernel, network_features, network_kernel, quality_kernel
-from policies.hashed_ngrams import HASH_BITS, MAX_COUNT
+from policies import formula_kernel, latency_kernel
+from policies.learned import features as network_features
+from policies.learned import kernel as network_kernel
 from policies.observation import CALLER_COLUMN, MODEL_COLUMN, PROMPT_COLUMN
+from policies.prompt.hashed_ngrams import HASH_BITS, MAX_COUNT
+from policies.prompt.style import STYLE_SIZE
+from policies.quality import kernel as quality_kernel
 from policies.reward import NO_TARGET_S
-from policies.style import STYLE_SIZE
 
 COLUMNS = {
     "_WEIGHT": MODEL_COLUMN["weight"], "_ACCURACY": MODEL_COLUMN["accuracy"],

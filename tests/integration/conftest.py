@@ -14,10 +14,10 @@ import httpx
 import pytest
 import yaml
 
-from deployments.observe import is_usable
-from deployments.rollout_state import RolloutState
-from deployments.snapshot import Snapshot
-from deployments.table_publisher import decode_snapshot
+from deployments.dispatch.columns import is_usable
+from deployments.learning.rollout import RolloutState
+from deployments.records.snapshot import Snapshot
+from deployments.table.publisher import decode_snapshot
 from scripts.local_pool import LocalPool
 
 KEY = "fs-integration-key-0123456789"
@@ -148,7 +148,7 @@ class Cluster:
         """The table's newest snapshot."""
         import ray
 
-        from deployments.table_client import get_or_create_table
+        from deployments.table.actor import get_or_create_table
 
         return decode_snapshot(ray.get(get_or_create_table().snapshot_bytes.remote("", 0, 1.0)))
 
@@ -156,7 +156,7 @@ class Cluster:
         """What a method of the table's actor returns, asked again while it is away."""
         import ray
 
-        from deployments.table_client import NAME, NAMESPACE
+        from deployments.table.actor import NAME, NAMESPACE
 
         deadline_s = time.monotonic() + timeout_s
         while True:
@@ -171,7 +171,7 @@ class Cluster:
         """Process id of the table's actor."""
         from ray.util.state import list_actors
 
-        from deployments.table_client import NAME
+        from deployments.table.actor import NAME
 
         actors = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
         return next(int(actor.pid) for actor in actors if actor.name == NAME)

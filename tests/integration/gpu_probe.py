@@ -14,7 +14,7 @@ import ray
 import yaml
 from ray import serve
 
-from deployments.model_config import ModelConfig, deployment_options
+from deployments.model.config import ModelConfig, deployment_options
 
 
 class Probe:

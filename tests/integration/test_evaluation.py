@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from deployments.evaluation_report import summarise
-from deployments.records import EvaluationRecord
+from deployments.evaluation.report import summarise
+from deployments.records.records import EvaluationRecord
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 

@@ -13,13 +13,13 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from msgspec import structs
 
 from deployments.feedback import BROWSER_METRIC
-from deployments.records import OutcomeRecord
-from deployments.store import Store
-from deployments.table import Table
+from deployments.records.records import OutcomeRecord
+from deployments.table.store.store import Store
+from deployments.table.table import Table
 from policies.outcome import Outcome, Status
+from serve_app.access.keys import KEY_FILE
 from serve_app.config import IngressConfig
 from serve_app.ingress import Ingress
-from serve_app.keys import KEY_FILE
 from tests.deployments.fake_endpoint import FakeEndpoint, card, right, warm
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]

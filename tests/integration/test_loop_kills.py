@@ -204,14 +204,14 @@ def kill_while_evaluating(loop: Cluster) -> None:
 
 
 def kill_while_fitting(loop: Cluster) -> None:
-    loop.wait_for(lambda: bool(apart("deployments.quality_fit")), 60.0)
+    loop.wait_for(lambda: bool(apart("deployments.learning.quality_fit")), 60.0)
     before = loop.snapshot().artifacts.get("quality")
-    kill(apart("deployments.quality_fit")[0])
+    kill(apart("deployments.learning.quality_fit")[0])
     loop.wait_for(lambda: loop.snapshot().artifacts.get("quality") != before, 60.0)
 
 
 def kill_while_training(loop: Cluster) -> None:
-    job = "deployments.candidate_job"
+    job = "deployments.learning.candidate_job"
     loop.wait_for(lambda: bool(apart(job)), 60.0)
     killed = apart(job)
     kill(killed[0])

@@ -117,7 +117,7 @@ def test_counters_stay_exact_after_an_ingress_replica_was_replaced(cluster: Clus
 
 
 def test_the_tables_own_count_is_that_of_the_store(cluster: Cluster) -> None:
-    from deployments.table_client import get_or_create_table
+    from deployments.table.actor import get_or_create_table
 
     def stored() -> Counter[Key]:
         import ray

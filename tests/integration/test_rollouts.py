@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import ray
 
-from deployments.rollout_group import RolloutGroup, RolloutGroupError
-from policies import arrivals
-from policies.arrivals import Trace
-from policies.pool_spec import ModelSpec
-from policies.ppo import PPOConfig
-from policies.training import LocalRunners, Trainer, TrainingConfig, new_network, weights_of
-from policies.vector_environment import DispatchVectorEnv
-from policies.workload import Episode, episode_from_trace, synthetic_quality
+from deployments.learning.rollout_group import RolloutGroup, RolloutGroupError
+from policies.simulator import arrivals
+from policies.simulator.arrivals import Trace
+from policies.simulator.environment import DispatchVectorEnv
+from policies.simulator.spec import ModelSpec
+from policies.simulator.workload import Episode, episode_from_trace, synthetic_quality
+from policies.training.ppo import PPOConfig
+from policies.training.trainer import LocalRunners, Trainer, TrainingConfig, new_network, weights_of
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deployments.table_client import RayTable, TableError, get_or_create_table
+from deployments.table.actor import RayTable, TableError, get_or_create_table
 from tests.integration.conftest import Cluster, Load
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

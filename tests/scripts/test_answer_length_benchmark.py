@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.benchmarks.answer_length import run
+from scripts.benchmarks.load.answer_length import run
 
 
 def written(path: Path, key: str, unit: float) -> Path:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from policies.arrivals import synthetic_trace
-from scripts.benchmarks._step_engine import StepEngine, serve
-from scripts.benchmarks.calibration import LIMIT, read_served, run, write_served
+from policies.simulator.arrivals import synthetic_trace
+from scripts.benchmarks.load.calibration import LIMIT, read_served, run, write_served
+from scripts.benchmarks.load.step_engine import StepEngine, serve
 
 
 def options(fit: Path | None, score: Path | None) -> argparse.Namespace:

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from policies.observation import PROMPT_FIELDS
-from policies.pool_spec import ModelSpec
-from policies.queue_simulator import QueueSimulator
-from policies.workload import Episode, QualityTable
-from scripts.benchmarks._clairvoyant import ClairvoyantPolicy, empty_scratch, true_e2e_s
+from policies.simulator.simulator import QueueSimulator
+from policies.simulator.spec import ModelSpec
+from policies.simulator.workload import Episode, QualityTable
+from scripts.benchmarks.load.clairvoyant import ClairvoyantPolicy, empty_scratch, true_e2e_s
 
 
 def _loaded(seed: int, n: int = 40) -> tuple[QueueSimulator, Episode]:

@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.benchmarks.decision import MEDIAN_CHARACTERS, P99_CHARACTERS, made_prompts, read_prompts, run
+from scripts.benchmarks.serving.decision import (
+    MEDIAN_CHARACTERS,
+    P99_CHARACTERS,
+    made_prompts,
+    read_prompts,
+    run,
+)
 
 
 def test_made_prompts_have_the_lengths_of_real_ones() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scripts.benchmarks._drift_beliefs import QualityCorrection, SpeedCorrection
+from scripts.benchmarks.load.drift_beliefs import QualityCorrection, SpeedCorrection
 
 
 def test_a_silent_loss_of_quality_is_noticed_within_some_tens_of_answers() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scripts.benchmarks._drift_run import Course, lowest_window, moved_after
+from scripts.benchmarks.load.drift_run import Course, lowest_window, moved_after
 
 
 def _course(chosen: np.ndarray) -> Course:

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import yaml
 
-from deployments.evaluation_report import differences, summarise
-from deployments.evaluation_session import Session
-from deployments.records import EvaluationRecord
-from deployments.store import Store
-from deployments.table import Table
-from scripts.benchmarks import evaluation, evaluation_load
-from scripts.benchmarks._serving import Serving, _document
-from scripts.benchmarks.evaluation import sample
-from scripts.benchmarks.evaluation_load import ratio_p95
-from scripts.benchmarks.evaluation_pool import _bars, draw
+from deployments.evaluation.report import differences, summarise
+from deployments.evaluation.session import Session
+from deployments.records.records import EvaluationRecord
+from deployments.table.store.store import Store
+from deployments.table.table import Table
+from scripts.benchmarks.evaluation import evaluation, evaluation_load
+from scripts.benchmarks.evaluation.evaluation import sample
+from scripts.benchmarks.evaluation.evaluation_load import ratio_p95
+from scripts.benchmarks.evaluation.evaluation_pool import _bars, draw
+from scripts.benchmarks.serving.served_pool import Serving, _document
 from serve_app.commands.evaluate import evaluate
 from tests.deployments.fake_endpoint import KEY, FakeEndpoint, card, right, sums, warm
 

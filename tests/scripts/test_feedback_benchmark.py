@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from scripts.benchmarks.feedback import run
+from scripts.benchmarks.quality.feedback import run
 from tests.scripts.test_quality_benchmark import written
 
 

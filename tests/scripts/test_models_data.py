@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments import graders
-from deployments.suite import load_suite, parse_item
+from deployments.suites import graders
+from deployments.suites.suite import load_suite, parse_item
 from scripts.models.data import TASKS, stream, suite_items, traffic_items, training_items
 from scripts.models.item import Item
 from scripts.models.wording import Split, Wordings, expand

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from deployments.suite_item import Item as SuiteItem
+from deployments.suites.item import Item as SuiteItem
 from scripts.models.card import BASE, card
 from scripts.models.evaluate import Result, accuracy, paired_p
 from scripts.models.training import IGNORED, Batch, TimedSchedule, answer_loss, collate

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.benchmarks._quality_bandit import PUBLISHED, Residuals, budgets_of
-from scripts.benchmarks._quality_data import read
-from scripts.benchmarks._quality_protocols import recovered
-from scripts.benchmarks._quality_routers import chosen_scores, task_label
-from scripts.benchmarks.quality import run
+from scripts.benchmarks.quality.bandit import PUBLISHED, Residuals, budgets_of
+from scripts.benchmarks.quality.data import read
+from scripts.benchmarks.quality.protocols import recovered
+from scripts.benchmarks.quality.quality import run
+from scripts.benchmarks.quality.routers import chosen_scores, task_label
 
 
 def written(path: Path, count: int, priced: bool = True, gaps: bool = False) -> Path:

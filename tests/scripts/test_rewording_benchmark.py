@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.benchmarks.rewording import REWORDINGS, compared, run
+from scripts.benchmarks.quality.rewording import REWORDINGS, compared, run
 
 
 def test_equal_predictions_change_nothing_and_opposite_ones_everything() -> None:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from deployments.records import DecisionRecord, EvaluationRecord
+from deployments.records.records import DecisionRecord, EvaluationRecord
 from policies.observation import CALLER_FIELDS, MODEL_COLUMN, MODEL_FIELDS, PROMPT_FIELDS
-from scripts.benchmarks._traffic import Asked
-from scripts.benchmarks._ways import Comparison, best_by_task, judged, plain
-from scripts.benchmarks.compliance import failures
+from scripts.benchmarks.learning.traffic import Asked
+from scripts.benchmarks.learning.ways import Comparison, best_by_task, judged, plain
+from scripts.benchmarks.serving.compliance import failures
 
 CALLER = (1.0, 1.0, 0.0, 2.0)
 

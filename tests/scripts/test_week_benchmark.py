@@ -1,6 +1,6 @@
 from argparse import Namespace
 
-from scripts.benchmarks import week
+from scripts.benchmarks.table import week
 
 
 def test_a_thin_week_keeps_within_retention_and_counts_each_outcome_once() -> None:

@@ -11,13 +11,13 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
-from deployments.engine_http import EngineServer
-from deployments.model import Model
-from deployments.model_config import ModelConfig
-from deployments.store import Store
-from deployments.table import Table
+from deployments.model.config import ModelConfig
+from deployments.model.engines.http import EngineServer
+from deployments.model.model import Model
+from deployments.table.store.store import Store
+from deployments.table.table import Table
 from serve_app.config import IngressConfig
-from serve_app.guard import Guard
+from serve_app.http.guard import Guard
 from serve_app.ingress import Ingress
 
 settings.register_profile("shared_machine", deadline=None)

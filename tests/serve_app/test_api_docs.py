@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from serve_app.asgi import Router
+from serve_app.body.fields import sampling_fields
 from serve_app.config import Caps
-from serve_app.fields import sampling_fields
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "api.md").read_text()

@@ -9,10 +9,10 @@ import yaml
 from pydantic import ValidationError
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
-from deployments.model_config import ModelConfig
+from deployments.model.config import ModelConfig
 from serve_app.app import build, build_model, ingress_options
 from serve_app.config import IngressConfig, IngressSettings
-from serve_app.guard import HOOK, HOOK_ENV
+from serve_app.http.guard import HOOK, HOOK_ENV
 
 CONFIG = Path(__file__).resolve().parents[2] / "cluster.yaml"
 

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from deployments.companions import CompanionArgs, evaluator
-from deployments.evaluator_settings import EvaluatorSettings
+from deployments.evaluation.settings import EvaluatorSettings
 from deployments.feedback import parse_feedback
-from deployments.graders import GRADERS
+from deployments.suites.graders import GRADERS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "evaluation.md").read_text()

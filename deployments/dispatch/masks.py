@@ -1,0 +1,177 @@
+"""Hard constraints: which models may answer a request at all, and why the others may not."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from deployments.dispatch.columns import Columns
+from deployments.dispatch.request import DispatchRequest
+from deployments.dispatch.settings import LimitSettings
+from deployments.records.snapshot import Estimate
+from policies.decision import uniform_from_seed
+from policies.observation import MODEL_COLUMN, BoolArray, FloatArray
+from policies.profile import Profile
+
+ROOM_TOKENS: Final = 16  # for the answer, where no max_tokens is given
+SURE_SHARE: Final = 0.8  # of an estimated prompt length is there for certain
+_ESTABLISHED: Final = 10  # times a new model's outcomes: what the pool must have before one counts as new
+_PROBATION_SALT: Final = 0x5DEECE66D
+_MAX_KEPT: Final = 1_000
+
+_IN_FLIGHT, _SLOTS = MODEL_COLUMN["in_flight"], MODEL_COLUMN["slots"]
+_E2E, _COST = MODEL_COLUMN["e2e_s"], MODEL_COLUMN["cost_usd"]
+
+
+class Reason(StrEnum):
+    """Why a model is masked; the words appear in explain, in the log and as a metric's label."""
+
+    NOT_NAMED = "another model was named"
+    WEIGHT = "weight is 0"
+    NOT_ALLOWED = "not allowed"
+    QUALITY = "below the quality floor"
+    UNHEALTHY = "unhealthy"  # no replica is warm, recently heard of and not ejected
+    CAPABILITY = "missing capability"
+    EXCLUDED = "already tried"
+    CONTEXT = "context too short"
+    OVER_LIMIT = "over its limit"
+    LATENCY = "too slow for max_latency_s"
+    COST = "too expensive for max_cost_usd"
+    BUDGET = "key's daily budget is spent"
+    PROFILE_BUDGET = "more than the profile's budget has left"
+    PROBATION = "not known well enough yet"
+
+
+class NoModelError(RuntimeError):
+    """Every model is masked. `reasons` maps model -> why, in the words of Reason."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        listed = ", ".join(f"'{model}': {why}" for model, why in sorted(reasons.items()))
+        super().__init__(f"No model can take this request ({listed or 'the pool is empty'}).")
+        self.reasons = reasons
+
+
+class Mask:
+    """`allowed` [M] shrinks with every `keep`; `reasons` holds the first that struck each model."""
+
+    __slots__ = ("allowed", "models", "reasons")
+
+    def __init__(self, models: tuple[str, ...], allowed: BoolArray, reasons: dict[str, str]) -> None:
+        self.models = models
+        self.allowed = allowed
+        self.reasons = reasons
+
+    def keep(self, passing: BoolArray, reason: Reason) -> None:
+        """Take out the models where `passing` [M] is False."""
+        if False not in passing.tolist():  # of few models, this is the fastest way to ask
+            return
+        for i in np.flatnonzero(self.allowed & ~passing).tolist():
+            self.reasons[self.models[i]] = reason.value
+        self.allowed = self.allowed & passing
+
+    def keep_only(self, names: tuple[str, ...] | frozenset[str], reason: Reason) -> None:
+        """Take out the models that `names` does not hold."""
+        self.keep(np.array([model in names for model in self.models], dtype=bool), reason)
+
+
+@dataclass(frozen=True, slots=True)
+class StaticMask:
+    """The constraints that are the same for every request of one kind, until the next snapshot."""
+
+    allowed: BoolArray
+    reasons: dict[str, str]
+    in_flight_limit: FloatArray
+    new: BoolArray | None  # models in probation, None where there is none
+
+
+def static_mask(
+    columns: Columns, request: DispatchRequest, profile: Profile | None, limits: LimitSettings
+) -> StaticMask:
+    """What does not depend on the prompt or the load; `profile` None means that a model is named."""
+    key = (request.requested, request.allowed, request.needs)
+    static = columns.kept.get(key)
+    if not isinstance(static, StaticMask):
+        static = _static_mask(columns, request, profile, limits)
+        if len(columns.kept) >= _MAX_KEPT:
+            columns.kept.clear()
+        columns.kept[key] = static
+    return static
+
+
+def _static_mask(
+    columns: Columns, request: DispatchRequest, profile: Profile | None, limits: LimitSettings
+) -> StaticMask:
+    mask = Mask(columns.models, np.ones(len(columns.models), dtype=bool), {})
+    if profile is None:
+        mask.keep_only((request.requested,), Reason.NOT_NAMED)
+    else:
+        mask.keep(columns.weighted, Reason.WEIGHT)
+        if profile.allowed is not None:
+            mask.keep_only(profile.allowed, Reason.NOT_ALLOWED)
+        if profile.quality_floor > 0.0:
+            score = np.array([evaluated(scores, profile.tasks) for scores in columns.by_task])
+            mask.keep(~(score < profile.quality_floor), Reason.QUALITY)
+    if request.allowed is not None:
+        mask.keep_only(request.allowed, Reason.NOT_ALLOWED)
+    mask.keep(columns.usable, Reason.UNHEALTHY)
+    if request.needs:
+        able = np.array([request.needs <= has for has in columns.capabilities], dtype=bool)
+        mask.keep(able, Reason.CAPABILITY)
+    mask.allowed.flags.writeable = False
+    limit = limits.in_flight_per_slot * np.maximum(columns.rows[:, _SLOTS], 1.0)
+    return StaticMask(mask.allowed, mask.reasons, limit, None if profile is None else _new(columns, limits))
+
+
+def evaluated(scores: Mapping[str, Estimate], tasks: tuple[str, ...]) -> float:
+    """Mean score over the items of `tasks`, of all where none is named; NaN where none is evaluated."""
+    found = [scores[task] for task in tasks or ("",) if task in scores]
+    count = sum(one.count for one in found)
+    return sum(one.mean * one.count for one in found) / count if count else math.nan
+
+
+def _new(columns: Columns, limits: LimitSettings) -> BoolArray | None:
+    """[M] models that nobody evaluated and few requests have tried, in a pool that is past its first day."""
+    new: BoolArray = np.isnan(columns.evaluated) & (columns.requests < limits.new_model_outcomes)
+    established = float(columns.requests.sum()) >= _ESTABLISHED * limits.new_model_outcomes
+    return new if established and new.any() and not new.all() else None
+
+
+def request_mask(
+    static: StaticMask, columns: Columns, rows: FloatArray, prompt_tokens: float, request: DispatchRequest
+) -> Mask:
+    """The static constraints and those of this prompt at this load; `rows` [M, F] are complete."""
+    mask = Mask(columns.models, static.allowed, dict(static.reasons))
+    if request.excluded:
+        mask.keep(np.array([model not in request.excluded for model in columns.models]), Reason.EXCLUDED)
+    tokens = prompt_tokens if request.prompt_tokens is not None else prompt_tokens * SURE_SHARE
+    tokens += request.max_tokens or ROOM_TOKENS
+    if tokens > columns.least_context_tokens:
+        mask.keep(columns.context_tokens >= tokens, Reason.CONTEXT)
+    mask.keep(rows[:, _IN_FLIGHT] < static.in_flight_limit, Reason.OVER_LIMIT)
+    if request.max_latency_s is not None:
+        mask.keep(rows[:, _E2E] <= request.max_latency_s, Reason.LATENCY)
+    if request.max_cost_usd is not None:
+        mask.keep(rows[:, _COST] <= request.max_cost_usd, Reason.COST)
+    return mask
+
+
+def keep_probation(mask: Mask, new: BoolArray, share: float, seed: int) -> None:
+    """Show the models that are `new` [M] to a `share` of requests only, drawn by the request's seed.
+
+    A mask rather than a cap on probabilities: what is logged is the distribution that was sampled, and
+    replay from the log holds. Nothing happens where only new models are left.
+    """
+    if (mask.allowed & ~new).any() and uniform_from_seed(seed ^ _PROBATION_SALT) >= share:
+        mask.keep(~new, Reason.PROBATION)
+
+
+def is_distribution(probabilities: FloatArray, mask: BoolArray) -> bool:
+    """Whether `probabilities` [M] can be sampled: finite, >= 0, sums to 1, all of it inside `mask` [M]."""
+    if probabilities.shape != mask.shape:
+        return False
+    given, allowed = probabilities.tolist(), mask.tolist()
+    inside = sum(p for p, may in zip(given, allowed, strict=True) if may)
+    return abs(inside - 1.0) < 1e-6 and abs(sum(given) - 1.0) < 1e-6 and min(given) >= 0.0

@@ -1,0 +1,238 @@
+"""Holds the policies and models in use: loads artifacts, swaps them live, and lets the formula step in."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Final, Protocol
+
+from deployments.dispatch.masks import is_distribution
+from deployments.dispatch.settings import BreakerSettings, DispatchSettings
+from deployments.records.snapshot import Snapshot
+from policies.decision import uniform_from_seed
+from policies.formula import FormulaPolicy
+from policies.latency.model import LatencyModel
+from policies.observation import FloatArray, Observation
+from policies.policy import Policy, PolicyError
+from policies.prompt.features import PromptFeatures
+from policies.rendezvous import hash64
+
+logger = logging.getLogger("fastserve.policy")
+
+QUALITY: Final = "quality"
+LATENCY: Final = "latency"
+POLICY: Final = "policy:"
+_LOG_EVERY: Final = 100  # a policy that fails at every request fills no disk
+
+Fetch = Callable[[str], Awaitable[tuple[str, bytes]]]
+
+
+class Quality(Protocol):
+    """What dispatch needs of a quality model."""
+
+    revision: str
+
+    def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[FloatArray, FloatArray]:
+        """Mean [M] and standard error [M] of the score, NaN for models that it does not know."""
+
+
+class Loaders(Protocol):
+    """Makes objects of artifacts' bytes; raises ValueError for bytes that are not fit for use."""
+
+    def quality(self, data: bytes, revision: str) -> Quality:
+        """A quality model."""
+
+    def policy(self, data: bytes) -> Policy:
+        """A learned policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Probabilities [M] and who gave them, such as `learned@7` or `formula;fallback=error`."""
+
+    probabilities: FloatArray
+    policy: str
+    epsilon: float
+
+
+@dataclass(slots=True)
+class _Held:
+    """One learned version, with its breaker: closed while `open_until_s` lies in the past."""
+
+    policy: Policy
+    revision: str
+    open_until_s: float = 0.0
+
+
+class PolicyHost:
+    """The formula, always; learned versions and models as the table publishes them."""
+
+    def __init__(
+        self, settings: DispatchSettings, loaders: Loaders, clock: Callable[[], float] = perf_counter
+    ) -> None:
+        self.formula = FormulaPolicy(settings.beta)
+        self.quality: Quality | None = None
+        self.latency = LatencyModel()
+        self.fallbacks: Counter[str] = Counter()  # by reason
+        self._settings = settings
+        self._loaders = loaders
+        self._clock = clock
+        self._versions: dict[int, _Held] = {}
+        self._loaded: dict[str, str] = {}  # artifact -> revision, refused ones included
+
+    @property
+    def breaker(self) -> BreakerSettings:
+        """The settings in force."""
+        return self._settings.breaker
+
+    def reconfigure(self, settings: DispatchSettings) -> None:
+        """Take new settings. A learned version keeps the beta that it was trained and gated with."""
+        self.formula = FormulaPolicy(settings.beta)
+        self._settings = settings
+
+    def wanted(self, snapshot: Snapshot) -> list[str]:
+        """Artifacts that the table has and this host lacks, in the revision that the table has."""
+        used = {QUALITY, LATENCY, *(f"{POLICY}{version}" for version in self._used(snapshot.policy))}
+        return [
+            n for n, revision in snapshot.artifacts.items() if n in used and self._loaded.get(n) != revision
+        ]
+
+    async def refresh(self, snapshot: Snapshot, fetch: Fetch) -> None:
+        """Fetch and install what is wanted. For a background task of the ingress, after each new snapshot."""
+        for name in self.wanted(snapshot):
+            revision, data = await fetch(name)
+            await asyncio.to_thread(self.install, name, revision, data)  # megabytes, so off the loop
+
+    def install(self, name: str, revision: str, data: bytes) -> bool:
+        """Load one artifact and swap it in; refused bytes are logged and leave in place what was there."""
+        self._loaded[name] = revision
+        try:
+            self._load(name, revision, data)
+        except Exception as error:  # bytes from a store: whatever is wrong with them, what serves goes on
+            self.fallbacks["artifact"] += 1
+            logger.error("Artifact '%s', revision '%s', refused: %s", name, revision, error)
+            return False
+        logger.info("Artifact '%s', revision '%s', in use.", name, revision)
+        return True
+
+    def _load(self, name: str, revision: str, data: bytes) -> None:
+        if name == QUALITY:
+            self.quality = self._loaders.quality(data, revision)
+        elif name == LATENCY:
+            self.latency = LatencyModel.from_bytes(data)
+        elif name.startswith(POLICY):
+            version = int(name.removeprefix(POLICY))
+            policy = self._loaders.policy(data)
+            policy.name = f"learned@{version}"
+            self.hold(version, policy, revision)
+
+    def hold(self, version: int, policy: Policy, revision: str = "") -> None:
+        """Keep `policy` as `version`, and of older ones the three newest."""
+        self._versions[version] = _Held(policy, revision)
+        for old in sorted(self._versions)[:-4]:
+            del self._versions[old]
+            self._loaded.pop(f"{POLICY}{old}", None)
+
+    def predicted_quality(
+        self, features: PromptFeatures, models: tuple[str, ...]
+    ) -> tuple[FloatArray, FloatArray] | None:
+        """Mean [M] and standard error [M] of the score, NaN where unknown; None without a working model."""
+        if self.quality is None:
+            return None
+        try:
+            mean, std = self.quality.predict(features, models)
+        except Exception as error:  # a fitted model is replaceable data: the request is served without it
+            self._count(f"quality {self.quality.revision}", "quality", repr(error))
+            return None
+        return (mean, std) if mean.shape == std.shape == (len(models),) else None
+
+    def assigned(self, state: Mapping[str, object], decision_id: str, key_id: str) -> int | None:
+        """The version that decides this request: the candidate for its canary share, else the active one."""
+        active, candidate = state.get("active"), state.get("candidate")
+        if isinstance(candidate, Mapping) and candidate.get("stage") == "canary":
+            unit = key_id if self._settings.canary_by_key else decision_id
+            version = candidate.get("version")
+            seed = hash64(f"{version}:{unit}")
+            if uniform_from_seed(seed) < float(candidate.get("share") or 0.0):
+                return _version(version)
+        return _version(active)
+
+    def choose(self, observation: Observation, version: int | None, epsilon: float) -> Choice:
+        """Probabilities by `version`, or by the formula where there is none or it cannot."""
+        if version is None:
+            return self._formula(observation, epsilon, "")
+        held = self._versions.get(version)
+        if held is None:
+            return self._fall_back(observation, epsilon, version, "missing")
+        started_s = self._clock()
+        if started_s < held.open_until_s:
+            return self._fall_back(observation, epsilon, version, "breaker")
+        try:
+            probabilities = held.policy.probabilities(observation, epsilon)
+            why = "" if is_distribution(probabilities, observation.mask) else "nonfinite"
+        except PolicyError as error:
+            why, probabilities = f"nonfinite: {error}", observation.caller
+        except Exception as error:  # a policy is replaceable code: whatever it raises, the request is served
+            why, probabilities = f"error: {error!r}", observation.caller
+        took_s = self._clock() - started_s
+        if took_s > self.breaker.decision_s:
+            held.open_until_s = self._clock() + self.breaker.cooldown_s
+            return self._fall_back(observation, epsilon, version, f"breaker: {took_s * 1e3:.0f} ms")
+        if why:
+            return self._fall_back(observation, epsilon, version, why)
+        return Choice(probabilities, held.policy.name, epsilon)
+
+    def shadow(self, state: Mapping[str, object], observation: Observation, epsilon: float, seed: int) -> str:
+        """`version:model` that a candidate in shadow would choose, "" where there is none or it failed."""
+        candidate = state.get("candidate")
+        if not isinstance(candidate, Mapping) or candidate.get("stage") != "shadow":
+            return ""
+        held = self._versions.get(_version(candidate.get("version")) or -1)
+        if held is None or self._clock() < held.open_until_s:
+            return ""
+        started_s = self._clock()
+        try:
+            model = held.policy.decide(observation, seed, epsilon).model
+        except Exception as error:  # the same reason as in choose; a shadow costs the user nothing
+            self._count(f"shadow of learned@{candidate['version']}", "shadow", repr(error))
+            return ""
+        if self._clock() - started_s > self.breaker.decision_s:
+            held.open_until_s = self._clock() + self.breaker.cooldown_s
+        return f"{candidate['version']}:{model}"
+
+    def baseline(self, observation: Observation, epsilon: float, why: str) -> Choice:
+        """The formula's choice where a guard asks for it, named `why`."""
+        self.fallbacks[why] += 1
+        return self._formula(observation, epsilon, f";fallback={why}")
+
+    def _formula(self, observation: Observation, epsilon: float, suffix: str) -> Choice:
+        return Choice(self.formula.probabilities(observation, epsilon), "formula" + suffix, epsilon)
+
+    def _fall_back(self, observation: Observation, epsilon: float, version: int, why: str) -> Choice:
+        reason, _, detail = why.partition(": ")
+        self._count(f"learned@{version}", reason, detail)
+        return self._formula(observation, epsilon, f";fallback={reason}")
+
+    def _count(self, who: str, reason: str, detail: str) -> None:
+        self.fallbacks[reason] += 1
+        if self.fallbacks[reason] % _LOG_EVERY == 1:
+            logger.error(
+                "Policy '%s' fell back (%s, %d so far): %s",
+                who,
+                reason,
+                self.fallbacks[reason],
+                detail or reason,
+            )
+
+    @staticmethod
+    def _used(state: Mapping[str, object]) -> set[int]:
+        """Versions that the rollout state names."""
+        candidate = state.get("candidate")
+        named = [state.get("active"), candidate.get("version") if isinstance(candidate, Mapping) else None]
+        return {version for version in map(_version, named) if version is not None}
+
+
+def _version(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

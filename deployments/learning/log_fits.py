@@ -1,0 +1,98 @@
+"""The pool as the simulator sees it: each model fitted to the decision log, or if that is thin, the table."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from deployments.latency_samples import tells_latency
+from deployments.records.records import DecisionRecord, OutcomeRecord
+from deployments.records.snapshot import ModelRow, Snapshot
+from policies.simulator.fit import LEAST, Served, fit_model
+from policies.simulator.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+NEWEST: Final = 200  # requests of a model that it is fitted to
+_MISSING_TPOT_S: Final = 0.03
+_MISSING_TOKENS: Final = 32.0
+
+
+class NotEnoughError(ValueError):
+    """The table does not yet hold what a training run needs; the message says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPool:
+    """The models that `auto` may choose, and what the parameters of each rest on, in words."""
+
+    specs: tuple[ModelSpec, ...]
+    evidence: Mapping[str, str]
+
+
+def fit_pool(
+    snapshot: Snapshot, transitions: Sequence[tuple[DecisionRecord, OutcomeRecord | None]]
+) -> FittedPool:
+    """Raises NotEnoughError below two models."""
+    rows = [row for _, row in sorted(snapshot.models.items()) if row.card.weight > 0.0]
+    if len(rows) < 2:
+        raise NotEnoughError(f"{len(rows)} models may be chosen, a policy needs 2.")
+    mean_tokens = float(np.mean([_tokens(row) for row in rows]))
+    recorded = served(transitions)
+    specs, evidence = [], {}
+    for row in rows:
+        name, spec = row.card.model, _from_medians(row, mean_tokens)
+        mine = [one for one in recorded if one.model == name][-NEWEST:]
+        if len(mine) < LEAST:
+            evidence[name] = f"medians of the table, as {len(mine)} recorded requests are too few to fit"
+            logger.warning("Simulator of '%s' is set up from %s.", name, evidence[name])
+        else:
+            spec = fit_model(spec, mine)
+            evidence[name] = f"a fit to {len(mine)} recorded requests"
+        specs.append(spec)
+    return FittedPool(tuple(specs), evidence)
+
+
+def served(transitions: Sequence[tuple[DecisionRecord, OutcomeRecord | None]]) -> list[Served]:
+    """Requests of the log that tell how long a model takes, in order of arrival."""
+    return [
+        Served(
+            model=record.model,
+            arrival_s=record.created_s,
+            prompt_tokens=result.outcome.prompt_tokens,
+            output_tokens=result.outcome.output_tokens,
+            ttft_s=result.outcome.ttft_s,
+            e2e_s=result.outcome.e2e_s,
+        )
+        for record, result in transitions
+        if result is not None
+        and tells_latency(record, result)
+        and result.outcome.ttft_s is not None
+        and result.outcome.e2e_s is not None
+    ]
+
+
+def _tokens(row: ModelRow) -> float:
+    return row.output_tokens.mean if row.output_tokens.count else _MISSING_TOKENS
+
+
+def _from_medians(row: ModelRow, mean_tokens: float) -> ModelSpec:
+    """What a fit starts from."""
+    tpot_s = row.tpot_s.p50 if row.tpot_s.count else _MISSING_TPOT_S
+    ttft_s = row.ttft_s.p50 if row.ttft_s.count else 4.0 * tpot_s
+    replicas = max(len(row.replicas), 1)
+    return ModelSpec(
+        name=row.card.model,
+        step_base_s=max(0.8 * tpot_s, 1e-4),
+        step_per_sequence_s=0.2 * tpot_s,
+        overhead_s=max(ttft_s - tpot_s, 0.0),
+        output_scale=max(_tokens(row) / mean_tokens, 0.05),
+        slots=float(max((replica.slots for replica in row.replicas), default=8)),
+        prompt_usd_per_mtok=row.card.prompt_usd_per_mtok,
+        completion_usd_per_mtok=row.card.completion_usd_per_mtok,
+        weight=row.card.weight,
+        min_replicas=float(replicas),
+        max_replicas=float(replicas),
+    )

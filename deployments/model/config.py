@@ -1,0 +1,213 @@
+"""One model of the pool as the operator declares it: the `args` of the Serve app `model-<id>`."""
+
+import hashlib
+import json
+import math
+import os
+from typing import Any, Literal, Self
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from deployments.model.engines.simulated.settings import SimulatedSettings
+from deployments.records.snapshot import ModelCard
+from deployments.strict import StrictModel
+
+Capability = Literal["chat", "tools", "vision", "json", "embeddings"]
+RESERVED_IDS = frozenset({"auto"})
+PASSED_ON = ("FASTSERVE_HOME", "FASTSERVE_STORE")  # where weights and the table's store are
+SHUTDOWN_MARGIN_S = 45.0  # in HAProxy mode Serve waits 30 s before it lets a replica drain
+
+
+class Upstream(StrictModel):
+    """Where engine `openai` sends its requests. The key comes from the environment, never from here."""
+
+    base_url: str = Field(pattern=r"^https?://[^\s/]+")  # with /v1
+    key_env: str | None = None  # name of the environment variable that holds the key
+    model: str | None = None  # the upstream's name of the model; by default our id
+    connect_timeout_s: float = Field(default=5.0, gt=0)  # seconds to connect
+    failures_until_unhealthy: int = Field(default=5, ge=1)  # failed requests in a row
+
+
+class Price(StrictModel):
+    """US dollars per million tokens."""
+
+    prompt_usd_per_mtok: float = Field(default=0.0, ge=0)  # of prompt tokens
+    completion_usd_per_mtok: float = Field(default=0.0, ge=0)  # of output tokens
+
+
+class Autoscaling(StrictModel):
+    """Bounds and target of the number of replicas; names are Ray Serve's."""
+
+    min_replicas: int = Field(default=1, ge=1)  # replicas at least
+    max_replicas: int = Field(default=1, ge=1)  # replicas at most
+    target_ongoing_requests: float = Field(default=16.0, gt=0)  # running and waiting requests of one replica
+    upscale_delay_s: float = Field(default=10.0, ge=0)  # seconds of need before replicas are added
+    # seconds of too little work before replicas are taken away
+    downscale_delay_s: float = Field(default=300.0, ge=0)
+    # seconds over which requests are averaged; Serve wants more than 10, its metrics' interval
+    look_back_period_s: float = Field(default=12.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(
+                f"max_replicas is {self.max_replicas}, less than min_replicas, {self.min_replicas}."
+            )
+        return self
+
+
+class ModelConfig(StrictModel):
+    """Everything about one model of the pool; a change restarts its replicas, and no other model's."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")  # the name callers use
+    source: str = ""  # a folder, a hub name, or `builtin:<name>`
+    revision: str | None = None  # branch, tag or commit of a hub name
+    # `vllm`, `openai` (another endpoint) or `simulated`
+    engine: Literal["vllm", "openai", "simulated"] = "vllm"
+    engine_args: dict[str, JsonValue] = Field(default_factory=dict)  # vLLM's flags, without dashes
+    env: dict[str, str] = Field(default_factory=dict)  # environment variables of the replica
+    num_cpus: float = Field(default=1.0, ge=0)  # CPUs of one replica
+    num_gpus: float = Field(default=0.0, ge=0)  # GPUs of one replica; 0 is CPU only
+    accelerator_type: str | None = None  # Ray's name of the GPU type; None: any
+    tensor_parallel: int = Field(default=1, ge=1)  # GPUs, or processes on CPU, that share one replica
+    autoscaling: Autoscaling = Autoscaling()  # number of replicas
+    max_ongoing_requests: int = Field(default=64, ge=1)  # requests of one replica; more are answered 429
+    context_tokens: int = Field(default=2048, ge=1)  # longest prompt and answer together, in tokens
+    # of `chat`, `tools`, `vision`, `json`, `embeddings`
+    capabilities: frozenset[Capability] = frozenset({"chat"})
+    price: Price = Price()  # US dollars per million tokens
+    weight: float = Field(default=1.0, ge=0)  # importance w_i; 0 keeps the model out of `auto`
+    accuracy_prior: float = Field(default=0.5, ge=0, le=1)  # accuracy in [0, 1] until something measures it
+    # fields of a request, such as temperature, where nobody gives one
+    generation_defaults: dict[str, JsonValue] = Field(default_factory=dict)
+    stall_s: float = Field(default=30.0, gt=0)  # seconds with requests running but no engine step: stalled
+    drain_s: float = Field(default=60.0, ge=0)  # seconds that a leaving replica lets its streams end
+    upstream: Upstream | None = None  # engine `openai` only
+    simulated: SimulatedSettings | None = None  # engine `simulated` only
+
+    @field_validator("id")
+    @classmethod
+    def _free_id(cls, value: str) -> str:
+        if value in RESERVED_IDS:
+            raise ValueError(f"Model id '{value}' is reserved for dispatch.")
+        return value
+
+    @model_validator(mode="after")
+    def _engine_parts_match(self) -> Self:
+        if (self.engine == "openai") != (self.upstream is not None):
+            raise ValueError(f"Model '{self.id}': 'upstream' goes with engine 'openai' and only with it.")
+        if self.simulated is not None and self.engine != "simulated":
+            raise ValueError(f"Model '{self.id}': 'simulated' goes with engine 'simulated' only.")
+        if self.engine == "vllm" and not self.source:
+            raise ValueError(f"Model '{self.id}': engine 'vllm' needs a 'source'.")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_accelerators(self) -> Self:
+        if self.tensor_parallel > 1 and self.num_gpus not in (0, self.tensor_parallel):
+            raise ValueError(
+                f"Model '{self.id}': num_gpus is {self.num_gpus:g}, but with tensor_parallel "
+                f"{self.tensor_parallel} it must be {self.tensor_parallel}, or 0 on CPU."
+            )
+        return self
+
+    @property
+    def app_name(self) -> str:
+        """Name of this model's Serve app."""
+        return f"model-{self.id.replace('/', '--')}"
+
+    def card(self) -> ModelCard:
+        """What the model declares to the performance table."""
+        return ModelCard(
+            model=self.id,
+            engine=self.engine,
+            source=self.source or (self.upstream.base_url if self.upstream else self.engine),
+            context_tokens=self.context_tokens,
+            weight=self.weight,
+            accuracy_prior=self.accuracy_prior,
+            prompt_usd_per_mtok=self.price.prompt_usd_per_mtok,
+            completion_usd_per_mtok=self.price.completion_usd_per_mtok,
+            capabilities=frozenset(self.capabilities),
+            generation_defaults=dict(self.generation_defaults),
+            revision=self._revision(),
+        )
+
+    def _revision(self) -> str:
+        """Hash of what decides the answers: its change asks for a new evaluation."""
+        answering = self.model_dump(
+            mode="json",
+            include={
+                "id",
+                "source",
+                "revision",
+                "engine",
+                "engine_args",
+                "context_tokens",
+                "generation_defaults",
+                "upstream",
+                "simulated",
+            },
+        )
+        return hashlib.sha256(json.dumps(answering, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def deployment_options(config: ModelConfig) -> dict[str, Any]:
+    """Options for `serve.deployment(Model, **options)`: resources, autoscaling, health and drain times."""
+    scaling = config.autoscaling
+    options: dict[str, Any] = {
+        "name": "Model",
+        "max_ongoing_requests": config.max_ongoing_requests,
+        "health_check_period_s": 2.0,
+        "health_check_timeout_s": 10.0,
+        "graceful_shutdown_timeout_s": config.drain_s + SHUTDOWN_MARGIN_S,
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "autoscaling_config": {
+            **scaling.model_dump(),
+            "policy": {"policy_function": "deployments.model.autoscaling:ongoing_requests"},
+        },
+    }
+    options.update(_placement(config))
+    return options
+
+
+def _placement(config: ModelConfig) -> dict[str, Any]:
+    """Where a replica goes: an actor with its resources; for tensor parallelism one bundle with all.
+
+    A bundle of a placement group never spans nodes, so the ranks stay within reach of each other.
+    """
+    variables = _environment(config)
+    environment = {"runtime_env": {"env_vars": variables}} if variables else {}
+    accelerator = {"accelerator_type": config.accelerator_type} if config.accelerator_type else {}
+    if config.tensor_parallel == 1:
+        return {
+            "ray_actor_options": {
+                "num_cpus": config.num_cpus,
+                "num_gpus": config.num_gpus,
+                **accelerator,
+                **environment,
+            }
+        }
+    bundle = {"CPU": max(config.num_cpus, 1.0)}
+    if config.num_gpus:
+        bundle["GPU"] = float(math.ceil(config.num_gpus))
+    if config.accelerator_type:
+        bundle[f"accelerator_type:{config.accelerator_type}"] = 0.001
+    actor = {"num_cpus": bundle["CPU"], "num_gpus": bundle.get("GPU", 0.0), **environment}
+    return {
+        "ray_actor_options": actor,
+        "placement_group_bundles": [bundle],
+        "placement_group_strategy": "STRICT_PACK",
+    }
+
+
+def _environment(config: ModelConfig) -> dict[str, str]:
+    """The replica's environment variables; `env` wins.
+
+    vLLM on CPU: as many threads as CPUs asked for, placed by the kernel. By default vLLM binds every engine
+    to the same cores, and threads beyond the free cores spin at barriers: many times slower than one thread.
+    """
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if config.engine == "vllm" and not config.num_gpus:
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        variables["OMP_NUM_THREADS"] = str(max(1, int(config.num_cpus)))
+    return {**variables, **config.env}

@@ -1,0 +1,199 @@
+"""The Serve deployment `Model`: one replica of one LLM, with its engine, its HTTP server and its reports."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol
+
+import ray.util
+from ray import serve
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ApplicationStatus
+
+from deployments.model.config import ModelConfig
+from deployments.model.engines.base import Engine, EngineError, EngineStats
+from deployments.model.engines.http import EngineServer, Gate
+from deployments.model.load import ProcessLoad
+from deployments.model.pusher import Pusher, ReplicaTable
+from deployments.records.snapshot import ReplicaRow, ReplicaState
+from deployments.table.actor import RayTable, TableError, get_or_create_table
+
+logger = logging.getLogger("ray.serve")
+
+JOIN_RETRY_S = 0.5
+NOTICE_S = 1.0  # the ingress replicas hear that this one leaves, before it refuses
+DRAIN_POLL_S = 0.05
+
+
+def make_engine(config: ModelConfig) -> Engine:
+    """The engine that `config` names; only that engine's libraries are imported."""
+    if config.engine == "vllm":
+        from deployments.model.engines.vllm import VllmEngine
+
+        return VllmEngine(config)
+    if config.engine == "openai":
+        from deployments.model.engines.openai import OpenAiEngine
+
+        return OpenAiEngine(config)
+    from deployments.model.engines.simulated.engine import SimulatedEngine
+    from deployments.model.engines.simulated.settings import SimulatedSettings
+
+    return SimulatedEngine(config.id, config.context_tokens, config.simulated or SimulatedSettings())
+
+
+class ModelTable(ReplicaTable, Protocol):
+    """What a replica needs of the table."""
+
+    async def retire_model(self, model: str) -> None: ...
+
+
+class Model:
+    """A replica: it loads the engine, serves it on a port of its own and reports to the performance table.
+
+    Ray Serve awaits `__init__` and `__del__`, so a replica counts as running only when its engine serves.
+    """
+
+    async def __init__(  # type: ignore[misc]
+        self,
+        config: ModelConfig,
+        table: ModelTable | None = None,
+        host: str | None = None,
+        replica: str | None = None,
+        is_removed: Callable[[], bool] | None = None,
+    ) -> None:
+        self.config = config
+        self.replica = replica or replica_name()
+        self._state = ReplicaState.COLD
+        self._engine = make_engine(config)
+        self._load = ProcessLoad()
+        self._gate = Gate(self._token, config.max_ongoing_requests)
+        self._server = EngineServer(self._gate, host or node_address())
+        self._table = table or RayTable(get_or_create_table())
+        self._is_removed = is_removed or app_is_deleted
+        self._pusher = Pusher(self._table, config.card(), self.row)
+        await self._server.start()
+        await self._join_table()
+        self._gate.app = await self._engine.start()
+        self._state = ReplicaState.WARM
+        self._pusher.touch()
+        logger.info("Model '%s' serves on %s.", config.id, self._server.url)
+
+    def _token(self) -> str:
+        return self._pusher.secret
+
+    async def _join_table(self) -> None:
+        """Register and learn the internal secret; a table that is away is waited for."""
+        while True:
+            try:
+                await self._pusher.start()
+                return
+            except TableError as error:
+                logger.warning("Model '%s' waits for the table: %s", self.config.id, error)
+                await asyncio.sleep(JOIN_RETRY_S)
+
+    def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
+        """Apply live settings without a restart.
+
+        Raises:
+            ValueError: the engine has no such setting.
+        """
+        self._engine.reconfigure(user_config or {})
+
+    async def check_health(self) -> None:
+        """Serve replaces the replica when this fails.
+
+        Raises:
+            EngineError: the engine is dead or stalled, or the HTTP server ended.
+        """
+        if not self._server.alive:
+            raise EngineError(f"The HTTP server of model '{self.config.id}' ended.")
+        if self.state() is ReplicaState.STALLED:
+            raise EngineError(f"Model '{self.config.id}' made no step for {self.config.stall_s:g} s.")
+        await self._engine.check_health()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Requests in the replica, for deployments.model.autoscaling."""
+        return {"ongoing": float(self._gate.ongoing)}
+
+    def state(self) -> ReplicaState:
+        """The replica's state now."""
+        if self._state is not ReplicaState.WARM:
+            return self._state
+        stalled = self._engine.stats().is_stalled(time.monotonic(), self.config.stall_s)
+        return ReplicaState.STALLED if stalled else ReplicaState.WARM
+
+    def row(self) -> ReplicaRow:
+        """What the replica tells the table about itself; hands over the finished requests on the way."""
+        serving = self._state is not ReplicaState.COLD
+        stats = self._engine.stats() if serving else EngineStats()
+        for record in self._engine.take_finished() if serving else []:
+            self._pusher.finished(record)
+        cpu_share, memory_bytes = self._load.sample()
+        return ReplicaRow(
+            replica=self.replica,
+            model=self.config.id,
+            url=self._server.url,
+            state=self.state(),
+            running=stats.running,
+            waiting=stats.waiting,
+            slots=stats.slots,
+            kv_use=stats.kv_use,
+            prefix_hit_rate=stats.prefix_hit_rate,
+            tokens_per_s=stats.tokens_per_s,
+            cpu_share=cpu_share,
+            gpu_share=stats.gpu_share,
+            memory_bytes=memory_bytes,
+        )
+
+    def __del__(self) -> Coroutine[Any, Any, None] | None:
+        """Leave. Serve awaits what this returns; Python, which collects the object later, gets nothing."""
+        if self.__dict__.get("_state") in (None, ReplicaState.DRAINING):
+            return None
+        return self.leave()
+
+    async def leave(self) -> None:
+        """Tell the table, let streams end for at most `drain_s`, free everything."""
+        self._state = ReplicaState.DRAINING
+        self._pusher.touch()
+        until_s = time.monotonic() + self.config.drain_s
+        await asyncio.sleep(min(NOTICE_S, self.config.drain_s))
+        self._gate.draining = True
+        while self._gate.ongoing and time.monotonic() < until_s:
+            await asyncio.sleep(DRAIN_POLL_S)
+        await self._pusher.close()
+        await self._retire()
+        await self._server.stop()
+        await self._engine.stop()
+
+    async def _retire(self) -> None:
+        """Take the model out of the table if it is taken out of the pool, not merely scaled or redeployed."""
+        if await asyncio.to_thread(self._is_removed):
+            try:
+                await self._table.retire_model(self.config.id)
+            except TableError as error:
+                logger.warning("Model '%s' stays listed: %s", self.config.id, error)
+
+
+def app_is_deleted() -> bool:
+    """Whether Serve is deleting the app of this replica; False outside Serve."""
+    try:
+        app = serve.get_replica_context().app_name
+    except RayServeException:
+        return False
+    status = serve.status().applications.get(app)
+    return status is None or status.status is ApplicationStatus.DELETING
+
+
+def replica_name() -> str:
+    """Serve's id of this replica; a random one outside Serve."""
+    try:
+        return str(serve.get_replica_context().replica_id.unique_id)
+    except RayServeException:
+        return uuid.uuid4().hex[:8]
+
+
+def node_address() -> str:
+    """The address under which Ray knows this node; loopback where Ray was started on it."""
+    return str(ray.util.get_node_ip_address())

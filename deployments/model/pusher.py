@@ -1,0 +1,101 @@
+"""A replica's end of the table: its card once, its live row several times a second."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from deployments.engine_record import EngineRecord
+from deployments.metrics.meter import process_meter
+from deployments.records.snapshot import ModelCard, ReplicaRow
+from serve_app.metrics import EngineMetrics
+
+logger = logging.getLogger(__name__)
+
+PUSH_S: Final = 0.15
+BATCH: Final = 1_000
+KEPT: Final = 20_000
+BACKOFF_S: Final = 0.5
+
+
+class ReplicaTable(Protocol):
+    """What a pusher needs of the table."""
+
+    async def register_model(self, card: ModelCard) -> None: ...
+
+    async def push_replica(self, row: ReplicaRow, finished: list[EngineRecord]) -> str: ...
+
+    async def drop_replica(self, replica: str) -> None: ...
+
+    async def secret(self) -> str: ...
+
+
+class Pusher:
+    """Pushes what `read_row` returns, with the requests finished since; one push at a time.
+
+    When the table has begun another life, registers again and reads the secret again.
+    """
+
+    def __init__(self, table: ReplicaTable, card: ModelCard, read_row: Callable[[], ReplicaRow]) -> None:
+        self.secret = ""
+        self.metrics = EngineMetrics(process_meter(), card.model)
+        self.dropped = 0  # engine records lost while the table was away
+        self._table, self._card, self._read_row = table, card, read_row
+        self._finished: deque[EngineRecord] = deque()
+        self._boot_id = ""
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+
+    async def start(self) -> None:
+        """Registers and pushes once, which raises if the table is away; then goes on in the background."""
+        await self.push()
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Takes the replica out of the table and ends."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            await self._table.drop_replica(self._read_row().replica)
+        except Exception as error:  # silence removes the row as well
+            logger.warning("Replica was not taken out of the table: %s", error)
+
+    def finished(self, record: EngineRecord) -> None:
+        """A request that the engine finished: measured now, to be pushed soon."""
+        self.metrics.finished(record)
+        if len(self._finished) >= KEPT:
+            self._finished.popleft()
+            self.dropped += 1
+        self._finished.append(record)
+
+    def touch(self) -> None:
+        """Pushes now rather than at the next turn: the state changed."""
+        self._wake.set()
+
+    async def push(self) -> None:
+        """One push. Raises what the table raised; finished requests are then kept for the next."""
+        finished = [self._finished[i] for i in range(min(BATCH, len(self._finished)))]
+        boot_id = await self._table.push_replica(self._read_row(), finished)
+        for record in finished:
+            if self._finished and self._finished[0] is record:
+                self._finished.popleft()
+        if boot_id != self._boot_id:
+            await self._table.register_model(self._card)
+            self.secret = await self._table.secret()
+            self._boot_id = boot_id
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PUSH_S * random.uniform(0.9, 1.1)):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.push()
+            except Exception as error:  # whatever ails the table, the replica serves and this tries again
+                logger.warning("Table does not take pushes: %s", error)
+                await asyncio.sleep(BACKOFF_S * random.uniform(0.5, 1.0))

@@ -1,0 +1,285 @@
+"""What the table reads and writes in its store: each function runs inside one transaction."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Column, Connection, Select, Table, delete, func, insert, select, update
+
+from deployments.records.records import (
+    DecisionRecord,
+    EvaluationRecord,
+    FeedbackRecord,
+    OutcomeRecord,
+    PolicyEvent,
+)
+from deployments.records.report import DecisionRow
+from deployments.table.store import schema
+from policies.outcome import Status
+
+CHUNK: Final = 500  # values in one IN (...), below every database's limit
+
+encode = msgspec.msgpack.Encoder().encode
+_decision = msgspec.msgpack.Decoder(DecisionRecord).decode
+_outcome = msgspec.msgpack.Decoder(OutcomeRecord).decode
+_evaluation = msgspec.msgpack.Decoder(EvaluationRecord).decode
+_feedback = msgspec.msgpack.Decoder(FeedbackRecord).decode
+_event = msgspec.msgpack.Decoder(PolicyEvent).decode
+
+
+def _present(connection: Connection, column: Column[Any], values: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(values), CHUNK):
+        query = select(column).where(column.in_(values[start : start + CHUNK]))
+        found.update(connection.scalars(query))
+    return found
+
+
+def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def write_decisions(connection: Connection, decisions: Iterable[DecisionRow]) -> int:
+    """Stores those that are not there yet; returns how many."""
+    by_id = {row.decision_id: row for row in decisions}
+    present = _present(connection, schema.decisions.c.decision_id, list(by_id))
+    rows = [msgspec.structs.asdict(row) for row in by_id.values() if row.decision_id not in present]
+    _insert(connection, schema.decisions, rows)
+    return len(rows)
+
+
+def write_outcomes(connection: Connection, records: Iterable[OutcomeRecord]) -> list[OutcomeRecord]:
+    """Stores those that are not there yet and returns them, in the order of their sequence."""
+    by_id = {record.decision_id: record for record in records}
+    present = _present(connection, schema.outcomes.c.decision_id, list(by_id))
+    new = [record for record in by_id.values() if record.decision_id not in present]
+    rows = [
+        {
+            "decision_id": r.decision_id,
+            "finished_s": r.finished_s,
+            "model": r.model,
+            "status": r.outcome.status.value,
+            "record": encode(r),
+        }
+        for r in new
+    ]
+    _insert(connection, schema.outcomes, rows)
+    return new
+
+
+def last_sequence(connection: Connection) -> int:
+    """Sequence of the newest outcome, 0 where there is none."""
+    query = select(schema.outcomes.c.sequence).order_by(schema.outcomes.c.sequence.desc()).limit(1)
+    return int(connection.scalar(query) or 0)
+
+
+def outcomes_since(connection: Connection, sequence: int) -> Iterator[tuple[int, OutcomeRecord]]:
+    """Outcomes after `sequence` with theirs, oldest first."""
+    table = schema.outcomes.c
+    query = select(table.sequence, table.record).where(table.sequence > sequence).order_by(table.sequence)
+    for number, record in connection.execute(query.execution_options(yield_per=CHUNK)):
+        yield number, _outcome(record)
+
+
+def update_outcomes(connection: Connection, records: Iterable[OutcomeRecord]) -> None:
+    """Replaces stored outcomes by the same ones joined with what their engines measured."""
+    table = schema.outcomes
+    for record in records:
+        statement = update(table).where(table.c.decision_id == record.decision_id)
+        connection.execute(statement.values(record=encode(record)))
+
+
+def read_transitions(
+    connection: Connection, after_s: float, limit: int
+) -> list[tuple[DecisionRecord, OutcomeRecord | None]]:
+    """Decisions made after `after_s`, oldest first, each with its outcome where it has one."""
+    decisions, outcomes = schema.decisions, schema.outcomes
+    query = (
+        select(decisions.c.record, outcomes.c.record)
+        .outerjoin(outcomes, outcomes.c.decision_id == decisions.c.decision_id)
+        .where(decisions.c.created_s > after_s)
+        .order_by(decisions.c.created_s)
+        .limit(limit)
+    )
+    return [(_decision(d), None if o is None else _outcome(o)) for d, o in connection.execute(query)]
+
+
+def read_transitions_of(
+    connection: Connection, decision_ids: Sequence[str]
+) -> list[tuple[DecisionRecord, OutcomeRecord | None]]:
+    """These decisions, as far as they are stored, each with its outcome where it has one."""
+    decisions, outcomes = schema.decisions, schema.outcomes
+    query = select(decisions.c.record, outcomes.c.record).outerjoin(
+        outcomes, outcomes.c.decision_id == decisions.c.decision_id
+    )
+    found: list[tuple[DecisionRecord, OutcomeRecord | None]] = []
+    for start in range(0, len(decision_ids), CHUNK):
+        chosen = query.where(decisions.c.decision_id.in_(decision_ids[start : start + CHUNK]))
+        found += [(_decision(d), None if o is None else _outcome(o)) for d, o in connection.execute(chosen)]
+    return found
+
+
+def write_evaluations(connection: Connection, records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
+    """Stores those that are not there yet and returns them."""
+    new = []
+    table = schema.evaluations
+    for record in records:
+        identity = {
+            "suite": record.suite,
+            "suite_revision": record.suite_revision,
+            "item": record.item,
+            "model": record.model,
+            "model_revision": record.model_revision,
+        }
+        if connection.scalar(_matching(select(table.c.item), table, identity)) is None:
+            row = {**identity, "finished_s": record.finished_s, "record": encode(record)}
+            connection.execute(insert(table).values(row))
+            new.append(record)
+    return new
+
+
+def read_evaluations(connection: Connection, suite: str | None, model: str | None) -> list[EvaluationRecord]:
+    """Graded answers, oldest first; of one suite or one model where given."""
+    table = schema.evaluations
+    query = select(table.c.record).order_by(table.c.finished_s)
+    wanted = {"suite": suite, "model": model}
+    query = _matching(query, table, {name: value for name, value in wanted.items() if value is not None})
+    return [_evaluation(record) for record in connection.scalars(query)]
+
+
+def write_feedback(connection: Connection, record: FeedbackRecord) -> str:
+    """Stores a vote once. Returns "new", "same", "conflict", "unknown" or "cancelled"; see Table.feedback."""
+    decisions, outcomes, table = schema.decisions.c, schema.outcomes.c, schema.feedback
+    owner = connection.scalar(select(decisions.key_id).where(decisions.decision_id == record.decision_id))
+    if owner is None or owner != record.key_id:
+        return "unknown"
+    status = connection.scalar(select(outcomes.status).where(outcomes.decision_id == record.decision_id))
+    if status == Status.CANCELLED.value:
+        return "cancelled"
+    identity = {"decision_id": record.decision_id, "metric": record.metric}
+    before = connection.scalar(_matching(select(table.c.record), table, identity))
+    if before is not None:
+        old = _feedback(before)
+        return "same" if (old.score, old.detail) == (record.score, record.detail) else "conflict"
+    row = {**identity, "key_id": record.key_id, "received_s": record.received_s, "record": encode(record)}
+    connection.execute(insert(table).values(row))
+    return "new"
+
+
+def read_feedback(connection: Connection, after_s: float) -> list[FeedbackRecord]:
+    """Votes received after `after_s`, oldest first."""
+    table = schema.feedback.c
+    query = select(table.record).where(table.received_s > after_s).order_by(table.received_s)
+    return [_feedback(record) for record in connection.scalars(query)]
+
+
+def write_artifact(connection: Connection, name: str, revision: str, data: bytes) -> None:
+    """Stores a blob in place of the one of that name."""
+    table = schema.artifacts
+    connection.execute(delete(table).where(table.c.name == name))
+    row = {"name": name, "revision": revision, "at_s": time.time(), "data": data}
+    connection.execute(insert(table).values(row))
+
+
+def read_artifact(connection: Connection, name: str) -> tuple[str, bytes] | None:
+    """Revision and bytes of a blob, None where there is none."""
+    table = schema.artifacts.c
+    row = connection.execute(select(table.revision, table.data).where(table.name == name)).first()
+    return None if row is None else (row.revision, row.data)
+
+
+def artifact_revisions(connection: Connection) -> dict[str, str]:
+    """Revision of each blob by name."""
+    table = schema.artifacts.c
+    return {name: revision for name, revision in connection.execute(select(table.name, table.revision))}
+
+
+def write_event(connection: Connection, record: PolicyEvent) -> None:
+    """Stores a step of a policy version, once."""
+    table = schema.policy_events
+    identity = {"version": record.version, "at_s": record.at_s, "kind": record.kind}
+    if connection.scalar(_matching(select(table.c.version), table, identity)) is None:
+        connection.execute(insert(table).values({**identity, "record": encode(record)}))
+
+
+def read_events(connection: Connection) -> list[PolicyEvent]:
+    """All steps of all policy versions, oldest first."""
+    table = schema.policy_events.c
+    return [_event(record) for record in connection.scalars(select(table.record).order_by(table.at_s))]
+
+
+def write_config_change(connection: Connection, name: str, detail: Mapping[str, object]) -> None:
+    """Stores that something was configured anew."""
+    row = {"at_s": time.time(), "name": name, "detail": encode(detail)}
+    connection.execute(insert(schema.config_changes).values(row))
+
+
+def start_of_newest(connection: Connection, rows: int) -> float:
+    """Wall time after which the newest `rows` decisions were made; -inf where there are no more."""
+    created_s = schema.decisions.c.created_s
+    newest_first = select(created_s).order_by(created_s.desc())
+    beyond_s = connection.scalar(newest_first.offset(rows).limit(1))
+    return float("-inf") if beyond_s is None else beyond_s
+
+
+def oldest_kept(connection: Connection, now_s: float, age_s: float, rows: int) -> float:
+    """Wall time before which records go: older than `age_s`, or more than `rows` decisions ago."""
+    return max(now_s - age_s, start_of_newest(connection, rows))
+
+
+def prune_evaluations(connection: Connection, before_s: float) -> int:
+    """Deletes answers graded before that those of newer revisions have replaced; returns how many."""
+    table = schema.evaluations.c
+    revisions = (table.suite, table.model, table.suite_revision, table.model_revision)
+    first_s, last_s = func.min(table.finished_s), func.max(table.finished_s)
+    query = select(*revisions, first_s).group_by(*revisions).order_by(last_s)
+    rounds = list(connection.execute(query))
+    newest = {(suite, model): tuple(pair) for suite, model, *pair, _ in rounds}
+    deleted = 0
+    for suite, model, *pair, began_s in rounds:
+        if began_s < before_s and newest[suite, model] != tuple(pair):
+            same = [column == value for column, value in zip(revisions, (suite, model, *pair), strict=True)]
+            old = delete(schema.evaluations).where(*same, table.finished_s < before_s)
+            deleted += connection.execute(old).rowcount
+    return deleted
+
+
+def prune(connection: Connection, before_s: float) -> int:
+    """Deletes some of the decisions, outcomes and votes from before; returns how many, 0 at the end."""
+    deleted = 0
+    times = {
+        schema.decisions: schema.decisions.c.created_s,
+        schema.outcomes: schema.outcomes.c.finished_s,
+        schema.feedback: schema.feedback.c.received_s,
+    }
+    for table, time_s in times.items():
+        key = table.c.decision_id
+        old = connection.scalars(select(key).where(time_s < before_s).limit(CHUNK)).all()
+        if old:
+            deleted += connection.execute(delete(table).where(key.in_(old))).rowcount
+    return deleted
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """Rows of each table of records."""
+    tables = (schema.decisions, schema.outcomes, schema.evaluations, schema.feedback, schema.artifacts)
+    return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
+
+
+def write_state(connection: Connection, name: str, value: bytes) -> None:
+    """Stores one value of the table's own state in place of the one before."""
+    table = schema.state
+    changed = connection.execute(update(table).where(table.c.name == name).values(value=value))
+    if changed.rowcount == 0:
+        connection.execute(insert(table).values(name=name, value=value))
+
+
+def read_state(connection: Connection, name: str) -> bytes | None:
+    """One value of the table's own state."""
+    return connection.scalar(select(schema.state.c.value).where(schema.state.c.name == name))
+
+
+def _matching(query: Select[Any], table: Table, identity: Mapping[str, object]) -> Select[Any]:
+    return query.where(*(table.c[name] == value for name, value in identity.items()))

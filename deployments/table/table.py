@@ -1,0 +1,351 @@
+"""The performance table: what every ingress replica dispatches by and everything that learning reads."""
+
+import asyncio
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from deployments.engine_record import EngineRecord
+from deployments.metrics.meter import MemoryMeter, Meter
+from deployments.records.records import DecisionRecord, EvaluationRecord, OutcomeRecord
+from deployments.records.report import DecisionRow, Report, decision_row, decode_report
+from deployments.records.snapshot import ModelCard, ReplicaRow, Snapshot
+from deployments.table.join import EngineJoin
+from deployments.table.live import LiveRows
+from deployments.table.log import TableLog
+from deployments.table.publisher import Publisher, decode_snapshot
+from deployments.table.state import (
+    TableState,
+    new_secret,
+    restore,
+    save_live,
+    save_policy,
+    save_secret,
+    save_statistics,
+)
+from deployments.table.statistics import TableStatistics
+from deployments.table.store import ledger
+from deployments.table.store.store import StorageUnavailableError, Store
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S: Final = 0.5  # a version at least this often, so that silence of replicas is seen
+CHECKPOINT_S: Final = 5.0
+PRUNE_EVALUATIONS_S: Final = 3_600.0
+SETTLE_S: Final = 1.0  # after a restart that found no live rows: replicas push before the first version
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long decisions, outcomes and votes are kept: whichever comes first.
+
+    Graded answers stay for `age_s` at least and for as long as no newer revision has replaced them.
+    """
+
+    age_s: float = 30 * 86_400.0
+    rows: int = 200_000  # about 1 GB of decisions
+
+
+class Table(TableLog):
+    """One row a model and a replica, in one process on one event loop.
+
+    Live rows come from pushes and reports. Learned statistics count outcomes after they are durable, so
+    that a restart, which reads the last checkpoint and the outcomes since, finds the same numbers.
+    `boot_id` names one life of the table: who sees another one registers again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        meter: Meter | None = None,
+        retention: Retention | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(store)
+        self.boot_id = uuid.uuid4().hex
+        self._meter = meter or MemoryMeter()
+        self._retention = retention or Retention()
+        self._clock = clock
+        self._born_s = clock()
+        self._rows = LiveRows()
+        self._statistics = TableStatistics()
+        self._join = EngineJoin(self._rows.cards)
+        self._artifacts: dict[str, str] = {}
+        self._policy: Mapping[str, Any] = {}
+        self._secret = new_secret()
+        self._publisher = Publisher(self._build)
+        self._restored = False
+        self._pruned_s = float("-inf")
+        self._tasks: list[asyncio.Future[None]] = []
+        try:
+            self._adopt(self.store.submit(self._restore).result())
+        except StorageUnavailableError as error:
+            logger.error("The table starts without its store: %s", error)
+
+    async def register_model(self, card: ModelCard) -> None:
+        """Takes over a model's card. Idempotent."""
+        self._start()
+        if self._rows.register(card):
+            self._publisher.touch()
+            self._save_live()
+
+    async def retire_model(self, model: str) -> None:
+        """Forgets a model that was taken out of the pool; its records stay."""
+        self._start()
+        if self._rows.retire(model):
+            self._publisher.touch()
+            self._save_live()
+
+    async def push_replica(self, row: ReplicaRow, finished: list[EngineRecord]) -> str:
+        """Takes over a replica's live row and what its engine measured; returns the boot id."""
+        self._start()
+        now = self._clock()
+        turned, changed = self._rows.push(row, now)
+        self._publisher.touch(quiet=not changed)
+        if turned:  # or the next life would take a replica for cold that is warm by now
+            self._save_live()
+        self._amend(finished, now)
+        return self.boot_id
+
+    async def drop_replica(self, replica: str) -> None:
+        """Removes a replica that ends."""
+        self._start()
+        if self._rows.drop(replica):
+            self._publisher.touch()
+            self._save_live()
+
+    async def report_ingress(
+        self,
+        ingress: str,
+        sequence: int,
+        in_flight: dict[str, int],
+        decisions: list[DecisionRecord],
+        outcomes: list[OutcomeRecord],
+    ) -> int:
+        """Takes over an ingress replica's counts and records; returns `sequence` once they are durable.
+
+        Records that are there already are left alone, so a report may be sent again.
+        Raises StorageUnavailableError; the counts are taken over all the same.
+        """
+        rows = [decision_row(record) for record in decisions]
+        return await self._report(Report(ingress, sequence, in_flight, rows, outcomes))
+
+    async def report_encoded(self, data: bytes) -> int:
+        """`report_ingress` from another process."""
+        return await self._report(decode_report(data))
+
+    async def _report(self, report: Report) -> int:
+        self._start()
+        if self._rows.report(report.ingress, report.in_flight, self._clock()):
+            self._publisher.touch()
+        if report.decisions or report.outcomes:
+            # shielded: what is committed must also be counted, even if the caller gives up
+            await asyncio.shield(asyncio.ensure_future(self._record(report.decisions, report.outcomes)))
+        return report.sequence
+
+    async def _record(self, decisions: list[DecisionRow], outcomes: list[OutcomeRecord]) -> None:
+        await self._ready()
+        now = self._clock()
+        joined = [self._join.outcome(record, now) for record in outcomes]
+
+        def write(connection: Connection) -> tuple[list[OutcomeRecord], int]:
+            ledger.write_decisions(connection, decisions)
+            new = ledger.write_outcomes(connection, joined)
+            return new, ledger.last_sequence(connection)
+
+        new, last = await self.store.write(write)
+        for record in new:
+            self._statistics.add(record, now)
+            self._join.counted(record, now)
+        self._statistics.sequence = last
+        self._publisher.touch(quiet=True)
+
+    async def snapshot(self, boot_id: str, version: int, timeout_s: float) -> Snapshot:
+        """The present snapshot, once it is newer than (`boot_id`, `version`); at the timeout the same."""
+        return decode_snapshot(await self.snapshot_bytes(boot_id, version, timeout_s))
+
+    async def snapshot_bytes(self, boot_id: str, version: int, timeout_s: float) -> bytes:
+        """`snapshot`, encoded once for all listeners."""
+        self._start()
+        return await self._publisher.wait(version if boot_id == self.boot_id else 0, timeout_s)
+
+    async def secret(self) -> str:
+        """The bearer token between ingress and replicas; the same over restarts."""
+        self._start()
+        return self._secret
+
+    async def record_evaluations(self, records: list[EvaluationRecord]) -> int:
+        """Stores graded answers; returns how many were new. Raises StorageUnavailableError."""
+        await self._ready()
+        new = await self.store.write(lambda connection: ledger.write_evaluations(connection, records))
+        for record in new:
+            self._statistics.of(record.model).add_score(record)
+        self._publisher.touch()
+        return len(new)
+
+    async def put_artifact(self, name: str, revision: str, data: bytes) -> None:
+        """Stores a blob; its revision appears in the snapshot. Raises StorageUnavailableError."""
+        await self._ready()
+        await self.store.write(lambda connection: ledger.write_artifact(connection, name, revision, data))
+        self._artifacts[name] = revision
+        self._publisher.touch()
+
+    async def set_policy_state(self, state: dict[str, Any]) -> None:
+        """Stores the rollout state, which appears in the snapshot. Raises StorageUnavailableError."""
+        await self._ready()
+        await self.store.write(lambda connection: save_policy(connection, state))
+        self._policy = state
+        self._publisher.touch()
+
+    async def policy_state(self) -> dict[str, Any]:
+        """The rollout state as last stored, ahead of the next snapshot."""
+        await self._ready()
+        return dict(self._policy)
+
+    async def status(self) -> dict[str, Any]:
+        """How the table itself fares, for operators."""
+        self._start()
+        try:
+            rows = await self._read(ledger.counts)
+        except StorageUnavailableError:
+            rows = {}
+        return {
+            "boot_id": self.boot_id,
+            "pid": os.getpid(),
+            "up_s": self._clock() - self._born_s,
+            "version": self._publisher.version,
+            "ingresses": self._rows.ingresses(self._clock()),
+            "statuses": {model: dict(s.statuses) for model, s in self._statistics.models.items()},
+            "store": {
+                "url": self.store.name,
+                "error": self.store.error,
+                "alarms": self.store.alarms,
+                "rows": rows,
+            },
+        }
+
+    async def close(self) -> None:
+        """Writes a last checkpoint and ends."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._publisher.close()
+        if self._restored:
+            try:
+                await self._checkpoint()
+            except StorageUnavailableError as error:
+                logger.warning("No last checkpoint: %s", error)
+        self.store.close()
+
+    def _build(self, version: int) -> Snapshot:
+        now = self._clock()
+        self._meter.count("fastserve_table_versions")
+        return Snapshot(
+            boot_id=self.boot_id,
+            version=version,
+            taken_at_s=now,
+            models=self._rows.models(
+                {model: self._statistics.read(model, now) for model in self._rows.cards}
+            ),
+            artifacts=self._artifacts,
+            policy=self._policy,
+        )
+
+    def _amend(self, finished: list[EngineRecord], now_s: float) -> None:
+        changes = [change for record in finished if (change := self._join.engine(record, now_s))]
+        if changes:
+            after = [record for _, record in changes]
+            self.store.submit(lambda connection: ledger.update_outcomes(connection, after))
+            for old, new in changes:
+                self._statistics.of(new.model).amend(old, new, now_s)
+
+    def _save_live(self) -> None:
+        data = self._rows.dump(self._clock())
+        self.store.submit(lambda connection: save_live(connection, data))
+
+    async def _ready(self) -> None:
+        """Starts; restores first if the store could not be read when this life began."""
+        self._start()
+        if not self._restored:
+            self._adopt(await self.store.write(self._restore))
+            self._publisher.renew()
+
+    def _restore(self, connection: Connection) -> TableState:
+        return restore(connection, self._secret, self._clock())
+
+    def _adopt(self, state: TableState) -> None:
+        """Takes over what earlier lives knew; everybody registers again, as the secret may have changed."""
+        if self._restored:  # by another call that waited for the store as well
+            return
+        self.boot_id = uuid.uuid4().hex
+        self._secret, self._statistics = state.secret, state.statistics
+        self._artifacts, self._policy = state.artifacts, state.policy
+        if state.live is not None:
+            self._rows.load(state.live, self._clock())
+        self._restored = True
+
+    def _start(self) -> None:
+        """On the first call, when there is a running loop: the periodic work."""
+        if self._tasks:
+            return
+        if not self._restored or self.store.alarms:
+            self._publisher.hold(SETTLE_S)
+        self._tasks = [asyncio.ensure_future(work) for work in (self._beat(), self._keep())]
+
+    async def _beat(self) -> None:
+        while True:
+            self._rows.expire(self._clock())
+            self._publisher.touch()
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self.keep()
+            except StorageUnavailableError as error:
+                logger.error("The table works without its store: %s", error)
+                self._meter.count("fastserve_degraded", ("table without store",))
+            except Exception:  # the periodic work must go on, whatever one turn of it ran into
+                logger.exception("The table could not keep its state.")
+            self._measure()
+            await asyncio.sleep(CHECKPOINT_S)
+
+    async def keep(self) -> None:
+        """One turn of the periodic work: a checkpoint, and what is past retention goes."""
+        await self._ready()
+        await self._checkpoint()
+        await self._prune()
+
+    async def _checkpoint(self) -> None:
+        statistics, live = self._statistics.dump(), self._rows.dump(self._clock())
+        secret, policy = self._secret, self._policy
+
+        def write(connection: Connection) -> None:
+            save_statistics(connection, statistics)
+            save_live(connection, live)
+            save_secret(connection, secret)
+            save_policy(connection, policy)
+
+        await self.store.write(write)
+
+    async def _prune(self) -> None:
+        keep, now = self._retention, self._clock()
+        before_s = await self.store.read(lambda c: ledger.oldest_kept(c, now, keep.age_s, keep.rows))
+        while await self.store.write(lambda connection: ledger.prune(connection, before_s)):
+            await asyncio.sleep(0)  # little by little, so that other writes come between
+        if now - self._pruned_s >= PRUNE_EVALUATIONS_S:
+            self._pruned_s = now
+            await self.store.write(lambda c: ledger.prune_evaluations(c, now - keep.age_s))
+
+    def _measure(self) -> None:
+        self._meter.gauge("fastserve_store_available", (), float(not self.store.error))
+        self._meter.gauge("fastserve_store_alarms", (), len(self.store.alarms))
+        for model, statistics in self._statistics.models.items():
+            for status, count in statistics.statuses.items():
+                self._meter.gauge("fastserve_table_requests", (model, status), count)

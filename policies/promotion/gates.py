@@ -1,0 +1,175 @@
+"""The gates that a policy version must pass, in order, before it may meet users.
+
+A: paired evaluation. B: simulator. C: off-policy estimate. D (shadow and canary) is
+policies.promotion.canary. Every gate is a pure function from evidence to a Verdict that carries its numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from policies.observation import FloatArray
+from policies.promotion.confidence import Bound, mean_bound
+from policies.promotion.ope import Log, difference
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one gate says. `needs_evidence`: not wrong, but not yet shown; try again with more."""
+
+    gate: str
+    passed: bool
+    reason: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    needs_evidence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """How much evidence the gates ask for; margins in units of the utility, which lies in [0, 1]."""
+
+    alpha: float = 0.05
+    min_items: int = 100  # paired items before gate A says anything
+    paired_margin: float = 0.01  # largest loss overall that gate A lets stand unshown
+    min_slice_items: int = 20  # smaller slices are judged together with all
+    slice_margin: float = 0.10  # largest loss on one slice that cannot be excluded
+    simulator_margin: float = 0.01
+    off_policy_margin: float = 0.03
+    min_effective_sample_size: float = 100.0
+    max_unsupported: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class PairedEvidence:
+    """Full-information evidence on N items, none of which the candidate was fitted on.
+
+    `candidate` and `incumbent` [N, M] are probabilities, `utility` [N, M] what each model's answer
+    was worth; `slices` name the items' groups (task, language, length): each [N] labels.
+    """
+
+    candidate: FloatArray
+    incumbent: FloatArray
+    utility: FloatArray
+    slices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def gains(self) -> FloatArray:
+        """[N] expected utility of the candidate minus the incumbent's, item by item."""
+        return ((self.candidate - self.incumbent) * self.utility).sum(axis=1)
+
+
+def _numbers(prefix: str, bound: Bound) -> dict[str, float]:
+    return {
+        f"{prefix}.mean": bound.mean,
+        f"{prefix}.low": bound.low,
+        f"{prefix}.high": bound.high,
+        f"{prefix}.count": float(bound.count),
+    }
+
+
+def finite_gate(candidate: FloatArray) -> Verdict:
+    """Probabilities [N, M] must be finite, non-negative and sum to 1 for every item looked at."""
+    good = np.isfinite(candidate).all(axis=1) & (candidate >= 0.0).all(axis=1)
+    good &= np.abs(np.where(np.isfinite(candidate), candidate, 0.0).sum(axis=1) - 1.0) < 1e-6
+    bad = int((~good).sum())
+    return Verdict(
+        "finite", bad == 0, f"{bad} of {len(good)} items without a distribution", {"bad": float(bad)}
+    )
+
+
+def paired_gate(evidence: PairedEvidence, limits: GateLimits) -> Verdict:
+    """Gate A: by the one-sided lower bound the paired gain is no loss, overall and on each slice.
+
+    Overall a loss of `paired_margin` must be excluded, on a slice one of `slice_margin`. What fails
+    only for want of items needs more evidence; a slice whose upper bound lies below 0 has regressed.
+    """
+    gains = evidence.gains()
+    overall = mean_bound(gains, limits.alpha)
+    numbers = _numbers("gain", overall)
+    if overall.count < limits.min_items:
+        return Verdict("A", False, f"{overall.count} paired items, {limits.min_items} needed", numbers, True)
+    lost, open_ = _slices(gains, evidence.slices, limits, numbers)
+    if lost:
+        return Verdict("A", False, f"regression on {', '.join(lost)}", numbers)
+    if overall.high < 0.0:
+        return Verdict("A", False, f"worse by {-overall.mean:.4f}", numbers)
+    if overall.low <= -limits.paired_margin:
+        reason = f"gain {overall.mean:+.4f}, a loss not excluded (low {overall.low:+.4f})"
+        return Verdict("A", False, reason, numbers, True)
+    if open_:
+        return Verdict("A", False, f"too little evidence on {', '.join(open_)}", numbers, True)
+    return Verdict("A", True, f"gain {overall.mean:+.4f}, at least {overall.low:+.4f}", numbers)
+
+
+def _slices(
+    gains: FloatArray, slices: Mapping[str, Sequence[str]], limits: GateLimits, numbers: dict[str, float]
+) -> tuple[list[str], list[str]]:
+    """Names of slices that lost, and of those not yet cleared; their bounds go into `numbers`."""
+    lost, open_ = [], []
+    for kind, labels in slices.items():
+        named = np.asarray(labels)
+        for label in np.unique(named):
+            mine = gains[named == label]
+            if len(mine) < limits.min_slice_items:
+                continue
+            bound = mean_bound(mine, limits.alpha)
+            name = f"{kind}={label}"
+            numbers.update(_numbers(name, bound))
+            if bound.high < 0.0 and bound.mean < -limits.slice_margin / 2:
+                lost.append(name)
+            elif bound.low < -limits.slice_margin:
+                open_.append(name)
+    return lost, open_
+
+
+def simulator_gate(
+    candidate: FloatArray, baselines: Mapping[str, FloatArray], limits: GateLimits, scenario: str = ""
+) -> Verdict:
+    """Gate B: over E paired episodes [E] of utility, not worse than any baseline by the margin."""
+    numbers: dict[str, float] = {}
+    for name, episodes in baselines.items():
+        bound = mean_bound(candidate - episodes, limits.alpha)
+        numbers.update(_numbers(f"{scenario}:{name}" if scenario else name, bound))
+        if bound.low < -limits.simulator_margin:
+            return Verdict("B", False, f"not shown to keep up with '{name}' {scenario}".strip(), numbers)
+    return Verdict("B", True, f"keeps up with {', '.join(baselines)}", numbers)
+
+
+def gain_gate(verdicts: Sequence[Verdict]) -> Verdict:
+    """Somewhere the candidate must be measurably better than the incumbent: a lower bound above 0.
+
+    Looked for on the paired items (`gain.low` of gate A) and in every simulated scenario
+    (`incumbent.low` of gate B). A candidate that is merely not worse is not worth a change.
+    """
+    shown = {
+        f"{verdict.gate} {name}": value
+        for verdict in verdicts
+        for name, value in verdict.numbers.items()
+        if name == "gain.low" or name.endswith("incumbent.low")
+    }
+    best = max(shown, key=lambda name: shown[name], default="")
+    if best and shown[best] > 0.0:
+        return Verdict("gain", True, f"better by at least {shown[best]:+.4f} ({best})", shown)
+    return Verdict("gain", False, "nowhere measurably better than the incumbent", shown, True)
+
+
+def off_policy_gate(log: Log, candidate: FloatArray, incumbent: FloatArray, limits: GateLimits) -> Verdict:
+    """Gate C: the live log does not contradict, by self-normalised doubly robust differences.
+
+    A non-inferiority check: the anytime-valid upper bound must not lie below `-off_policy_margin`.
+    Needs an effective sample size and support; a log too thin to speak asks for more evidence.
+    """
+    estimate = difference("sndr", log, candidate, incumbent, limits.alpha)
+    numbers = _numbers("difference", estimate.anytime)
+    numbers["effective_sample_size"] = estimate.effective_sample_size
+    numbers["unsupported"] = estimate.unsupported
+    if estimate.effective_sample_size < limits.min_effective_sample_size:
+        size, floor = estimate.effective_sample_size, limits.min_effective_sample_size
+        return Verdict("C", False, f"effective sample size {size:.0f}, {floor:.0f} needed", numbers, True)
+    if estimate.unsupported > limits.max_unsupported:
+        return Verdict(
+            "C", False, f"{estimate.unsupported:.1%} of its choices were never tried", numbers, True
+        )
+    if estimate.fixed.high < -limits.off_policy_margin or estimate.anytime.high < 0.0:
+        return Verdict("C", False, f"the live log says {estimate.value:+.4f}", numbers)
+    return Verdict("C", True, f"the live log says {estimate.value:+.4f}", numbers)

@@ -1,0 +1,171 @@
+"""Off-policy evaluation: what a policy would have earned, from the decisions of another.
+
+Shapes: N logged requests, M models. Every estimator gives one influence value a request, whose mean is
+the estimate; intervals at a fixed size and at any stopping time both come from those.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from policies.observation import FloatArray
+from policies.promotion.confidence import Bound, confidence_sequence, mean_bound
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Logged bandit feedback.
+
+    `actions` [N] model indices, `rewards` [N], `logging` [N, M] the distributions that were sampled,
+    exactly as used, `predicted` [N, M] rewards from a model that was not fitted on the same row.
+    """
+
+    actions: IntArray
+    rewards: FloatArray
+    logging: FloatArray
+    predicted: FloatArray
+
+    def propensity(self) -> FloatArray:
+        """[N] probability of the logged action."""
+        chosen: FloatArray = self.logging[np.arange(len(self.actions)), self.actions]
+        return chosen
+
+    def weights(self, target: FloatArray) -> FloatArray:
+        """[N] importance weights of the logged actions under `target` [N, M]."""
+        rows = np.arange(len(self.actions))
+        ratio: FloatArray = target[rows, self.actions] / self.propensity()
+        return ratio
+
+
+@dataclass(frozen=True, slots=True)
+class OffPolicyEstimate:
+    """One estimator's answer. `fixed` holds at this N, `anytime` at every N at once (each side alpha)."""
+
+    name: str
+    value: float
+    fixed: Bound
+    anytime: Bound
+    effective_sample_size: float
+    unsupported: float  # mean target probability on models that the log could hardly have chosen
+
+
+Influence = Callable[[Log, FloatArray], FloatArray]
+
+
+def ips(log: Log, target: FloatArray, clip: float = float("inf")) -> FloatArray:
+    """[N] w * r (Horvitz and Thompson 1952); weights clipped at `clip` trade variance for bias."""
+    return np.minimum(log.weights(target), clip) * log.rewards
+
+
+def snips(log: Log, target: FloatArray) -> FloatArray:
+    """[N] influence of sum(w r) / sum(w) (Swaminathan and Joachims 2015)."""
+    w = log.weights(target)
+    value = float(np.dot(w, log.rewards) / w.sum())
+    return value + w / w.mean() * (log.rewards - value)
+
+
+def direct(log: Log, target: FloatArray) -> FloatArray:
+    """[N] the direct method: the reward model's value of the target policy."""
+    return np.einsum("nm,nm->n", target, log.predicted)
+
+
+def _residual(log: Log) -> FloatArray:
+    residual: FloatArray = log.rewards - log.predicted[np.arange(len(log.actions)), log.actions]
+    return residual
+
+
+def doubly_robust(log: Log, target: FloatArray) -> FloatArray:
+    """[N] direct method + w * residual (Dudik, Langford, Li 2011); cross-fitted when `predicted` is."""
+    return direct(log, target) + log.weights(target) * _residual(log)
+
+
+def self_normalised_dr(log: Log, target: FloatArray) -> FloatArray:
+    """[N] direct method + w / mean(w) * residual, linearised: bounded by the largest residual."""
+    w, residual = log.weights(target), _residual(log)
+    correction = float(np.dot(w, residual) / w.sum())
+    return direct(log, target) + correction + w / w.mean() * (residual - correction)
+
+
+ESTIMATORS: Final[dict[str, Influence]] = {
+    "ips": ips,
+    "ips_clip10": lambda log, target: ips(log, target, clip=10.0),
+    "snips": snips,
+    "dm": direct,
+    "dr": doubly_robust,
+    "sndr": self_normalised_dr,
+}
+
+
+def effective_sample_size(weights: FloatArray) -> float:
+    """(sum w)^2 / sum w^2 (Kish 1965); 0 where all weights are 0."""
+    square = float(np.dot(weights, weights))
+    return float(weights.sum()) ** 2 / square if square > 0.0 else 0.0
+
+
+def unsupported_mass(log: Log, target: FloatArray, floor: float = 1e-3) -> float:
+    """Mean probability that `target` puts on models whose logging probability is below `floor`."""
+    return float(np.where(log.logging < floor, target, 0.0).sum(axis=1).mean())
+
+
+def _summary(
+    name: str, influence: FloatArray, log: Log, target: FloatArray, alpha: float
+) -> OffPolicyEstimate:
+    mean, variance = float(influence.mean()), float(influence.var(ddof=1))
+    return OffPolicyEstimate(
+        name=name,
+        value=mean,
+        fixed=mean_bound(influence, alpha),
+        anytime=confidence_sequence(mean, variance, len(influence), alpha),
+        effective_sample_size=effective_sample_size(log.weights(target)),
+        unsupported=unsupported_mass(log, target),
+    )
+
+
+def evaluate(name: str, log: Log, target: FloatArray, alpha: float = 0.025) -> OffPolicyEstimate:
+    """Value of `target` [N, M] by one estimator. Raises ValueError on rows without a propensity."""
+    _validate(log, target)
+    return _summary(name, ESTIMATORS[name](log, target), log, target, alpha)
+
+
+def difference(
+    name: str, log: Log, target: FloatArray, baseline: FloatArray, alpha: float = 0.05
+) -> OffPolicyEstimate:
+    """Value of `target` minus value of `baseline`, both [N, M], on the same rows: paired, so tighter."""
+    _validate(log, target)
+    _validate(log, baseline)
+    influence = ESTIMATORS[name](log, target) - ESTIMATORS[name](log, baseline)
+    return _summary(name, influence, log, target, alpha)
+
+
+def _validate(log: Log, target: FloatArray) -> None:
+    if target.shape != log.logging.shape:
+        raise ValueError(f"target: shape {target.shape}, must be the log's {log.logging.shape}.")
+    if not (log.propensity() > 0.0).all():
+        raise ValueError("propensity: 0 for a logged action; such a row cannot have been drawn from its log.")
+    if not np.allclose(target.sum(axis=1), 1.0, atol=1e-6):
+        raise ValueError("target: a row does not sum to 1.")
+
+
+Fit = Callable[[IntArray], Callable[[IntArray], FloatArray]]
+
+
+def cross_fit(count: int, folds: int, fit: Fit, seed: int = 0) -> FloatArray:
+    """[N, M] predictions for each row from a model that was fitted without its fold.
+
+    `fit(rows)` fits on those rows and returns `predict(rows) -> [n, M]`.
+    """
+    order = np.random.default_rng(seed).permutation(count)
+    parts = np.array_split(order, folds)
+    predicted: dict[int, FloatArray] = {}
+    for k, held_out in enumerate(parts):
+        rest = np.concatenate([part for j, part in enumerate(parts) if j != k])
+        predicted[k] = fit(rest)(held_out)
+    result = np.empty((count, predicted[0].shape[1]))
+    for k, held_out in enumerate(parts):
+        result[held_out] = predicted[k]
+    return result

@@ -1,0 +1,207 @@
+"""Compiled step of the queue simulator: dispatch, advance to the next arrival, write what a policy sees."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from policies.observation import MODEL_COLUMN, PROMPT_COLUMN
+from policies.simulator.queues import COLD, OPEN, WARM, Queues, advance, pick_replica, submit
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_C: Final = tuple(
+    MODEL_COLUMN[name]
+    for name in (
+        "weight", "accuracy", "accuracy_std", "ttft_s", "e2e_s", "tpot_s", "cost_usd", "in_flight",
+        "waiting", "slots", "kv_use", "error_rate", "replicas", "cold", "age_s",
+    )
+)  # fmt: skip
+_PROMPT_TOKENS: Final = PROMPT_COLUMN["prompt_tokens"]
+_OUTPUT_TOKENS: Final = PROMPT_COLUMN["output_tokens"]
+DRAIN_S: Final = 1e5  # longer than anything an episode leaves behind
+
+
+class Stream(NamedTuple):
+    """The requests of E episodes; request T is only looked at, it ends the episode."""
+
+    arrival_s: Floats  # [E, T + 1]
+    prompt_tokens: Floats  # [E, T + 1]
+    output_tokens: Floats  # [E, T + 1] true length, before a model's output_scale
+    predicted_tokens: Floats  # [E, T + 1] the length a policy is told
+    row: Ints  # [E, T + 1] row of the quality table
+    length: Ints  # [E] T
+    cursor: Ints  # [E] request that waits for its decision
+    decided: Ints  # [E] decisions since the pool was made; request k lives at k % K
+
+
+class Table(NamedTuple):
+    """Quality of Q prompts at M models: what an answer is worth and what is predicted of it."""
+
+    score: Floats  # [Q, M]
+    accuracy: Floats  # [Q, M]
+    accuracy_std: Floats  # [Q, M]
+    prompt: Floats  # [Q, P] PROMPT_FIELDS; the two lengths are replaced by the request's
+
+
+class Seen(NamedTuple):
+    """Observations of E pools, in float32."""
+
+    rows: npt.NDArray[np.float32]  # [E, M, F]
+    prompt: npt.NDArray[np.float32]  # [E, P]
+    caller: npt.NDArray[np.float32]  # [E, 4]
+    mask: npt.NDArray[np.int8]  # [E, M]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def predict_idle(q: Queues, e: int, m: int, prompt: float, output: float) -> tuple[float, float, float]:
+    """(ttft_s, e2e_s, tpot_s) of a request on an idle replica."""
+    p = q.believed[e, m]
+    tpot = p.step_base_s + p.step_per_sequence_s
+    ttft = max(1.0, prompt / p.chunk_tokens) * p.step_base_s + prompt / p.prefill_tokens_per_s + p.overhead_s
+    return ttft, ttft + max(output - 1.0, 0.0) * tpot, tpot
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def predict(q: Queues, e: int, m: int, r: int, prompt: float, output: float) -> tuple[float, float, float]:
+    """(ttft_s, e2e_s, tpot_s) of a request sent to replica `r` now, from what an engine reports.
+
+    A busy replica frees a slot every `mean output * step / slots` seconds; every step also carries
+    the prefill work of the requests that replace those which end.
+    """
+    p = q.believed[e, m]
+    model = q.models[e, m]
+    replica = q.replicas[e, m, r]
+    prefill_s = model.mean_prompt / p.prefill_tokens_per_s
+    busy = 1.0 if replica.prefill_id >= 0 else 0.0
+    running = replica.decoding + busy
+    batch = min(p.slots, running + replica.waiting + 1.0)
+    tpot = p.step_base_s + p.step_per_sequence_s * batch + prefill_s * min(1.0, batch / model.mean_output)
+    own_step = p.step_base_s + p.step_per_sequence_s * replica.decoding
+    wait = busy * replica.prefill_left * (own_step + replica.prefill_chunk / p.prefill_tokens_per_s)
+    if replica.status == COLD:
+        wait += replica.ready_s - replica.clock_s
+    wait += replica.waiting * prefill_s
+    missing = replica.waiting + 1.0 - (p.slots - running)
+    if missing > 0.0:
+        full_step = p.step_base_s + p.step_per_sequence_s * p.slots
+        wait += missing * model.mean_output * full_step / p.slots
+    ttft = (
+        wait + max(1.0, prompt / p.chunk_tokens) * own_step + prompt / p.prefill_tokens_per_s + p.overhead_s
+    )
+    return ttft, ttft + max(output - 1.0, 0.0) * tpot, tpot
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def observe_model(
+    q: Queues, e: int, m: int, prompt: float, output: float, row: npt.NDArray[np.float32]
+) -> None:
+    """Write the live columns of one model's row [F]."""
+    p = q.believed[e, m]
+    waiting, warm, used = 0, 0, 0.0
+    for i in range(q.replicas.shape[2]):
+        replica = q.replicas[e, m, i]
+        if replica.status == WARM:
+            warm += 1
+            used += replica.kv_used
+        waiting += replica.waiting
+    output *= p.output_scale
+    r = pick_replica(q, e, m)
+    if r >= 0:
+        row[_C[3]], row[_C[4]], row[_C[5]] = predict(q, e, m, r, prompt, output)
+    row[_C[0]] = p.weight
+    row[_C[6]] = (prompt * p.prompt_usd_per_mtok + output * p.completion_usd_per_mtok) * 1e-6
+    row[_C[7]] = q.models[e, m].in_flight
+    row[_C[8]] = waiting
+    row[_C[9]] = warm * p.slots
+    row[_C[10]] = min(used / (max(warm, 1) * p.kv_tokens), 1.0)
+    row[_C[11]] = q.models[e, m].error_rate
+    row[_C[12]] = warm
+    row[_C[13]] = 0.0 if warm else 1.0
+    if q.pools[e].blind:
+        row[_C[3]], row[_C[4]], row[_C[5]] = predict_idle(q, e, m, prompt, output)
+        row[_C[7]] = row[_C[8]] = row[_C[10]] = row[_C[11]] = 0.0
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def observe(q: Queues, s: Stream, table: Table, seen: Seen, e: int) -> None:
+    """What a policy sees of the request at the cursor of pool `e`.
+
+    The mask holds models with a warm replica; while there is none, those with a cold one.
+    """
+    t = s.cursor[e]
+    prompt, output = s.prompt_tokens[e, t], s.predicted_tokens[e, t]
+    usable = 0
+    for m in range(q.params.shape[1]):
+        row = seen.rows[e, m]
+        observe_model(q, e, m, prompt, output, row)
+        row[_C[1]] = table.accuracy[s.row[e, t], m]
+        row[_C[2]] = table.accuracy_std[s.row[e, t], m]
+        seen.mask[e, m] = 1 if q.models[e, m].enabled and row[_C[12]] > 0 else 0
+        usable += seen.mask[e, m]
+    if usable == 0:
+        for m in range(q.params.shape[1]):
+            seen.mask[e, m] = 1 if q.models[e, m].enabled else 0
+    for i in range(seen.prompt.shape[1]):
+        seen.prompt[e, i] = table.prompt[s.row[e, t], i]
+    seen.prompt[e, _PROMPT_TOKENS] = prompt
+    seen.prompt[e, _OUTPUT_TOKENS] = output
+    pool = q.pools[e]
+    seen.caller[e, 0] = pool.accuracy_weight
+    seen.caller[e, 1] = pool.latency_weight
+    seen.caller[e, 2] = pool.cost_weight
+    seen.caller[e, 3] = pool.target_s
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def dispatch(q: Queues, s: Stream, table: Table, e: int, m: int) -> bool:
+    """Send the request at the cursor to model `m`. False where its place still holds an open request."""
+    t = s.cursor[e]
+    k = s.decided[e] % q.requests.shape[1]
+    request = q.requests[e, k]
+    if request.outcome == OPEN:
+        return False
+    p = q.params[e, m]
+    request.arrival_s = s.arrival_s[e, t]
+    request.prompt_tokens = s.prompt_tokens[e, t]
+    request.output_tokens = max(np.rint(s.output_tokens[e, t] * p.output_scale), 1.0)
+    request.score = table.score[s.row[e, t], m]
+    prompt_usd = request.prompt_tokens * p.prompt_usd_per_mtok
+    request.cost_usd = (prompt_usd + request.output_tokens * p.completion_usd_per_mtok) * 1e-6
+    submit(q, e, m, k)
+    s.decided[e] += 1
+    return True
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def step(
+    q: Queues,
+    s: Stream,
+    table: Table,
+    seen: Seen,
+    actions: Ints,
+    active: npt.NDArray[np.bool_],
+    ended: npt.NDArray[np.bool_],
+) -> bool:
+    """One decision in every active pool; inactive ones are only observed. False on an overrun ring.
+
+    `actions` [E] models, `active` [E], `ended` [E] out: the episode's last request was dispatched,
+    and everything still open has been served without further arrivals.
+    """
+    fine = True
+    for e in range(q.params.shape[0]):
+        q.pools[e].earned = 0.0
+        ended[e] = False
+        if active[e]:
+            before = s.arrival_s[e, s.cursor[e]]
+            fine &= dispatch(q, s, table, e, actions[e])
+            s.cursor[e] += 1
+            now = s.arrival_s[e, s.cursor[e]]
+            advance(q, e, now, now - before)
+            ended[e] = s.cursor[e] == s.length[e]
+        observe(q, s, table, seen, e)
+        if ended[e]:
+            advance(q, e, s.arrival_s[e, s.cursor[e]] + DRAIN_S, 0.0)
+    return fine

@@ -1,0 +1,212 @@
+"""From a parsed body to a checked Call, one function per endpoint."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from serve_app.body import checks, fields
+from serve_app.body.strict_json import Body
+from serve_app.call import Call
+from serve_app.config import Caps
+from serve_app.http.errors import bad_request
+from serve_app.media import check_part
+
+Builder = Callable[[Body], Call]
+
+_ROLES = checks.one_of(("system", "developer", "user", "assistant", "tool", "function"))
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "thinking", "reasoning"})
+
+
+class Calls:
+    """The builders of all endpoints under one set of caps."""
+
+    def __init__(self, caps: Caps) -> None:
+        self.caps = caps
+        shared = fields.sampling_fields(caps)
+        self._chat: Mapping[str, checks.Check] = shared | {"logprobs": checks.flag}
+        self._text: Mapping[str, checks.Check] = shared | {"logprobs": checks.whole(0, caps.top_logprobs)}
+        self._responses: Mapping[str, checks.Check] = shared | {
+            "background": checks.refused,
+            "text": fields.text_options(caps),
+        }
+        self._embeddings: Mapping[str, checks.Check] = shared | {
+            "encoding_format": checks.one_of(("float", "base64")),
+            "dimensions": checks.whole(1, 1_000_000),
+        }
+
+    def chat(self, body: Body) -> Call:
+        """/v1/chat/completions. Raises ApiError (400)."""
+        fields.check_fields(body, self._chat)
+        messages = checks.array(_present(body, "messages"), "messages", self.caps.messages, 1)
+        reader = _Reader(self.caps)
+        for index, message in enumerate(messages):
+            reader.message(message, f"messages[{index}]")
+        limit_field = (
+            "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
+        )
+        return self._call("/v1/chat/completions", body, reader, limit_field, len(messages))
+
+    def completion(self, body: Body) -> Call:
+        """/v1/completions. Raises ApiError (400)."""
+        fields.check_fields(body, self._text)
+        text, tokens = self._prompts(_present(body, "prompt"), "prompt", self.caps.prompts)
+        reader = _Reader(self.caps)
+        reader.add(text, "prompt")
+        call = self._call("/v1/completions", body, reader, "max_tokens", 1)
+        call.prompt_tokens = tokens
+        return call
+
+    def response(self, body: Body) -> Call:
+        """/v1/responses. Raises ApiError (400)."""
+        fields.check_fields(body, self._responses)
+        given = _present(body, "input")
+        reader = _Reader(self.caps)
+        if body.get("instructions") is not None:
+            reader.add(checks.text(body["instructions"], "instructions"), "instructions")
+        items = [given] if isinstance(given, str) else checks.array(given, "input", self.caps.messages, 1)
+        for index, item in enumerate(items):
+            if isinstance(item, str):
+                reader.add(item, "input")
+            else:
+                reader.item(item, f"input[{index}]")
+        return self._call("/v1/responses", body, reader, "max_output_tokens", len(items))
+
+    def embedding(self, body: Body) -> Call:
+        """/v1/embeddings. Raises ApiError (400)."""
+        fields.check_fields(body, self._embeddings)
+        text, tokens = self._prompts(_present(body, "input"), "input", self.caps.embedding_inputs)
+        if body.get("stream"):
+            raise bad_request("Embeddings cannot be streamed.", "stream")
+        return Call(
+            path="/v1/embeddings",
+            body=body,
+            model=_model(body),
+            text=text,
+            max_tokens=0,
+            needs=frozenset({"embeddings"}),
+            prompt_tokens=tokens,
+        )
+
+    def _call(self, path: str, body: Body, reader: "_Reader", limit_field: str, turns: int) -> Call:
+        if body.get("tools") is not None:
+            fields.tools(body["tools"], "tools", self.caps)
+        return Call(
+            path=path,
+            body=body,
+            model=_model(body),
+            stream=body.get("stream") is True,
+            text="\n".join(reader.texts),
+            turns=turns,
+            max_tokens=body.get(limit_field),
+            max_tokens_field=limit_field,
+            needs=_needs(body, reader.media > 0),
+        )
+
+    def _prompts(self, value: Any, param: str, most: int) -> tuple[str, int | None]:
+        """The prompts as one text, or the number of token ids."""
+        if isinstance(value, str):
+            return value, None
+        entries = checks.array(value, param, self.caps.text_chars, 1)
+        if all(type(entry) is int for entry in entries):
+            _token_ids(entries, param)
+            return "", len(entries)
+        if len(entries) > most:
+            raise bad_request(f"'{param}' has {len(entries)} entries, may have {most}.", param)
+        if all(isinstance(entry, str) for entry in entries):
+            return "\n".join(entries), None
+        for index, entry in enumerate(entries):
+            _token_ids(checks.array(entry, f"{param}[{index}]", self.caps.text_chars, 1), f"{param}[{index}]")
+        return "", sum(map(len, entries))
+
+
+class _Reader:
+    """Walks messages, gathers their text and counts their media."""
+
+    def __init__(self, caps: Caps) -> None:
+        self._caps = caps
+        self.texts: list[str] = []
+        self.media = 0
+        self._chars = 0
+
+    def add(self, text: str, param: str) -> None:
+        self._chars += len(text)
+        if self._chars > self._caps.text_chars:
+            raise bad_request(f"The text is over {self._caps.text_chars} characters.", param)
+        self.texts.append(text)
+
+    def message(self, message: Any, param: str) -> None:
+        """One chat message: role, content, tool calls."""
+        checks.record(message, param)
+        role = message.get("role")
+        _ROLES(role, f"{param}.role")
+        content = message.get("content")
+        if content is None and role != "assistant":
+            raise bad_request(
+                f"'{param}.content' is required.", f"{param}.content", "missing_required_parameter"
+            )
+        self._content(content, f"{param}.content")
+        if message.get("tool_calls") is not None:
+            for index, call in enumerate(
+                checks.array(message["tool_calls"], f"{param}.tool_calls", self._caps.tools)
+            ):
+                checks.record(call, f"{param}.tool_calls[{index}]")
+
+    def item(self, item: Any, param: str) -> None:
+        """One input item of the responses API; items that are no message pass through."""
+        checks.record(item, param)
+        if "role" in item:
+            self._content(item.get("content"), f"{param}.content")
+
+    def _content(self, content: Any, param: str) -> None:
+        if content is None:
+            return
+        if type(content) is str:
+            self.add(content, param)
+            return
+        if type(content) is not list:
+            raise bad_request(f"'{param}' must be a string or an array of parts.", param, "invalid_type")
+        for index, part in enumerate(content):
+            self._part(part, f"{param}[{index}]")
+
+    def _part(self, part: Any, param: str) -> None:
+        kind = checks.text(checks.record(part, param).get("type"), f"{param}.type")
+        if kind in _TEXT_PARTS:
+            field = "refusal" if kind == "refusal" else "text" if "text" in part else kind
+            self.add(checks.text(part.get(field), f"{param}.{field}"), param)
+            return
+        self.media += 1
+        if self.media > self._caps.media_parts:
+            raise bad_request(f"Over {self._caps.media_parts} media parts.", param)
+        check_part(part, kind, param, self._caps)
+
+
+def _present(body: Body, name: str) -> Any:
+    value = body.get(name)
+    if value is None:
+        raise bad_request(f"'{name}' is required.", name, "missing_required_parameter")
+    return value
+
+
+def _model(body: Body) -> str:
+    model: str = _present(body, "model")
+    if not model:
+        raise bad_request("'model' is empty.", "model")
+    return model
+
+
+def _needs(body: Body, has_media: bool) -> frozenset[str]:
+    needs = {"chat"}
+    if body.get("tools"):
+        needs.add("tools")
+    if has_media:
+        needs.add("vision")
+    options = body.get("text")  # of the responses API
+    form = body.get("response_format") or (options.get("format") if isinstance(options, dict) else None)
+    if (isinstance(form, dict) and form.get("type") != "text") or body.get("structured_outputs"):
+        needs.add("json")
+    return frozenset(needs)
+
+
+def _token_ids(entries: list[Any], param: str) -> None:
+    entry = checks.whole(0, 2**31 - 1)
+    for index, token in enumerate(entries):
+        entry(token, f"{param}[{index}]")

@@ -1,0 +1,141 @@
+"""What a caller asks of the dispatch, in `extra_body.fastserve` or `x-fastserve-*` headers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from policies.utility import Weights
+from serve_app.body import checks
+from serve_app.body.strict_json import Body
+from serve_app.call import Call
+from serve_app.http.errors import bad_request, quoted
+
+FIELD = "fastserve"
+_MAX_MODELS = 256
+_WEIGHT = checks.number(0.0, 1000.0)
+_SECONDS = checks.number(0.0, 86_400.0, above=True)
+_USD = checks.number(0.0, 1e6, above=True)
+_WEIGHT_NAMES = ("accuracy", "latency", "cost")
+_HEADERS = {
+    b"x-fastserve-weights": "weights",
+    b"x-fastserve-models": "models",
+    b"x-fastserve-max-latency-s": "max_latency_s",
+    b"x-fastserve-max-cost-usd": "max_cost_usd",
+    b"x-fastserve-deadline-s": "deadline_s",
+    b"x-fastserve-session": "session",
+}
+_NAMES = frozenset(_HEADERS.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """The caller's wishes; None where there is none. `deadline_s` bounds the whole request."""
+
+    weights: Weights | None = None
+    models: tuple[str, ...] | None = None
+    max_latency_s: float | None = None
+    max_cost_usd: float | None = None
+    deadline_s: float | None = None
+    session: str | None = None
+
+
+NONE = Preferences()
+
+
+def take(call: Call, headers: Mapping[bytes, bytes]) -> Preferences:
+    """The preferences of a request, taken out of its body. The body wins over a header.
+
+    Raises ApiError (400) naming the field at fault.
+    """
+    wishes = _from_headers(headers)
+    given = _pop(call.body)
+    if given is not None:
+        call.changed = True
+        wishes |= given
+    if not wishes:
+        return NONE
+    for name in wishes:
+        if name not in _NAMES:
+            known = ", ".join(sorted(_NAMES))
+            raise bad_request(f"Unknown preference {quoted(name)}. Known: {known}.", f"{FIELD}.{name[:64]}")
+    return Preferences(
+        weights=_weights(wishes.get("weights")),
+        models=_models(wishes.get("models")),
+        max_latency_s=_number(wishes, "max_latency_s", _SECONDS),
+        max_cost_usd=_number(wishes, "max_cost_usd", _USD),
+        deadline_s=_number(wishes, "deadline_s", _SECONDS),
+        session=_session(wishes.get("session")),
+    )
+
+
+def _pop(body: Body) -> dict[str, Any] | None:
+    if FIELD not in body:
+        return None
+    given = body.pop(FIELD)
+    return {} if given is None else checks.record(given, FIELD)
+
+
+def _from_headers(headers: Mapping[bytes, bytes]) -> dict[str, Any]:
+    wishes: dict[str, Any] = {}
+    for header, name in _HEADERS.items():
+        raw = headers.get(header)
+        if raw is None:
+            continue
+        text = raw.decode("latin-1").strip()
+        if name == "weights":
+            wishes[name] = _pairs(text)
+        elif name == "models":
+            wishes[name] = [entry.strip() for entry in text.split(",")]
+        elif name == "session":
+            wishes[name] = text
+        else:
+            wishes[name] = _header_number(text, f"{FIELD}.{name}")
+    return wishes
+
+
+def _pairs(text: str) -> dict[str, float]:
+    """`accuracy=2,latency=1` as an object."""
+    pairs = {}
+    for entry in text.split(","):
+        name, _, value = entry.partition("=")
+        pairs[name.strip()] = _header_number(value, f"{FIELD}.weights")
+    return pairs
+
+
+def _header_number(text: str, param: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise bad_request(f"'{param}' must be a number.", param, "invalid_type") from None
+
+
+def _weights(value: Any) -> Weights | None:
+    if value is None:
+        return None
+    param = f"{FIELD}.weights"
+    for name, weight in checks.record(value, param).items():
+        if name not in _WEIGHT_NAMES:
+            raise bad_request(f"Unknown weight {quoted(name)}. Known: {', '.join(_WEIGHT_NAMES)}.", param)
+        _WEIGHT(weight, f"{param}.{name}")
+    if not any(value.values()):
+        raise bad_request(f"'{param}': at least one weight must be above 0.", param)
+    return Weights(*(float(value.get(name, 0.0)) for name in _WEIGHT_NAMES))
+
+
+def _models(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    param = f"{FIELD}.models"
+    return tuple(checks.text(name, param, 256) for name in checks.array(value, param, _MAX_MODELS, 1))
+
+
+def _number(wishes: Mapping[str, Any], name: str, check: checks.Check) -> float | None:
+    value = wishes.get(name)
+    if value is None:
+        return None
+    check(value, f"{FIELD}.{name}")
+    return float(value)
+
+
+def _session(value: Any) -> str | None:
+    return None if value is None else checks.text(value, f"{FIELD}.session", 256)

@@ -1,0 +1,62 @@
+"""One HTTP request as the endpoint reads it, and small answers."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from serve_app.http.errors import ApiError, wrong_content_type
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+_JSON: Header = (b"content-type", b"application/json")
+
+
+@dataclass(slots=True)
+class Request:
+    """Head and body. `headers` are lower-case; of a repeated one the last counts."""
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    body: bytes = b""
+
+    def require_json(self) -> None:
+        """Raises ApiError (415) unless the body is declared as JSON."""
+        declared = self.headers.get(b"content-type", b"application/json")
+        if declared.partition(b";")[0].strip().lower() != b"application/json":
+            raise wrong_content_type(declared.decode("latin-1"))
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body; the guard has bounded its size and time."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body
+    parts = [body]
+    while message.get("more_body", False):
+        message = await receive()
+        parts.append(message.get("body", b""))
+    return b"".join(parts)
+
+
+async def send_bytes(send: Send, status: int, body: bytes, headers: Iterable[Header] = ()) -> None:
+    """A whole JSON answer."""
+    head = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, value: object, headers: Iterable[Header] = ()) -> None:
+    """A value as a whole JSON answer."""
+    await send_bytes(send, 200, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), headers)
+
+
+async def send_error(send: Send, error: ApiError, headers: Iterable[Header] = ()) -> None:
+    """An error as the whole answer."""
+    own = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
+    await send_bytes(send, error.status, error.body(), [*own, *headers])

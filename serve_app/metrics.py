@@ -1,0 +1,106 @@
+"""What is measured of requests, decisions, engines and the table, in the words of `METRICS`."""
+
+from collections import Counter
+
+from deployments.engine_record import EngineRecord
+from deployments.metrics.meter import Meter
+from deployments.records.records import DecisionRecord, OutcomeRecord
+from deployments.table.view import TableView
+from policies.outcome import Outcome, Status
+
+
+def policy_label(policy: str) -> str:
+    """Who decided, without the version, which would make a new series for each: `learned@7` -> `learned`."""
+    name, separator, detail = policy.partition(";")
+    return name.partition("@")[0] + separator + detail
+
+
+def requested_label(requested: str, model: str) -> str:
+    """What was asked for: `auto`, `auto:<profile>`, or the model's own name; names of callers stay out."""
+    return requested if requested.partition(":")[0] == "auto" or requested == model else "other"
+
+
+class IngressMetrics:
+    """Measures of one ingress replica."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self._dropped: Counter[str] = Counter()
+        self._in_flight: set[str] = set()
+
+    def decided(self, record: DecisionRecord) -> None:
+        """A decision was made."""
+        policy = policy_label(record.policy)
+        requested = requested_label(record.requested, record.model)
+        self.meter.count("fastserve_dispatches", (requested, record.model, policy))
+        self.meter.observe("fastserve_decision_time", (policy,), record.decide_s)
+        if record.probabilities and record.propensity < max(record.probabilities):
+            self.meter.count("fastserve_explorations", (record.model,))
+        if "fallback=" in record.policy:
+            self.degraded(policy)
+
+    def finished(self, record: OutcomeRecord, requested: str, operation: str) -> None:
+        """A request ended; `operation` is OpenTelemetry's, such as `chat` or `embeddings`."""
+        outcome, model = record.outcome, record.model
+        requested = requested_label(requested, model)
+        code = outcome.error_code or ""
+        status = outcome.status.value
+        self.meter.count("fastserve_requests", (operation, requested, model, status, code))
+        self.meter.count("fastserve_cost", (model,), outcome.cost_usd)
+        self.meter.observe("fastserve_ingress_time", (model,), record.ingress_s)
+        names = (operation, requested, model)
+        error = "" if outcome.status is Status.OK else code or status
+        self.meter.observe("gen_ai_server_request_duration", (*names, error), outcome.e2e_s)
+        self.meter.observe("gen_ai_server_time_to_first_token", names, outcome.ttft_s)
+        self.meter.observe("gen_ai_server_time_per_output_token", names, outcome.tpot_s)
+        self._tokens(names, outcome)
+
+    def _tokens(self, names: tuple[str, str, str], outcome: Outcome) -> None:
+        usage = {"input": outcome.prompt_tokens, "output": outcome.output_tokens}
+        for kind, tokens in usage.items():
+            self.meter.observe("gen_ai_client_token_usage", (*names, kind), tokens or None)
+
+    def refused(self, requested: str, operation: str, error_code: str) -> None:
+        """A request ended before any model was chosen; what it asked for may be anything."""
+        requested = "auto" if requested.partition(":")[0] == "auto" else "other"
+        self.meter.count("fastserve_requests", (operation, requested, "", "rejected", error_code))
+
+    def fell_back(self, model: str, reason: str) -> None:
+        """A request left `model` for the next best one."""
+        self.meter.count("fastserve_fallbacks", (model, reason))
+
+    def retried(self, model: str, reason: str) -> None:
+        """A request is tried once more on `model`."""
+        self.meter.count("fastserve_retries", (model, reason))
+
+    def degraded(self, mode: str) -> None:
+        """Something works in a lesser mode."""
+        self.meter.count("fastserve_degraded", (mode,))
+
+    def watch(self, view: TableView) -> None:
+        """Gauges of the table as this replica sees it; called about once a second."""
+        self.meter.gauge("fastserve_snapshot_age", (), min(view.age_s(), 1e9))
+        self.meter.gauge("fastserve_table_lag", (), view.lag_s())
+        self.meter.gauge("fastserve_table_unsent", (), view.unsent)
+        if view.lagging:
+            self.degraded("table silent")
+        for kind, count in view.dropped.items():
+            self.meter.count("fastserve_table_dropped", (kind,), count - self._dropped[kind])
+        self._dropped = view.dropped.copy()
+        own = view.own_in_flight()
+        for model in self._in_flight | set(own):
+            self.meter.gauge("fastserve_in_flight", (model,), own.get(model, 0))
+        self._in_flight |= set(own)
+
+
+class EngineMetrics:
+    """Measures of one model's replica."""
+
+    def __init__(self, meter: Meter, model: str) -> None:
+        self.meter, self._labels = meter, (model,)
+
+    def finished(self, record: EngineRecord) -> None:
+        """The engine finished a request."""
+        self.meter.observe("fastserve_queue_time", self._labels, record.queue_s)
+        self.meter.observe("fastserve_engine_time", self._labels, record.e2e_s)
+        self.meter.count("fastserve_cached_tokens", self._labels, record.cached_tokens)

@@ -1,0 +1,63 @@
+"""One try at one replica, and the watch that ends tries which take too long, without a timer for each."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from deployments.records.snapshot import ReplicaRow
+
+logger = logging.getLogger(__name__)
+
+PERIOD_S = 0.25
+NEVER = float("inf")
+
+
+class Attempt:
+    """A try in progress. `limit_s` is the loop time at which the watch ends it; `reason` says why it did."""
+
+    __slots__ = ("began_s", "first_byte_s", "limit_s", "phase", "reason", "row", "send_limit_s", "timer")
+
+    def __init__(self, row: ReplicaRow, began_s: float, limit_s: float, timer: asyncio.Timeout) -> None:
+        self.row = row
+        self.began_s = began_s
+        self.limit_s = limit_s
+        self.send_limit_s = NEVER
+        self.first_byte_s: float | None = None
+        self.reason = ""
+        self.timer = timer
+
+    def expire(self, reason: str, now_s: float) -> None:
+        """End it: the awaiting code sees TimeoutError and reads `reason`."""
+        if not self.reason:
+            self.reason = reason
+            self.timer.reschedule(now_s)
+
+
+class Silence(Protocol):
+    """Where the watch learns which replicas have gone silent."""
+
+    def silent(self, limit_s: float) -> frozenset[str]:
+        """Replicas not heard of for `limit_s`."""
+
+
+class Watch:
+    """Looks at all tries a few times a second."""
+
+    def __init__(self, silence: Silence, silent_s: Callable[[], float]) -> None:
+        self._silence = silence
+        self._silent_s = silent_s
+        self.attempts: set[Attempt] = set()
+
+    def look(self, now_s: float) -> None:
+        """End the tries that are over their limit, whose client does not read, or whose replica is silent."""
+        if not self.attempts:
+            return
+        silent = self._silence.silent(self._silent_s())
+        for attempt in tuple(self.attempts):
+            if now_s >= attempt.limit_s:
+                attempt.expire("timeout", now_s)
+            elif now_s >= attempt.send_limit_s:
+                attempt.expire("reader", now_s)
+            elif attempt.row.replica in silent:
+                attempt.expire("silent", now_s)

@@ -1,0 +1,185 @@
+"""Sends a dispatched request to the pool: tries, deadlines, fallback before the first byte."""
+
+import asyncio
+import logging
+
+import aiohttp
+
+from deployments.records.snapshot import ReplicaRow
+from policies.outcome import Status
+from serve_app.config import IngressSettings
+from serve_app.http.errors import ApiError, deadline_exceeded, from_upstream, overloaded, unavailable
+from serve_app.metrics import IngressMetrics
+from serve_app.table_port import TablePort
+from serve_app.upstream.attempt import Attempt, Watch
+from serve_app.upstream.job import Job
+from serve_app.upstream.outgoing import outgoing
+from serve_app.upstream.relay import Send, StreamRelay, TryFailedError, interrupt, whole
+from serve_app.upstream.replicas import Upstreams
+from serve_app.upstream.retry_budget import RetryBudget
+
+logger = logging.getLogger("ray.serve")
+
+
+class Forwarder:
+    """The tries of all requests of one ingress."""
+
+    def __init__(
+        self, view: TablePort, upstreams: Upstreams, settings: IngressSettings, metrics: IngressMetrics
+    ) -> None:
+        self._view = view
+        self._upstreams = upstreams
+        self.watch = Watch(upstreams, lambda: self._settings.deadlines.silent_s)
+        self.budget = RetryBudget(settings.retries)
+        self._metrics = metrics
+        self._settings = settings
+
+    def reconfigure(self, settings: IngressSettings) -> None:
+        """Take new deadlines and retry limits at once."""
+        self._settings = settings
+        self.budget.settings = settings.retries
+
+    def usable(self, model: str) -> bool:
+        """Whether a replica of `model` can be asked now."""
+        return bool(self._upstreams.usable(model))
+
+    async def run(self, job: Job, send: Send) -> None:
+        """Try until one replica answers, and relay its answer.
+
+        Raises ApiError while nothing was sent, asyncio.CancelledError when the client leaves. What came
+        of it stands in `job.result` either way.
+        """
+        self.budget.request()
+        tried: set[str] = set()
+        failure: TryFailedError | None = None
+        for model in self._order(job):
+            row = self._upstreams.pick(model, tried)
+            if row is None:
+                continue
+            if failure is not None and not self._may_retry(job):
+                break
+            if failure is not None:
+                self._metrics.retried(row.model, failure.code)
+            tried.add(row.replica)
+            try:
+                await self._try(job, row, send)
+                return
+            except TryFailedError as error:
+                failure = error
+                self._blame(job, row, error)
+        raise self._give_up(job, failure)
+
+    def _order(self, job: Job) -> list[str]:
+        """Models in the order of the tries: the named one; else the best, the next best, then all again."""
+        most = self._settings.retries.per_request + 1
+        if job.named:
+            return [job.models[0]] * most
+        return [*job.models, *job.models][:most]
+
+    def _may_retry(self, job: Job) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        return now_s < job.deadline_s and self.budget.allow()
+
+    async def _try(self, job: Job, row: ReplicaRow, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        result, view = job.result, self._view
+        result.attempts += 1
+        result.model, result.replica = row.model, row.replica
+        card = view.snapshot.models[row.model].card
+        body = outgoing(job.call, job.raw, card, job.defaults, job.cache_salt)
+        now_s = loop.time()
+        if result.sent_s is None:
+            result.sent_s = now_s
+        view.begin(row.model, row.replica)
+        attempt = None
+        try:
+            async with asyncio.timeout(None) as timer:
+                attempt = Attempt(row, now_s, min(now_s + self._try_s(job), job.deadline_s), timer)
+                self.watch.attempts.add(attempt)
+                await self._exchange(job, attempt, body, send)
+        except TimeoutError:
+            await self._timed_out(job, attempt, send)
+        finally:
+            if attempt is not None:
+                self.watch.attempts.discard(attempt)
+            view.end(row.model, row.replica)
+
+    def _try_s(self, job: Job) -> float:
+        deadlines = self._settings.deadlines
+        return deadlines.first_byte_s if job.call.stream else deadlines.try_s
+
+    async def _exchange(self, job: Job, attempt: Attempt, body: bytes, send: Send) -> None:
+        """Send the request, relay the answer; the connection is closed unless the answer came to its end."""
+        row = attempt.row
+        try:
+            response = await self._upstreams.post(row, job.call.path, body, job.decision_id)
+        except aiohttp.ClientConnectorError:
+            raise TryFailedError("unreachable", gone=True) from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise TryFailedError(f"broken:{type(error).__name__}") from None
+        try:
+            if response.status != 200:
+                await self._refusal(response)
+            if job.call.stream and response.content_type == "text/event-stream":
+                await StreamRelay(attempt, response, job, self._settings.deadlines).run(send)
+            else:
+                await whole(response, job, send)
+        finally:
+            response.close()  # a no-op once the answer was read to its end; else the engine aborts
+        if job.result.status is Status.OK:
+            self._upstreams.ejections.succeeded(row.replica)
+        elif job.result.status is Status.FAILED:
+            self._upstreams.ejections.failed(row.replica)
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> None:
+        """An answer that is no answer: the caller's fault is passed on, anything else is a failed try."""
+        try:
+            body = await response.read()
+        except (aiohttp.ClientError, ConnectionError):
+            body = b""
+        status = response.status
+        if status == 429:
+            raise TryFailedError("busy", busy=True)
+        if status == 503 and b"replica_draining" in body:
+            raise TryFailedError("draining", busy=True)
+        if 400 <= status < 500 and status not in (401, 408):
+            raise from_upstream(status, body)
+        raise TryFailedError(f"status:{status}")
+
+    async def _timed_out(self, job: Job, attempt: Attempt | None, send: Send) -> None:
+        """A try that the watch ended. A client that does not read is left; nothing more can be told to it."""
+        reason = attempt.reason if attempt is not None else "timeout"
+        if not job.result.http_status:
+            raise TryFailedError(reason)
+        if reason == "reader":
+            job.result.status, job.result.error_code = Status.CANCELLED, "reader_stalled"
+            return
+        self._upstreams.ejections.failed(job.result.replica)
+        await interrupt(job, send, reason)
+
+    def _blame(self, job: Job, row: ReplicaRow, error: TryFailedError) -> None:
+        job.result.fallbacks.append(row.model)
+        job.result.error_code = error.code
+        if not job.named:
+            self._metrics.fell_back(row.model, error.code)
+        out = False if error.busy else self._upstreams.ejections.failed(row.replica, gone=error.gone)
+        logger.warning(
+            "Try at replica '%s' of '%s' failed for '%s': %s%s",
+            row.replica,
+            row.model,
+            job.decision_id,
+            error.code,
+            "; ejected" if out else "",
+        )
+
+    def _give_up(self, job: Job, failure: TryFailedError | None) -> ApiError:
+        """No replica answered: what the client is told."""
+        result = job.result
+        if asyncio.get_running_loop().time() >= job.deadline_s:
+            return deadline_exceeded(job.limit_s)
+        if failure is None:
+            return unavailable(f"Model '{job.models[0]}' has no healthy replica.")
+        if failure.busy:
+            result.status = Status.REJECTED
+            return overloaded("All replicas that could answer are full.", "overloaded")
+        return unavailable(f"No replica answered after {result.attempts} tries.", "upstream_failed")

@@ -1,0 +1,52 @@
+"""The body as one model gets it: its own name, and defaults for what the caller left out."""
+
+from collections.abc import Mapping
+
+from deployments.records.snapshot import ModelCard
+from serve_app.body.strict_json import Body, dump
+from serve_app.call import Call
+from serve_app.http.errors import context_too_long
+
+_MOST_CHARS_PER_TOKEN = 16  # on average; no tokenizer in use does better on ordinary text
+
+
+def outgoing(call: Call, raw: bytes, card: ModelCard, defaults: Mapping[str, object], salt: str) -> bytes:
+    """The bytes to send to `card`'s model: the caller's own where nothing has to change.
+
+    `defaults` are the profile's generation defaults; the card's come after them.
+    """
+    body: Body = call.body
+    changes: Body = {}
+    if call.model != card.model:
+        changes["model"] = card.model
+    for source in (defaults, card.generation_defaults):
+        for name, value in source.items():
+            if body.get(name) is None and name not in changes and not _is_other_limit(call, name):
+                changes[name] = value
+    if card.engine == "vllm" and "embeddings" not in call.needs:
+        changes["cache_salt"] = salt
+    if call.max_tokens is not None and call.max_tokens >= card.context_tokens:
+        changes[call.max_tokens_field] = (
+            None  # never binds: the engine's own limit, what the prompt leaves, does
+        )
+    if not changes and not call.changed:
+        return raw
+    return dump(body | changes)
+
+
+def check_fits(call: Call, card: ModelCard) -> None:
+    """Raises ApiError (400) for a prompt that is certainly longer than the context."""
+    least = call.prompt_tokens
+    if least is None:
+        least = len(call.text) // _MOST_CHARS_PER_TOKEN
+    if least >= card.context_tokens and "embeddings" not in call.needs:
+        raise context_too_long(card.context_tokens)
+
+
+def _is_other_limit(call: Call, name: str) -> bool:
+    """Whether `name` is a length limit and the caller has set one under another name."""
+    return call.max_tokens is not None and name in (
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+    )

@@ -1,0 +1,119 @@
+"""The replicas as the ingress reaches them: which one takes a request, and the HTTP client to it."""
+
+from collections.abc import Collection
+from typing import Protocol
+
+import aiohttp
+
+from deployments.dispatch.columns import STALE_S, is_usable
+from deployments.dispatch.dispatcher import View
+from deployments.records.snapshot import ReplicaRow, ReplicaState
+from serve_app.config import Deadlines
+from serve_app.upstream.ejection import Ejections
+
+_KEEPALIVE_S = 60.0  # below the 75 s of a replica's server, so that it is never the replica who closes first
+_READ_BYTES = 65_536
+
+
+class ReplicaView(View, Protocol):
+    """The table view, with this ingress's own counts by replica and the replicas' bearer token."""
+
+    secret: str
+
+    @property
+    def lagging(self) -> bool:
+        """Whether the table has been silent for too long."""
+
+    def replica_in_flight(self, replica: str) -> int:
+        """Requests that this ingress has sent there and that are not finished."""
+
+
+class Upstreams:
+    """Chooses replicas and holds the connections to them."""
+
+    def __init__(self, view: ReplicaView, ejections: Ejections) -> None:
+        self.ejections = ejections
+        self._view = view
+        self._session: aiohttp.ClientSession | None = None
+        self._turn = 0
+
+    def open(self, deadlines: Deadlines) -> None:
+        """Make the client; needs a running loop."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, use_dns_cache=True),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=deadlines.connect_s),
+            headers={"content-type": "application/json", "accept-encoding": "identity"},
+            skip_auto_headers=("User-Agent", "Accept"),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            read_bufsize=_READ_BYTES,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, row: ReplicaRow, path: str, body: bytes, decision_id: str) -> aiohttp.ClientResponse:
+        """Send a request; returns at its response's head. Raises aiohttp.ClientError or OSError."""
+        assert self._session is not None, "open() comes first"
+        headers = {"x-request-id": decision_id, "authorization": f"Bearer {self._view.secret}"}
+        return await self._session.post(row.url + path, data=body, headers=headers, allow_redirects=False)
+
+    def pick(self, model: str, tried: Collection[str] = ()) -> ReplicaRow | None:
+        """The usable replica of `model` with the least load per slot; equals take turns.
+
+        Ejected replicas come in only where no other is left: the last healthy one is never left out.
+        """
+        usable = [row for row in self.usable(model) if row.replica not in tried]
+        if not usable:
+            return None
+        ejected = self.ejections.current()
+        if ejected:
+            usable = [row for row in usable if row.replica not in ejected] or usable
+        if len(usable) == 1:
+            return usable[0]
+        self._turn += 1
+        start = self._turn % len(usable)
+        return min(usable[start:] + usable[:start], key=self._load)
+
+    def usable(self, model: str) -> list[ReplicaRow]:
+        """Replicas that are warm and not silent, ejected ones included."""
+        snapshot = self._view.snapshot
+        row = snapshot.models.get(model)
+        if row is None:
+            return []
+        age_s = self._view.age_s()
+        silence_s = age_s if age_s <= STALE_S else 0.0
+        return [r for r in row.replicas if is_usable(r, snapshot.taken_at_s, silence_s)]
+
+    def avoided(self) -> frozenset[str]:
+        """Ejected replicas; none where nothing would be left: a pool that fails is asked, not given up."""
+        ejected = self.ejections.current()
+        if not ejected:
+            return ejected
+        models = self._view.snapshot.models
+        if any(row.replica not in ejected for model in models for row in self.usable(model)):
+            return ejected
+        return frozenset()
+
+    def silent(self, limit_s: float) -> frozenset[str]:
+        """Replicas not heard of for `limit_s`; none while it is the table that is silent."""
+        age_s = self._view.age_s()
+        if age_s > STALE_S:
+            return frozenset()
+        snapshot = self._view.snapshot
+        return frozenset(
+            row.replica
+            for model in snapshot.models.values()
+            for row in model.replicas
+            if row.state is not ReplicaState.COLD and snapshot.taken_at_s - row.pushed_at_s + age_s > limit_s
+        )
+
+    def known(self) -> frozenset[str]:
+        """Every replica in the snapshot."""
+        return frozenset(r.replica for model in self._view.snapshot.models.values() for r in model.replicas)
+
+    def _load(self, row: ReplicaRow) -> float:
+        """Requests per slot: what it reported, or what this ingress has on its way there if that is more."""
+        return max(row.running + row.waiting, self._view.replica_in_flight(row.replica)) / max(row.slots, 1)

@@ -1,0 +1,120 @@
+"""Hard constraints, one by one and all together."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployments.dispatch.dispatcher import Dispatcher, DispatchRequest, NoModelError
+from deployments.dispatch.masks import Mask, Reason, is_distribution, keep_probation
+from deployments.dispatch.settings import DispatchSettings
+from deployments.records.snapshot import Estimate, ModelRow, ReplicaState
+from tests.deployments.pools import View, model, snapshot
+
+
+def reasons(*rows: ModelRow, settings: DispatchSettings | None = None, **fields: object) -> dict[str, str]:
+    """Why which model is masked for one request."""
+    request = DispatchRequest(**{"decision_id": "d", "requested": "auto", "text": "hello", **fields})  # type: ignore[arg-type]
+    candidates = Dispatcher(View(snapshot(*rows)), settings or DispatchSettings()).explain(request)
+    return {str(one["model"]): str(one["reason"]) for one in candidates if one["masked"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "fields", "reason"),
+    [
+        (model("x", state=ReplicaState.DRAINING), {}, Reason.UNHEALTHY),
+        (model("x", weight=0.0), {}, Reason.WEIGHT),
+        (model("x", context_tokens=64), {"max_tokens": 60, "prompt_tokens": 10}, Reason.CONTEXT),
+        (model("x", context_tokens=64), {"text": "word " * 200}, Reason.CONTEXT),
+        (model("x"), {"needs": frozenset({"tools"})}, Reason.CAPABILITY),
+        (model("x"), {"allowed": ("a",)}, Reason.NOT_ALLOWED),
+        (model("x"), {"excluded": frozenset({"x"})}, Reason.EXCLUDED),
+        (model("x", tpot_s=2.0), {"max_latency_s": 30.0}, Reason.LATENCY),
+        (model("x", usd=100.0), {"max_cost_usd": 1e-3}, Reason.COST),
+    ],
+)
+def test_each_constraint_masks_with_its_reason(
+    row: ModelRow, fields: dict[str, object], reason: Reason
+) -> None:
+    able = model("a", capabilities=frozenset({"chat", "tools"}), usd=0.1)
+    assert reasons(able, row, **fields) == {"x": reason.value}
+
+
+def test_a_model_with_too_much_in_flight_is_over_its_limit() -> None:
+    view = View(snapshot(model("a", slots=2), model("b")))
+    dispatcher = Dispatcher(view, DispatchSettings.model_validate({"limits": {"in_flight_per_slot": 2.0}}))
+    request = DispatchRequest("d", "auto", "hello")
+    view.flight = {"a": 3}
+    assert not dispatcher.dispatch(request).reasons
+    view.flight = {"a": 4}
+    assert dispatcher.dispatch(request).reasons == {"a": Reason.OVER_LIMIT.value}
+
+
+def test_the_quality_floor_masks_by_evaluation_and_leaves_the_unknown() -> None:
+    settings = DispatchSettings.model_validate({"profiles": {"good": {"quality_floor": 0.6}}})
+    rows = (model("bad", evaluated=0.4), model("good", evaluated=0.8), model("unknown", accuracy=0.1))
+    assert reasons(*rows, settings=settings, requested="auto:good") == {"bad": Reason.QUALITY.value}
+
+
+def test_the_quality_floor_looks_at_the_profiles_own_tasks() -> None:
+    settings = DispatchSettings.model_validate(
+        {"profiles": {"p": {"quality_floor": 0.6, "tasks": ["intent", "entity"]}}}
+    )
+    scores = {
+        "": Estimate(0.9, 0.8, 1.0, 300),
+        "intent": Estimate(0.8, 0.7, 0.9, 30),
+        "entity": Estimate(0.2, 0.1, 0.3, 60),
+    }
+    rows = (replace(model("a"), accuracy=scores), model("b", evaluated=0.1))
+    assert reasons(*rows, settings=settings, requested="auto:p") == {"a": Reason.QUALITY.value}
+
+
+def test_a_profile_allows_only_its_models() -> None:
+    settings = DispatchSettings.model_validate({"profiles": {"p": {"allowed": ["b"]}}})
+    assert reasons(model("a"), model("b"), settings=settings, requested="auto:p") == {"a": "not allowed"}
+
+
+def test_a_named_model_keeps_its_hard_limits_and_forgets_its_weight() -> None:
+    assert reasons(model("a"), model("b", weight=0.0), requested="b") == {"a": Reason.NOT_NAMED.value}
+    dispatcher = Dispatcher(View(snapshot(model("a", context_tokens=8))), DispatchSettings())
+    with pytest.raises(NoModelError) as caught:
+        dispatcher.dispatch(DispatchRequest("d", "a", "hello", max_tokens=100))
+    assert caught.value.reasons == {"a": "context too short"}
+
+
+def test_when_nothing_is_left_the_error_says_why_for_each() -> None:
+    view = View(snapshot(model("a", state=ReplicaState.COLD), model("b", weight=0.0)))
+    with pytest.raises(NoModelError, match="'a': unhealthy, 'b': weight is 0"):
+        Dispatcher(view, DispatchSettings()).dispatch(DispatchRequest("d", "auto", "hello"))
+    with pytest.raises(NoModelError, match="the pool is empty"):
+        Dispatcher(View(snapshot()), DispatchSettings()).dispatch(DispatchRequest("d", "auto", "hello"))
+
+
+def test_probation_shows_a_new_model_to_its_share_only() -> None:
+    shown = 0
+    for seed in range(4_000):
+        mask = Mask(("a", "b"), np.ones(2, dtype=bool), {})
+        keep_probation(mask, np.array([False, True]), 0.05, seed)
+        shown += bool(mask.allowed[1])
+    assert 0.03 < shown / 4_000 < 0.07
+
+
+def test_probation_leaves_a_new_model_that_is_alone() -> None:
+    mask = Mask(("a", "b"), np.array([False, True]), {"a": "unhealthy"})
+    keep_probation(mask, np.array([False, True]), 0.0, 1)
+    assert mask.allowed.tolist() == [False, True]
+
+
+floats = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@given(st.lists(floats, max_size=5), st.lists(st.booleans(), max_size=5))
+def test_what_is_accepted_as_a_distribution_can_be_sampled(values: list[float], mask: list[bool]) -> None:
+    pi, allowed = np.array(values, dtype=float), np.array(mask, dtype=bool)
+    if is_distribution(pi, allowed):
+        assert np.isfinite(pi).all()
+        assert (pi >= 0.0).all()
+        assert float(pi[~allowed].sum()) < 1e-6
+        assert abs(float(pi.sum()) - 1.0) < 1e-5

@@ -1,0 +1,256 @@
+"""Versions in use: assignment, hot swap, and the formula that steps in for whatever a policy does."""
+
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deployments.dispatch.policy_host import PolicyHost
+from deployments.dispatch.settings import DispatchSettings
+from policies.latency.model import LatencyModel, LatencyParameters
+from policies.observation import FloatArray, Observation
+from policies.policy import Policy
+from policies.prompt.features import PromptFeatures, extract
+from tests.deployments.pools import Clock, snapshot
+from tests.policies.examples import observe
+
+SEEN = observe([0.9, 0.8, 0.7], [1.0, 2.0, 3.0], mask=[True, True, False])
+
+
+class Made(Policy):
+    """Gives fixed probabilities, or does what it is told to before."""
+
+    def __init__(
+        self, values: object = (0.0, 1.0, 0.0), error: Exception | None = None, sleep_s: float = 0.0
+    ) -> None:
+        self.values, self.error, self.sleep_s, self.beta = values, error, sleep_s, 1.0
+        self.name = "learned@1"
+
+    def distribution(self, observation: Observation) -> FloatArray:
+        time.sleep(self.sleep_s)
+        if self.error is not None:
+            raise self.error
+        return np.array(self.values)
+
+
+class Reckless(Made):
+    """Overrides what the base class makes safe."""
+
+    def probabilities(self, observation: Observation, epsilon: float = 0.0) -> FloatArray:
+        return self.distribution(observation)
+
+
+class MadeQuality:
+    """A quality model that knows one number, or fails."""
+
+    def __init__(self, revision: str) -> None:
+        self.revision = revision
+
+    def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[FloatArray, FloatArray]:
+        if self.revision == "broken":
+            raise RuntimeError("shape")
+        return np.full(len(models), 0.5), np.full(len(models), 0.1)
+
+
+class MadeLoaders:
+    """Takes `bad` for unusable bytes."""
+
+    def quality(self, data: bytes, revision: str) -> MadeQuality:
+        if data == b"bad":
+            raise ValueError("not a quality model")
+        return MadeQuality(revision)
+
+    def policy(self, data: bytes) -> Policy:
+        if data == b"bad":
+            raise ValueError("not finite")
+        return Made()
+
+
+def host(clock: Clock | None = None) -> PolicyHost:
+    return PolicyHost(DispatchSettings(), MadeLoaders(), clock or time.perf_counter)
+
+
+def test_without_a_version_the_formula_decides() -> None:
+    choice = host().choose(SEEN, None, 0.05)
+    assert choice.policy == "formula"
+    assert np.array_equal(choice.probabilities, host().formula.probabilities(SEEN, 0.05))
+
+
+def test_an_active_version_decides() -> None:
+    kept = host()
+    kept.hold(1, Made())
+    choice = kept.choose(SEEN, 1, 0.0)
+    assert choice.policy == "learned@1"
+    assert choice.probabilities.tolist() == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "policy_string"),
+    [
+        (Made(error=RuntimeError("boom")), "formula;fallback=error"),
+        (Made(error=KeyError("x")), "formula;fallback=error"),
+        (Made((0.5, 0.5)), "formula;fallback=nonfinite"),
+        (Made((float("nan"), 1.0, 0.0)), "formula;fallback=nonfinite"),
+        (Made((0.0, 0.0, 1.0)), "formula;fallback=nonfinite"),
+        (Reckless((0.0, 0.0, 1.0)), "formula;fallback=nonfinite"),
+        (Reckless((2.0, 1.0, 0.0)), "formula;fallback=nonfinite"),
+        (Reckless((1.0,)), "formula;fallback=nonfinite"),
+        (Reckless("words"), "formula;fallback=nonfinite"),
+        (Made(sleep_s=0.06), "formula;fallback=breaker"),
+    ],
+)
+def test_the_formula_steps_in_and_says_so(policy: Policy, policy_string: str) -> None:
+    kept = host()
+    kept.hold(1, policy)
+    choice = kept.choose(SEEN, 1, 0.05)
+    assert choice.policy == policy_string
+    assert np.array_equal(choice.probabilities, kept.formula.probabilities(SEEN, 0.05))
+    assert kept.fallbacks == Counter({policy_string.partition("=")[2]: 1})
+
+
+def test_a_version_that_is_not_here_yet_is_replaced_by_the_formula() -> None:
+    assert host().choose(SEEN, 7, 0.0).policy == "formula;fallback=missing"
+
+
+def test_a_slow_policy_is_not_asked_again_until_it_has_cooled_down() -> None:
+    clock = Clock()
+    kept = host(clock)
+
+    class Slow(Made):
+        asked = 0
+
+        def distribution(self, observation: Observation) -> FloatArray:
+            Slow.asked += 1
+            clock.now_s += 0.2 if Slow.asked == 1 else 0.0
+            return np.array([0.0, 1.0, 0.0])
+
+    kept.hold(1, Slow())
+    assert kept.choose(SEEN, 1, 0.0).policy == "formula;fallback=breaker"
+    assert kept.choose(SEEN, 1, 0.0).policy == "formula;fallback=breaker"
+    assert Slow.asked == 1
+    clock.now_s += 31.0
+    assert kept.choose(SEEN, 1, 0.0).policy == "learned@1"
+
+
+numbers = st.floats(allow_nan=True, allow_infinity=True)
+answers = st.one_of(
+    st.lists(numbers, max_size=5),
+    st.text(max_size=3),
+    st.none(),
+    st.lists(st.lists(numbers, max_size=3), max_size=3),
+)
+errors = st.sampled_from([None, ValueError("v"), ZeroDivisionError("z"), RecursionError("r"), MemoryError()])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([Made, Reckless]), answers, errors)
+def test_whatever_a_policy_gives_the_choice_can_be_sampled(
+    kind: type[Made], answer: object, error: Exception | None
+) -> None:
+    kept = host()
+    kept.hold(1, kind(answer, error))
+    choice = kept.choose(SEEN, 1, 0.05)
+    assert abs(float(choice.probabilities.sum()) - 1.0) < 1e-6
+    assert (choice.probabilities >= 0.0).all()
+    assert choice.probabilities[2] == 0.0
+
+
+def test_the_canary_gets_its_share_by_decision() -> None:
+    state = {"active": 1, "candidate": {"version": 2, "share": 0.25, "stage": "canary"}}
+    kept = host()
+    drawn = Counter(kept.assigned(state, f"d{i}", "key") for i in range(8_000))
+    assert set(drawn) == {1, 2}
+    assert 0.23 < drawn[2] / 8_000 < 0.27
+
+
+def test_a_canary_by_key_is_the_same_for_every_request_of_a_key() -> None:
+    kept = PolicyHost(DispatchSettings(canary_by_key=True), MadeLoaders())
+    state = {"active": None, "candidate": {"version": 2, "share": 0.5, "stage": "canary"}}
+    for key in map(str, range(20)):
+        assert len({kept.assigned(state, f"d{i}", key) for i in range(20)}) == 1
+    assert {kept.assigned(state, "d", str(key)) for key in range(50)} == {None, 2}
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"active": None}, {"active": None, "candidate": None}, {"active": True}]
+)
+def test_no_active_version_means_the_formula(state: dict[str, object]) -> None:
+    assert host().assigned(state, "d", "k") is None
+
+
+def test_a_shadow_is_asked_and_never_used() -> None:
+    state = {"active": None, "candidate": {"version": 2, "share": 1.0, "stage": "shadow"}}
+    kept = host()
+    kept.hold(2, Made((0.0, 1.0, 0.0)))
+    assert kept.assigned(state, "d", "k") is None
+    assert kept.shadow(state, SEEN, 0.0, seed=1) == "2:b"
+    kept.hold(2, Made(error=RuntimeError("boom")))
+    assert kept.shadow(state, SEEN, 0.0, seed=1) == ""
+    assert kept.fallbacks["shadow"] == 1
+
+
+def test_only_what_is_used_and_new_is_wanted() -> None:
+    kept = host()
+    shown = snapshot(
+        artifacts={"quality": "q1", "policy:1": "p1", "policy:2": "p2", "policy:3": "p3", "other": "x"},
+        policy={"active": 1, "candidate": {"version": 3, "share": 0.1, "stage": "shadow"}},
+    )
+    assert sorted(kept.wanted(shown)) == ["policy:1", "policy:3", "quality"]
+    assert kept.install("policy:1", "p1", b"good")
+    assert kept.install("quality", "q1", b"good")
+    assert kept.wanted(shown) == ["policy:3"]
+
+
+async def test_refresh_fetches_what_is_wanted() -> None:
+    kept, asked = host(), []
+
+    async def fetch(name: str) -> tuple[str, bytes]:
+        asked.append(name)
+        return "r2", LatencyModel({"a": LatencyParameters(base_s=9.0)}, "r2").to_bytes()
+
+    shown = snapshot(artifacts={"latency": "r2"})
+    await kept.refresh(shown, fetch)
+    await kept.refresh(shown, fetch)
+    assert asked == ["latency"]
+    assert kept.latency.parameters["a"].base_s == 9.0
+
+
+def test_bytes_that_cannot_be_used_leave_in_place_what_was_there() -> None:
+    kept = host()
+    kept.install("quality", "q1", b"good")
+    kept.install("policy:1", "p1", b"good")
+    for name in ("quality", "policy:1", "latency"):
+        assert not kept.install(name, "new", b"bad")
+    assert kept.quality is not None
+    assert kept.quality.revision == "q1"
+    assert kept.choose(SEEN, 1, 0.0).policy == "learned@1"
+    assert kept.fallbacks["artifact"] == 3
+    assert kept.wanted(snapshot(artifacts={"quality": "new", "latency": "new"})) == []
+
+
+def test_a_quality_model_that_fails_is_left_out() -> None:
+    kept = host()
+    kept.install("quality", "broken", b"good")
+    features = extract("")
+    assert kept.predicted_quality(features, ("a",)) is None
+    assert kept.fallbacks["quality"] == 1
+
+
+def test_a_new_beta_changes_the_formula_and_no_trained_policy() -> None:
+    kept = host()
+    policy = Made()
+    kept.hold(1, policy)
+    kept.reconfigure(DispatchSettings(beta=3.0))
+    assert kept.formula.beta == 3.0
+    assert policy.beta == 1.0
+
+
+def test_old_versions_are_forgotten() -> None:
+    kept = host()
+    for version in range(1, 8):
+        kept.hold(version, Made())
+    assert kept.choose(SEEN, 7, 0.0).policy == "learned@1"
+    assert kept.choose(SEEN, 2, 0.0).policy == "formula;fallback=missing"

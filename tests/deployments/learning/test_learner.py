@@ -1,0 +1,300 @@
+"""The learner on a real table: a candidate's whole life, restarts at each step, and rollback of a bad one."""
+
+import argparse
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from deployments.learning.candidate_job import JobInput, JobResult
+from deployments.learning.learner import Learner
+from deployments.learning.rollout import RolloutState, TrialState
+from deployments.learning.settings import LadderSettings, LearnerSettings
+from deployments.records.records import DecisionRecord, EvaluationRecord, OutcomeRecord, PolicyEvent
+from deployments.table.store.store import StorageUnavailableError, Store
+from deployments.table.table import Table
+from policies.learned.checkpoint import new_manifest
+from policies.learned.policy import LearnedPolicy
+from policies.observation import CALLER_FIELDS, MODEL_COLUMN, MODEL_FIELDS, PROMPT_FIELDS
+from policies.outcome import Outcome, Status
+from policies.promotion.gates import Verdict
+from policies.training.network import DispatchNetwork
+from serve_app.cli import CommandError
+from serve_app.commands.policy import act, history, versions
+
+MODELS = ("large", "small")
+SETTINGS = LearnerSettings(
+    settle_s=0.0,
+    retry_s=1.0,
+    min_new_items=1,
+    cooldown_s=50.0,
+    canary=LadderSettings(ladder=(0.5,), min_requests=20, min_step_s=5.0, shadow_requests=10),
+)
+
+
+def checkpoint() -> bytes:
+    network = DispatchNetwork(hidden=8)
+    tensors = {name: value.detach().numpy() for name, value in network.state_dict().items()}
+    kept = {name: value for name, value in tensors.items() if not name.startswith("value.")}
+    return LearnedPolicy(kept, new_manifest(kept, 20.0, 8, {})).to_bytes()
+
+
+class Clock:
+    """Wall time set by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = time.time()
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Pool:
+    """A table, a learner that may be started anew at any time, and traffic."""
+
+    def __init__(self, folder: Path) -> None:
+        self.table = Table(Store(f"sqlite:///{folder}/store.sqlite3"))
+        self.clock = Clock()
+        self.verdicts = [Verdict("A", True, "better")]
+        self.jobs: list[JobInput] = []
+        self.learner = self.restarted()
+        self.count = 0
+
+    def restarted(self) -> Learner:
+        """A learner that knows nothing but the table."""
+
+        async def job(data: JobInput, settings: LearnerSettings) -> JobResult:
+            self.jobs.append(data)
+            return JobResult(data.candidate or checkpoint(), self.verdicts, 200, "", [{"reward": 0.5}])
+
+        self.learner = Learner(SETTINGS, self.table, job, self.clock)
+        return self.learner
+
+    async def state(self) -> RolloutState:
+        """The rollout state in the table."""
+        return RolloutState.read(await self.table.policy_state())
+
+    async def traffic(self, requests: int, policy: str, e2e_s: float = 1.0, failed: bool = False) -> None:
+        """Finished `auto` requests, ten a second."""
+        decisions, outcomes = [], []
+        for _ in range(requests):
+            self.clock.now_s += 0.1
+            self.count += 1
+            rows = np.zeros((2, len(MODEL_FIELDS)))
+            rows[:, MODEL_COLUMN["weight"]] = 1.0
+            rows[:, MODEL_COLUMN["accuracy"]] = (0.7, 0.5)
+            rows[:, MODEL_COLUMN["e2e_s"]] = 1.0
+            record = DecisionRecord(
+                f"d{self.count}",
+                self.clock.now_s,
+                "key",
+                "auto",
+                "",
+                MODELS[self.count % 2],
+                policy,
+                propensity=0.5,
+                epsilon=0.0,
+                seed=1,
+                models=MODELS,
+                rows=tuple(map(tuple, rows.tolist())),
+                prompt=(0.0,) * len(PROMPT_FIELDS),
+                caller=(1.0, 1.0, 0.0, 2.0)[: len(CALLER_FIELDS)],
+                mask=(True, True),
+                probabilities=(0.5, 0.5),
+            )
+            status = Status.FAILED if failed else Status.OK
+            outcome = Outcome(status, 0.1, 0.01, e2e_s)
+            decisions.append(record)
+            outcomes.append(OutcomeRecord(record.decision_id, self.clock.now_s, record.model, "r", outcome))
+        await self.table.report_ingress("i", self.count, {}, decisions, outcomes)
+        self.clock.now_s += 0.1
+
+    async def to_canary(self) -> None:
+        """Train, pass the gates, pass the shadow."""
+        await self.learner.learn()
+        await self.traffic(12, "formula")
+        await self.restarted().watch()
+        assert (await self.state()).candidate is not None
+
+    async def to_active(self) -> None:
+        """All the way up the ladder."""
+        await self.to_canary()
+        for _ in range(6):
+            await self.traffic(10, "learned@1")
+            await self.traffic(10, "formula")
+        await self.restarted().watch()
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncIterator[Pool]:
+    pool = Pool(tmp_path)
+    graded = EvaluationRecord("s", "1", "item", "task", "", "small", "", 1.0, finished_s=1.0)
+    await pool.table.record_evaluations([graded])
+    yield pool
+    await pool.table.close()
+
+
+async def test_a_candidate_goes_from_training_to_active_over_restarts(pool: Pool) -> None:
+    await pool.to_canary()
+    state = await pool.state()
+    assert state.candidate is not None
+    assert (state.candidate.stage, state.candidate.share) == ("canary", 0.5)
+    for _ in range(6):
+        await pool.traffic(10, "learned@1")
+        await pool.traffic(10, "formula")
+        await pool.restarted().watch()
+    state = await pool.state()
+    assert (state.active, state.previous, state.candidate) == (1, None, None)
+    assert state.reference is not None
+    kinds = [event.kind for event in await pool.table.policy_events()]
+    assert kinds == ["trained", "verdict", "shadow", "canary", "promoted"]
+
+
+async def test_a_failing_canary_goes_back_and_learning_rests(pool: Pool) -> None:
+    await pool.to_canary()
+    for _ in range(4):
+        await pool.traffic(10, "formula")
+        await pool.traffic(10, "learned@1", failed=True)
+    await pool.learner.watch()
+    state = await pool.state()
+    assert (state.active, state.candidate) == (None, None)
+    pool.clock.now_s += 10.0
+    await pool.restarted().learn()
+    assert len(pool.jobs) == 1
+    pool.clock.now_s += 7 * 3600.0
+    await pool.learner.learn()
+    assert len(pool.jobs) == 2
+    assert all(record.created_s > (state.frozen_since_s or 0.0) for record, _ in pool.jobs[1].transitions)
+
+
+@pytest.mark.parametrize("bad", [{"failed": True}, {"e2e_s": 30.0}])
+async def test_an_active_version_that_goes_bad_is_rolled_back_within_sixty_seconds(
+    pool: Pool, bad: dict[str, object]
+) -> None:
+    await pool.to_active()
+    assert (await pool.state()).active == 1
+    await pool.traffic(100, "learned@1")
+    await pool.learner.watch()
+    assert (await pool.state()).active == 1
+    began_s = pool.clock.now_s
+    while (await pool.state()).active == 1:
+        await pool.traffic(10, "learned@1", **bad)  # type: ignore[arg-type]
+        await pool.learner.watch()
+        assert pool.clock.now_s - began_s < 60.0
+    assert (await pool.state()).frozen_since_s is not None
+
+
+async def test_a_learner_that_dies_with_a_candidate_in_hand_gives_its_number_to_no_other(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(event: PolicyEvent) -> None:
+        raise StorageUnavailableError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool.table, "policy_event", dies)
+        with pytest.raises(StorageUnavailableError):
+            await pool.learner.learn()
+    await pool.restarted().learn()
+    candidate = (await pool.state()).candidate
+    assert candidate is not None
+    assert candidate.version == 2
+
+
+async def test_a_candidate_from_before_a_rollback_is_left(pool: Pool) -> None:
+    async def job(data: JobInput, settings: LearnerSettings) -> JobResult:
+        pool.clock.now_s += 5.0
+        frozen = RolloutState(frozen_since_s=pool.clock.now_s)
+        await pool.table.set_policy_state(frozen.model_dump(mode="json"))
+        return JobResult(checkpoint(), pool.verdicts, 200)
+
+    await Learner(SETTINGS, pool.table, job, pool.clock).learn()
+    state = await pool.state()
+    assert (state.candidate, state.last_version) == (None, 0)
+    assert state.frozen_since_s == pool.clock.now_s
+
+
+@pytest.mark.parametrize("stage", ["waiting", "canary"])
+async def test_the_active_version_is_guarded_while_another_waits_or_is_on_trial(
+    pool: Pool, stage: Literal["waiting", "canary"]
+) -> None:
+    await pool.to_active()
+    now_s = pool.clock.now_s
+    await pool.table.put_artifact("policy:2", "2", checkpoint())
+    trial = TrialState(version=2, stage=stage, share=0.01, started_s=now_s, since_s=now_s)
+    await pool.table.set_policy_state((await pool.state()).replace(candidate=trial).model_dump(mode="json"))
+    await pool.traffic(100, "learned@1", failed=True)
+    await pool.learner.watch()
+    state = await pool.state()
+    assert (state.active, state.candidate) == (None, None)
+    last = (await pool.table.policy_events())[-1]
+    assert (last.version, last.kind) == (1, "rolled_back")
+
+
+async def test_a_candidate_short_of_evidence_waits_and_is_judged_again_without_training(pool: Pool) -> None:
+    pool.verdicts = [Verdict("A", False, "not shown", {}, needs_evidence=True)]
+    await pool.learner.learn()
+    state = await pool.state()
+    assert state.candidate is not None
+    assert state.candidate.stage == "waiting"
+    pool.clock.now_s += 5.0
+    pool.verdicts = [Verdict("A", True, "better")]
+    await pool.restarted().learn()
+    assert pool.jobs[0].candidate == b""
+    assert LearnedPolicy.from_bytes(pool.jobs[1].candidate).revision
+    assert (await pool.state()).candidate is not None
+    assert [event.kind for event in await pool.table.policy_events()].count("trained") == 1
+
+
+async def test_a_refused_candidate_is_dropped_and_kept_in_the_history(pool: Pool) -> None:
+    pool.verdicts = [Verdict("load", False, "stale")]
+    await pool.learner.learn()
+    state = await pool.state()
+    assert (state.candidate, state.last_version) == (None, 1)
+    events = await pool.table.policy_events()
+    assert history(events, 1)[-1]["reason"] == "stale"
+    assert versions(state, events)[-1]["state"] == "active"  # the formula
+
+
+async def test_without_evidence_nothing_is_trained(tmp_path: Path) -> None:
+    empty = Pool(tmp_path)
+    await empty.learner.learn()
+    assert not empty.jobs
+    assert "0 graded answers" in (await empty.learner.status())["problem"]
+    await empty.table.close()
+
+
+async def test_a_paused_learner_moves_nothing(pool: Pool) -> None:
+    await pool.table.set_policy_state(RolloutState(paused=True).model_dump(mode="json"))
+    await pool.learner.learn()
+    await pool.learner.watch()
+    assert not pool.jobs
+
+
+async def command(pool: Pool, action: str, version: int | None = None) -> str:
+    said: list[str] = []
+    await act(pool.table, argparse.Namespace(action=action, version=version, json=False), said.append)
+    return "\n".join(said)
+
+
+async def test_an_operator_can_promote_roll_back_shadow_and_pause(pool: Pool) -> None:
+    await pool.learner.learn()
+    assert "active: learned@1" in await command(pool, "promote", 1)
+    assert "active: formula" in await command(pool, "rollback")
+    assert "shadow" in await command(pool, "shadow", 1)
+    assert "paused: yes" in await command(pool, "pause")
+    assert "learned@1" in await command(pool, "list")
+    assert "trained" in await command(pool, "show", 1)
+
+
+async def test_an_unknown_version_is_named_with_the_known_ones(pool: Pool) -> None:
+    await pool.learner.learn()
+    with pytest.raises(CommandError, match=r"'9' of the policy is not known\. Known: 1"):
+        await command(pool, "promote", 9)
+
+
+async def test_nothing_to_roll_back_is_said(pool: Pool) -> None:
+    with pytest.raises(CommandError, match="nothing to roll back"):
+        await command(pool, "rollback")

@@ -1,0 +1,217 @@
+"""A model replica with the simulated engine and a real table, without Ray."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from deployments.model.config import ModelConfig
+from deployments.model.engines.base import EngineError
+from deployments.model.model import Model
+from deployments.records.snapshot import ReplicaRow, ReplicaState
+from deployments.table.store.store import Store
+from deployments.table.table import Table
+from deployments.table.view import TableError
+
+SLOW = {"decode_step_s": 0.02, "decode_step_per_sequence_s": 0.0}
+
+
+@pytest.fixture(name="table")
+async def table_fixture(tmp_path: Path) -> AsyncIterator[Table]:
+    table = Table(Store(f"sqlite:///{tmp_path}/table.sqlite3"))
+    yield table
+    await table.close()
+
+
+async def started(
+    table: Any, simulated: dict[str, Any] | None = None, is_removed: bool = False, **config: Any
+) -> Model:
+    parsed = ModelConfig.model_validate(
+        {"id": "small", "engine": "simulated", "simulated": simulated or SLOW, "drain_s": 5, **config}
+    )
+    model: Model = Model.__new__(Model)
+    await model.__init__(  # type: ignore[misc]
+        parsed, table, host="127.0.0.1", replica="r1", is_removed=lambda: is_removed
+    )
+    return model
+
+
+@contextlib.asynccontextmanager
+async def serving(table: Any, simulated: dict[str, Any] | None = None, **config: Any) -> AsyncIterator[Model]:
+    model = await started(table, simulated, **config)
+    try:
+        yield model
+    finally:
+        await model.leave()
+
+
+async def row(table: Table) -> ReplicaRow | None:
+    models = (await table.snapshot("", 0, 0.0)).models
+    replicas = models["small"].replicas if "small" in models else ()
+    return replicas[0] if replicas else None
+
+
+async def until_state(table: Table, state: ReplicaState) -> ReplicaRow:
+    async with asyncio.timeout(5):
+        while True:
+            found = await row(table)
+            if found is not None and found.state is state:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def chat(table: Table, url: str, max_tokens: int, stream: bool = False) -> tuple[int, str]:
+    headers = {"authorization": f"Bearer {await table.secret()}", "x-request-id": "decision"}
+    body = {
+        "model": "small",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": max_tokens,
+        "ignore_eos": True,
+        "stream": stream,
+    }
+    async with (
+        aiohttp.ClientSession(headers=headers) as client,
+        client.post(f"{url}/v1/chat/completions", json=body) as answer,
+    ):
+        return answer.status, await answer.text()
+
+
+async def test_a_started_replica_is_in_the_table_and_answers(table: Table) -> None:
+    async with serving(table):
+        found = await until_state(table, ReplicaState.WARM)
+        assert (found.replica, found.model, found.slots) == ("r1", "small", 32)
+        assert found.memory_bytes > 0
+        assert (await table.snapshot("", 0, 0.0)).models["small"].card.engine == "simulated"
+        status, text = await chat(table, found.url, 3)
+        assert (status, "[simulated]" in text) == (200, True)
+
+
+async def test_a_loading_replica_is_cold(table: Table) -> None:
+    starting = asyncio.create_task(started(table, {**SLOW, "startup_s": 0.5}))
+    found = await until_state(table, ReplicaState.COLD)
+    status, _ = await chat(table, found.url, 3)
+    assert status == 503
+    model = await starting
+    await until_state(table, ReplicaState.WARM)
+    await model.leave()
+
+
+async def test_running_requests_show_in_the_table_and_to_the_autoscaler(table: Table) -> None:
+    async with serving(table) as model:
+        found = await until_state(table, ReplicaState.WARM)
+        calls = [asyncio.create_task(chat(table, found.url, 50)) for _ in range(3)]
+        async with asyncio.timeout(5):
+            while (await row(table) or found).running < 3:
+                await asyncio.sleep(0.02)
+        assert model.record_autoscaling_stats() == {"ongoing": 3.0}
+        await asyncio.gather(*calls)
+        assert model.record_autoscaling_stats() == {"ongoing": 0.0}
+
+
+async def test_a_leaving_replica_ends_its_streams_and_leaves_the_table(table: Table) -> None:
+    model = await started(table)
+    found = await until_state(table, ReplicaState.WARM)
+    stream = asyncio.create_task(chat(table, found.url, 100, stream=True))  # 2 s
+    while not model.record_autoscaling_stats()["ongoing"]:
+        await asyncio.sleep(0.01)
+    leaving = asyncio.create_task(model.leave())
+    await until_state(table, ReplicaState.DRAINING)
+    assert (await chat(table, found.url, 2))[0] == 200  # an ingress that has not heard of it yet
+    status, text = await stream
+    assert (status, text.rstrip().endswith("data: [DONE]")) == (200, True)
+    await leaving
+    assert await row(table) is None
+
+
+async def test_a_drain_ends_even_if_a_stream_does_not(table: Table) -> None:
+    model = await started(table, drain_s=1.2)
+    found = await until_state(table, ReplicaState.WARM)
+    stream = asyncio.create_task(chat(table, found.url, 1500, stream=True))  # 30 s
+    while not model.record_autoscaling_stats()["ongoing"]:
+        await asyncio.sleep(0.01)
+    began_s = time.monotonic()
+    await model.leave()
+    assert time.monotonic() - began_s < 5
+    with pytest.raises(aiohttp.ClientError):
+        await stream
+
+
+async def test_a_stalled_engine_is_told_and_fails_its_health_check(table: Table) -> None:
+    async with serving(table, stall_s=0.3) as model:
+        found = await until_state(table, ReplicaState.WARM)
+        await model.check_health()
+        model.reconfigure({"faults": {"stalled": True}})
+        hung = asyncio.create_task(chat(table, found.url, 5))
+        await until_state(table, ReplicaState.STALLED)
+        with pytest.raises(EngineError, match=r"'small' made no step for 0\.3 s"):
+            await model.check_health()
+        model.reconfigure({})
+        assert (await hung)[0] == 200
+        await until_state(table, ReplicaState.WARM)
+        await model.check_health()
+
+
+async def test_an_idle_engine_is_not_stalled(table: Table) -> None:
+    async with serving(table, stall_s=0.1) as model:
+        await asyncio.sleep(0.3)
+        assert model.state() is ReplicaState.WARM
+
+
+@pytest.mark.parametrize("is_removed", [True, False], ids=["removed", "redeployed"])
+async def test_a_model_taken_out_of_the_pool_is_no_longer_listed(table: Table, is_removed: bool) -> None:
+    model = await started(table, is_removed=is_removed, drain_s=0)
+    await model.leave()
+    assert ("small" in (await table.snapshot("", 0, 0.0)).models) is not is_removed
+
+
+async def test_serve_leaves_once_and_the_collector_finds_nothing_to_do(table: Table) -> None:
+    model = await started(table, drain_s=0)
+    leaving = model.__del__()
+    assert leaving is not None
+    await leaving
+    assert model.__del__() is None
+    assert await row(table) is None
+
+
+async def test_unknown_live_settings_are_refused(table: Table) -> None:
+    async with serving(table) as model:
+        with pytest.raises(ValueError, match="one live setting, 'faults'"):
+            model.reconfigure({"speed": 2})
+
+
+class LateTable:
+    """A table that is away at first."""
+
+    def __init__(self, table: Table, failures: int) -> None:
+        self._table = table
+        self._failures = failures
+
+    async def push_replica(self, *args: Any) -> str:
+        if self._failures:
+            self._failures -= 1
+            raise TableError("away")
+        return await self._table.push_replica(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._table, name)
+
+
+async def test_a_replica_waits_for_a_table_that_is_away(table: Table) -> None:
+    async with serving(LateTable(table, failures=2)):
+        await until_state(table, ReplicaState.WARM)
+
+
+async def test_a_replica_lives_on_while_the_table_is_away(table: Table) -> None:
+    late = LateTable(table, failures=0)
+    async with serving(late) as model:
+        found = await until_state(table, ReplicaState.WARM)
+        late._failures = 2
+        await asyncio.sleep(0.5)
+        assert (await chat(table, found.url, 2))[0] == 200
+        await model.check_health()
+        await until_state(table, ReplicaState.WARM)

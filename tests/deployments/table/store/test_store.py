@@ -1,0 +1,274 @@
+"""The store keeps what it acknowledged, isolates what fails, and starts whatever it finds on the disk."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, event, text
+
+from deployments import migrations
+from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
+from deployments.records.report import decision_row
+from deployments.table.store import ledger
+from deployments.table.store.store import StorageUnavailableError, Store
+from policies.outcome import Outcome, Status
+
+
+def decision(name: str, created_s: float = 1.0) -> DecisionRecord:
+    return DecisionRecord(
+        name, created_s, "k", "auto", "", "m", "formula", 1.0, 0.0, 2**64 - 1, prompt=(1.5,)
+    )
+
+
+def outcome(name: str, finished_s: float = 1.0) -> OutcomeRecord:
+    return OutcomeRecord(name, finished_s, "m", "r", Outcome(Status.OK, 0.1))
+
+
+def submit(store: Store, *names: str) -> "Future[int]":
+    rows = [decision_row(decision(name)) for name in names]
+    return store.submit(lambda connection: ledger.write_decisions(connection, rows))
+
+
+def write(store: Store, *names: str) -> None:
+    submit(store, *names).result()
+
+
+def stored(store: Store) -> set[str]:
+    found = store.submit(lambda connection: ledger.read_transitions(connection, 0.0, 10_000)).result()
+    return {record.decision_id for record, _ in found}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.sqlite3"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{path}")
+    yield store
+    store.close()
+
+
+def test_a_record_comes_back_as_it_was(store: Store) -> None:
+    record = decision("a")
+    store.submit(lambda c: ledger.write_decisions(c, [decision_row(record)])).result()
+    store.submit(lambda c: ledger.write_outcomes(c, [outcome("a")])).result()
+    found = store.submit(lambda c: ledger.read_transitions(c, 0.0, 10)).result()
+    assert found == [(record, outcome("a"))]
+
+
+def test_writes_that_wait_together_share_commits(store: Store) -> None:
+    write(store, "first")
+    before = store.commits
+    wait([submit(store, str(number)) for number in range(500)])
+    assert len(stored(store)) == 501
+    assert store.commits - before < 250
+
+
+def test_only_the_guilty_operation_fails(store: Store) -> None:
+    def guilty(connection: Connection) -> None:
+        ledger.write_decisions(connection, [decision_row(decision("bad"))])
+        raise KeyError("my own fault")
+
+    def slow(_connection: Connection) -> None:
+        time.sleep(0.1)  # so that the next three wait together
+
+    store.submit(slow)
+    first, bad, last = submit(store, "a"), store.submit(guilty), submit(store, "b")
+    assert (first.result(), last.result()) == (1, 1)
+    assert isinstance(bad.exception(), KeyError)
+    assert stored(store) == {"a", "b"}
+
+
+def test_a_full_disk_refuses_writes_until_there_is_room(store: Store) -> None:
+    write(store, "before")
+    pages = {"most": 60}
+
+    def limit(connection: Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages['most']}")
+
+    assert store._engine is not None
+    event.listen(store._engine, "begin", limit)
+    with pytest.raises(StorageUnavailableError, match="full"):
+        write(store, *(str(number) for number in range(10_000)))
+    assert "full" in store.error
+    assert "before" in stored(store)
+    pages["most"] = 10_000
+    write(store, "after")
+    assert {"before", "after"} <= stored(store)
+    assert store.error == ""
+
+
+@pytest.mark.parametrize("broken", ["header", "middle"])
+def test_a_corrupt_file_is_moved_aside_and_small_tables_are_read(path: Path, broken: str) -> None:
+    store = Store(f"sqlite:///{path}")
+    vote = FeedbackRecord("a", "k", "thumb", 1.0, 1.0)
+    write(store, "a")
+    store.submit(lambda c: ledger.write_feedback(c, vote)).result()
+    write(store, *(str(i) for i in range(2_000)))
+    store.close()
+    with path.open("r+b") as file:
+        file.seek(0 if broken == "header" else path.stat().st_size // 2)
+        file.write(os.urandom(1024))
+    store = Store(f"sqlite:///{path}")
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            assert "a" not in stored(store)
+            break
+        except StorageUnavailableError:
+            time.sleep(0.05)
+    write(store, "new")
+    assert stored(store) == {"new"}
+    assert len(list(path.parent.glob("store.sqlite3.corrupt-*[0-9]"))) == 1
+    assert "moved" in store.alarms[0]
+    votes = store.submit(lambda c: ledger.read_feedback(c, 0.0)).result()
+    assert votes == ([vote] if broken == "middle" else [])
+    store.close()
+
+
+def test_a_newer_schema_is_moved_aside(path: Path) -> None:
+    store = Store(f"sqlite:///{path}")
+    write(store, "a")
+    store.submit(lambda c: c.execute(text("UPDATE schema_version SET version = 99"))).result()
+    store.close()
+    store = Store(f"sqlite:///{path}")
+    assert stored(store) == set()
+    assert "99 is newer" in store.alarms[0]
+    store.close()
+
+
+def test_migrations_run_once_and_in_order(store: Store) -> None:
+    write(store, "a")
+    engine = store._engine
+    assert engine is not None
+    ran: list[int] = []
+
+    def second(connection: Connection) -> None:
+        ran.append(2)
+        connection.execute(text("ALTER TABLE decisions ADD COLUMN note VARCHAR"))
+
+    def third(connection: Connection) -> None:
+        ran.append(3)
+
+    assert migrations.migrate(engine, (*migrations.STEPS, second)) == 2
+    assert migrations.migrate(engine, (*migrations.STEPS, second, third)) == 3
+    assert ran == [2, 3]
+    with engine.connect() as connection:
+        assert migrations.version(connection) == 3
+    assert stored(store) == {"a"}
+
+
+def test_a_failed_migration_leaves_the_version_as_it_was(store: Store) -> None:
+    write(store, "a")
+    engine = store._engine
+    assert engine is not None
+
+    def broken(connection: Connection) -> None:
+        connection.execute(text("ALTER TABLE decisions ADD COLUMN note VARCHAR"))
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        migrations.migrate(engine, (*migrations.STEPS, broken))
+    with engine.connect() as connection:
+        assert migrations.version(connection) == 1
+        columns = connection.exec_driver_sql("PRAGMA table_info(decisions)").all()
+    assert "note" not in [column[1] for column in columns]
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_store_must_outlive_its_process(url: str) -> None:
+    with pytest.raises(ValueError, match="names no file"):
+        Store(url)
+
+
+def test_what_is_old_or_too_much_goes(store: Store) -> None:
+    rows = [decision_row(decision(str(i), created_s=float(i))) for i in range(1, 2001)]
+    store.submit(lambda c: ledger.write_decisions(c, rows)).result()
+    outcomes = [outcome(str(i), finished_s=float(i)) for i in range(1, 2001)]
+    store.submit(lambda c: ledger.write_outcomes(c, outcomes)).result()
+
+    def prune(age_s: float, most: int) -> int:
+        before_s = store.submit(lambda c: ledger.oldest_kept(c, 2000.0, age_s, most)).result()
+        while store.submit(lambda c: ledger.prune(c, before_s)).result():
+            pass
+        counts = store.submit(ledger.counts).result()
+        assert counts["decisions"] == counts["outcomes"]
+        return counts["decisions"]
+
+    assert prune(1e9, 5000) == 2000
+    assert prune(1000.0, 5000) == 1001
+    assert prune(1e9, 100) == 101
+    assert "2000" in stored(store)
+
+
+def test_graded_answers_go_once_they_are_old_and_replaced(store: Store) -> None:
+    def graded(item: str, revision: str, finished_s: float) -> EvaluationRecord:
+        return EvaluationRecord("s", "1", item, "", "", "m", revision, 1.0, finished_s=finished_s)
+
+    records = [graded("a", "old", 1.0), graded("b", "old", 5.0), graded("a", "new", 6.0)]
+    store.submit(lambda c: ledger.write_evaluations(c, records)).result()
+    assert store.submit(lambda c: ledger.prune_evaluations(c, 3.0)).result() == 1
+    assert store.submit(lambda c: ledger.prune_evaluations(c, 99.0)).result() == 1
+    left = store.submit(lambda c: ledger.read_evaluations(c, None, None)).result()
+    assert [(record.item, record.model_revision) for record in left] == [("a", "new")]
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[str]:
+    """URL of a PostgreSQL server of its own, on a socket only."""
+    pytest.importorskip("psycopg")
+    initdb, server = shutil.which("initdb"), shutil.which("postgres")
+    if initdb is None or server is None:
+        pytest.skip("no PostgreSQL server on this machine")
+    user = "postgres" if os.geteuid() == 0 else None
+    home = Path("/tmp") / f"fastserve-pg-{os.getpid()}"  # short: a socket's path has a limit
+    home.mkdir(mode=0o700)
+    if user:
+        shutil.chown(home, user)
+    try:
+        subprocess.run(
+            [initdb, "-D", home / "data", "-A", "trust", "-U", "fastserve"], user=user, check=True, stdout=2
+        )
+        command = [server, "-D", str(home / "data"), "-k", str(home), "-c", "listen_addresses="]
+        process = subprocess.Popen(command, user=user, stderr=sys.stderr)
+        yield f"postgresql+psycopg://fastserve@/postgres?host={home}"
+        process.terminate()
+        process.wait(20)
+    finally:
+        shutil.rmtree(home)
+
+
+def test_postgres_keeps_the_same_records(postgres: str) -> None:
+    store = Store(postgres)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            write(store, "a", "a")
+            break
+        except StorageUnavailableError:  # as while it starts
+            time.sleep(0.2)
+    write(store, "a", "b")
+    first = store.submit(lambda c: ledger.write_outcomes(c, [outcome("a"), outcome("a")])).result()
+    again = store.submit(lambda c: ledger.write_outcomes(c, [outcome("a"), outcome("b")])).result()
+    assert ([r.decision_id for r in first], [r.decision_id for r in again]) == (["a"], ["b"])
+    vote = FeedbackRecord("a", "k", "thumb", 1.0, 1.0)
+    votes = [store.submit(lambda c: ledger.write_feedback(c, vote)).result() for _ in range(2)]
+    assert votes == ["new", "same"]
+    store.submit(lambda c: ledger.write_artifact(c, "quality", "1", b"x")).result()
+    store.submit(lambda c: ledger.write_artifact(c, "quality", "2", b"\0y")).result()
+    assert store.submit(lambda c: ledger.read_artifact(c, "quality")).result() == ("2", b"\0y")
+    with pytest.raises(ValueError, match="does not take this"):
+        write(store, "nul\0")
+    assert stored(store) == {"a", "b"}
+    store.close()
+    store = Store(postgres)
+    assert stored(store) == {"a", "b"}
+    store.close()

@@ -1,0 +1,48 @@
+"""Outcome and engine record of one request meet, whichever comes first."""
+
+from deployments.engine_record import EngineRecord
+from deployments.records.records import OutcomeRecord
+from deployments.records.snapshot import ModelCard
+from deployments.table.join import KEPT, KEPT_S, EngineJoin
+from policies.outcome import Outcome, Status
+
+CARDS = {"m": ModelCard("m", "vllm", "", 4096, prompt_usd_per_mtok=1.0, completion_usd_per_mtok=10.0)}
+ENGINE = EngineRecord("d", prompt_tokens=100, output_tokens=20, queue_s=0.25, tpot_s=0.02)
+
+
+def outcome(**values: int) -> OutcomeRecord:
+    return OutcomeRecord("d", 0.0, "m", "r", Outcome(Status.OK, **values))  # type: ignore[arg-type]
+
+
+def test_a_stream_without_usage_gets_its_tokens_and_cost_from_the_engine() -> None:
+    join = EngineJoin(CARDS)
+    assert join.engine(ENGINE, 0.0) is None
+    joined = join.outcome(outcome(), 0.0).outcome
+    assert (joined.prompt_tokens, joined.output_tokens, joined.queue_s) == (100, 20, 0.25)
+    assert joined.cost_usd == (100 * 1.0 + 20 * 10.0) / 1e6
+
+
+def test_the_order_does_not_matter() -> None:
+    first, last = EngineJoin(CARDS), EngineJoin(CARDS)
+    first.engine(ENGINE, 0.0)
+    record = last.outcome(outcome(), 0.0)
+    last.counted(record, 0.0)
+    change = last.engine(ENGINE, 0.0)
+    assert change == (outcome(), first.outcome(outcome(), 0.0))
+
+
+def test_what_the_ingress_counted_stays() -> None:
+    join = EngineJoin(CARDS)
+    join.engine(ENGINE, 0.0)
+    joined = join.outcome(outcome(prompt_tokens=7, output_tokens=3), 0.0).outcome
+    assert (joined.prompt_tokens, joined.output_tokens, joined.cost_usd, joined.queue_s) == (7, 3, 0.0, 0.25)
+
+
+def test_what_never_meets_is_forgotten() -> None:
+    join = EngineJoin(CARDS)
+    join.engine(ENGINE, 0.0)
+    join.engine(EngineRecord("later"), KEPT_S + 1)
+    assert join.outcome(outcome(), KEPT_S + 1) == outcome()
+    for i in range(KEPT + 5):
+        join.engine(EngineRecord(str(i)), 0.0)
+    assert len(join._engines._values) == KEPT

@@ -1,0 +1,77 @@
+"""What the table learns from outcomes and evaluations, and keeps in its checkpoint."""
+
+import pytest
+
+from deployments.records.records import EvaluationRecord, OutcomeRecord
+from deployments.table.statistics import READ_S, TableStatistics
+from policies.outcome import Outcome, Status
+
+
+def outcome(status: Status, **values: float) -> OutcomeRecord:
+    return OutcomeRecord("d", 0.0, "m", "r", Outcome(status, **values))  # type: ignore[arg-type]
+
+
+def graded(
+    item: str, score: float, task: str = "sums", suite: str = "1", model: str = "1"
+) -> EvaluationRecord:
+    return EvaluationRecord("suite", suite, item, task, "", "m", model, score)
+
+
+def test_only_the_models_own_failures_count_as_errors() -> None:
+    statistics = TableStatistics()
+    for status in (Status.OK, Status.OK, Status.OK, Status.FAILED, Status.REJECTED, Status.CANCELLED):
+        statistics.add(outcome(status), 0.0)
+    assert statistics.read("m", 0.0).error_rate == pytest.approx(0.25)
+    assert statistics.read("m", 0.0).requests == 6
+    assert statistics.of("m").statuses == {"ok": 3, "failed": 1, "rejected": 1, "cancelled": 1}
+
+
+def test_only_answers_tell_how_fast_a_model_is() -> None:
+    statistics = TableStatistics()
+    statistics.add(outcome(Status.OK, ttft_s=0.1, e2e_s=1.0), 0.0)
+    statistics.add(outcome(Status.FAILED, e2e_s=60.0), 0.0)
+    statistics.add(outcome(Status.CANCELLED, ttft_s=9.0), 0.0)
+    reading = statistics.read("m", 0.0)
+    assert (reading.ttft_s.p50, reading.e2e_s.p99) == pytest.approx((0.1, 1.0))
+
+
+def test_totals_are_exact_at_once_and_percentiles_soon() -> None:
+    statistics = TableStatistics()
+    statistics.add(outcome(Status.OK, ttft_s=1.0, cost_usd=0.5), 0.0)
+    statistics.read("m", 0.0)
+    statistics.add(outcome(Status.OK, ttft_s=3.0, cost_usd=0.5), 0.0)
+    early, later = statistics.read("m", READ_S / 2), statistics.read("m", READ_S)
+    assert (early.requests, early.cost_usd, early.ttft_s.count) == (2, 1.0, 1)
+    assert later.ttft_s.count == 2
+
+
+def test_accuracy_has_an_interval_by_task_and_over_all() -> None:
+    statistics = TableStatistics()
+    for i in range(80):
+        statistics.of("m").add_score(graded(str(i), float(i % 4 > 0), "sums" if i < 40 else "facts"))
+    accuracy = statistics.read("m", 0.0).accuracy
+    assert set(accuracy) == {"", "sums", "facts"}
+    assert accuracy[""].count == 80
+    assert accuracy[""].mean == pytest.approx(0.75)
+    assert accuracy[""].low < 0.75 < accuracy[""].high
+    assert accuracy["sums"].high - accuracy["sums"].low > accuracy[""].high - accuracy[""].low
+
+
+@pytest.mark.parametrize("changed", [{"suite": "2"}, {"model": "2"}])
+def test_a_new_revision_starts_its_accuracy_anew(changed: dict[str, str]) -> None:
+    statistics = TableStatistics()
+    statistics.of("m").add_score(graded("a", 1.0))
+    statistics.of("m").add_score(graded("a", 0.0, **changed))
+    accuracy = statistics.read("m", 0.0).accuracy[""]
+    assert (accuracy.mean, accuracy.count) == (0.0, 1)
+
+
+def test_a_checkpoint_keeps_totals_and_windows() -> None:
+    statistics = TableStatistics()
+    for i in range(100):
+        statistics.add(outcome(Status.OK, ttft_s=i / 100, output_tokens=5, cost_usd=0.01), 0.0)
+    statistics.sequence = 100
+    again = TableStatistics.load(statistics.dump())
+    assert again.sequence == 100
+    assert again.read("m", 1.0) == statistics.read("m", 1.0)
+    assert again.of("m").statuses == {"ok": 100}

@@ -1,0 +1,246 @@
+"""The table as its callers see it, on a plain object without Ray."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deployments.dispatch.columns import is_usable
+from deployments.engine_record import EngineRecord
+from deployments.records.records import (
+    DecisionRecord,
+    EvaluationRecord,
+    FeedbackRecord,
+    OutcomeRecord,
+    PolicyEvent,
+)
+from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState, Snapshot
+from deployments.table.store.store import StorageUnavailableError, Store
+from deployments.table.table import Retention, Table
+from deployments.table.view import TableView
+from policies.outcome import Outcome, Status
+
+CARD = ModelCard("small", "simulated", "", 4096)
+
+
+def decision(name: str, key: str = "k") -> DecisionRecord:
+    return DecisionRecord(name, time.time(), key, "auto", "", "small", "formula", 1.0, 0.0, 2**64 - 1)
+
+
+def outcome(name: str, status: Status = Status.OK) -> OutcomeRecord:
+    return OutcomeRecord(name, time.time(), "small", "r1", Outcome(status, 0.1, 0.01, 0.5, output_tokens=7))
+
+
+def row(name: str = "r1") -> ReplicaRow:
+    return ReplicaRow(name, "small", "http://127.0.0.1:1", ReplicaState.WARM)
+
+
+async def counted(table: Table, requests: int) -> Snapshot:
+    """The first snapshot that counts so many requests."""
+    snapshot = await table.snapshot("", 0, 1.0)
+    async with asyncio.timeout(5.0):
+        while sum(model.requests for model in snapshot.models.values()) < requests:
+            snapshot = await table.snapshot(snapshot.boot_id, snapshot.version, 1.0)
+    return snapshot
+
+
+@pytest.fixture
+async def table(tmp_path: Path) -> AsyncIterator[Table]:
+    table = Table(Store(f"sqlite:///{tmp_path}/store.sqlite3"))
+    yield table
+    await table.close()
+
+
+async def test_a_push_reaches_a_listener(table: Table) -> None:
+    first = await table.snapshot("", 0, 1.0)
+    await table.register_model(CARD)
+    await table.push_replica(row(), [])
+    second = await table.snapshot(first.boot_id, first.version, 1.0)
+    assert second.version > first.version
+    assert [replica.replica for replica in second.models["small"].replicas] == ["r1"]
+
+
+async def test_outcomes_are_counted_once_and_survive_a_restart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.sqlite3"
+    table = Table(Store(url))
+    await table.register_model(CARD)
+    for _ in range(2):
+        assert await table.report_ingress("i", 1, {"small": 2}, [decision("a")], [outcome("a")]) == 1
+    secret = await table.secret()
+    again = Table(Store(url))  # the first one is not closed: no checkpoint
+    await again.report_ingress("i", 2, {}, [], [outcome("a"), outcome("b")])
+    small = (await counted(again, 2)).models["small"]
+    assert small.requests == 2
+    assert small.ttft_s.p50 == pytest.approx(0.1)
+    assert await again.secret() == secret
+    assert [(d.decision_id, d.seed) for d, _ in await again.transitions(0.0, 10)] == [("a", 2**64 - 1)]
+    await table.close()
+    await again.close()
+
+
+async def test_a_vote_may_be_faster_than_the_report_of_its_decision(table: Table) -> None:
+    vote = asyncio.create_task(table.feedback(FeedbackRecord("a", "k", "thumb", 1.0, 1.0)))
+    await asyncio.sleep(0.1)
+    await table.report_ingress("i", 1, {}, [decision("a")], [])
+    assert await vote == "new"
+
+
+async def test_feedback_has_one_effect(table: Table) -> None:
+    await table.report_ingress("i", 1, {}, [decision("a"), decision("c")], [outcome("c", Status.CANCELLED)])
+
+    async def vote(name: str, score: float, key: str = "k") -> str:
+        return await table.feedback(FeedbackRecord(name, key, "thumb", score, time.time()))
+
+    assert await vote("a", 1.0, key="other") == "unknown"
+    assert [await vote("a", s) for s in (1.0, 1.0, 0.0)] == ["new", "same", "conflict"]
+    assert await vote("c", 1.0) == "cancelled"
+    assert await vote("nobody", 1.0) == "unknown"
+    assert [record.score for record in await table.feedback_records(0.0)] == [1.0]
+
+
+async def test_a_view_follows_and_reports(table: Table) -> None:
+    await table.register_model(CARD)
+    view, other = TableView(table, "i1"), TableView(table, "i2")
+    await view.start()
+    await other.start()
+    view.begin("small", "r1")
+    view.record_decision(decision("a"))
+    view.record_outcome(outcome("a"))
+    await view.flush()
+    await asyncio.sleep(0.1)
+    assert view.in_flight("small") == other.in_flight("small") == 1
+    assert view.unsent == 0
+    assert view.secret == await table.secret()
+    await view.close()
+    await other.close()
+
+
+async def test_evaluations_count_once_and_tell_accuracy(table: Table) -> None:
+    await table.register_model(CARD)
+    graded = [EvaluationRecord("s", "1", str(i), "sums", "", "small", "1", i % 2) for i in range(10)]
+    assert await table.record_evaluations(graded) == 10
+    assert await table.record_evaluations(graded) == 0
+    assert await table.evaluations("s", "small") == graded
+    assert await table.evaluations("other") == []
+    async with asyncio.timeout(3.0):
+        snapshot = await table.snapshot("", 0, 1.0)
+        while not snapshot.models["small"].accuracy:
+            snapshot = await table.snapshot(snapshot.boot_id, snapshot.version, 1.0)
+    estimate = snapshot.models["small"].accuracy["sums"]
+    assert (estimate.mean, estimate.count) == (0.5, 10)
+
+
+async def test_engines_tell_what_the_ingress_cannot_know(table: Table) -> None:
+    await table.register_model(replace(CARD, completion_usd_per_mtok=1e6))
+    record = OutcomeRecord("a", time.time(), "small", "r1", Outcome(Status.OK, 0.1))
+    await table.report_ingress("i", 1, {}, [decision("a")], [record])
+    await table.push_replica(row(), [EngineRecord("a", output_tokens=3, queue_s=0.05)])
+    await asyncio.sleep(0.1)
+    ((_, stored),) = await table.transitions(0.0, 10)
+    assert stored is not None
+    assert (stored.outcome.output_tokens, stored.outcome.queue_s, stored.outcome.cost_usd) == (3, 0.05, 3.0)
+    assert (await counted(table, 1)).models["small"].cost_usd == 3.0
+
+
+async def test_artifacts_and_rollout_state_survive_a_restart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.sqlite3"
+    table = Table(Store(url))
+    await table.put_artifact("policy:7", "abc", b"\0weights")
+    await table.set_policy_state({"active": 7, "candidate": None})
+    event = PolicyEvent(7, 1.5, "promoted", {"gain": 0.1})
+    for _ in range(2):
+        await table.policy_event(event)
+    await table.close()
+    again = Table(Store(url))
+    snapshot = await again.snapshot("", 0, 1.0)
+    assert (snapshot.artifacts, snapshot.policy) == ({"policy:7": "abc"}, {"active": 7, "candidate": None})
+    assert await again.artifact("policy:7") == ("abc", b"\0weights")
+    assert await again.policy_events() == [event]
+    with pytest.raises(KeyError, match="policy:8"):
+        await again.artifact("policy:8")
+    await again.close()
+
+
+async def test_a_restart_takes_no_replica_out(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.sqlite3"
+    table = Table(Store(url))
+    await table.register_model(CARD)
+    await table.push_replica(row("r1"), [])
+    await table.push_replica(replace(row("r2"), state=ReplicaState.COLD), [])
+    await asyncio.sleep(0.2)  # the first checkpoint
+    await table.push_replica(row("r2"), [])
+    await asyncio.sleep(0.2)  # no close: the process is killed
+    again = Table(Store(url))
+    snapshot = await again.snapshot("", 0, 1.0)
+    replicas = snapshot.models["small"].replicas
+    assert [replica.replica for replica in replicas] == ["r1", "r2"]
+    assert all(is_usable(replica, snapshot.taken_at_s) for replica in replicas)
+    await table.close()
+    await again.close()
+
+
+async def test_serving_goes_on_without_a_store_and_it_comes_back(tmp_path: Path) -> None:
+    folder = tmp_path / "not-mounted"
+    table = Table(Store(f"sqlite:///{folder}/store.sqlite3"))
+    await table.register_model(CARD)
+    boot_id = await table.push_replica(row(), [])
+    first = await table.snapshot("", 0, 3.0)
+    assert [replica.replica for replica in first.models["small"].replicas] == ["r1"]
+    with pytest.raises(StorageUnavailableError):
+        await table.feedback(FeedbackRecord("a", "k", "thumb", 1.0, 1.0))
+    with pytest.raises(StorageUnavailableError):
+        await table.report_ingress("i", 1, {"small": 4}, [decision("a")], [outcome("a")])
+    assert (await table.status())["store"]["error"]
+    folder.mkdir()
+    await asyncio.sleep(1.1)
+    assert await table.report_ingress("i", 1, {"small": 4}, [decision("a")], [outcome("a")]) == 1
+    snapshot = await counted(table, 1)
+    assert snapshot.models["small"].in_flight == 4
+    assert [replica.replica for replica in snapshot.models["small"].replicas] == ["r1"]
+    assert await table.push_replica(row(), []) != boot_id, "everybody registers again"
+    assert (await table.status())["store"]["error"] == ""
+    await table.close()
+
+
+async def test_old_records_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.table.table.CHECKPOINT_S", 0.05)
+    table = Table(Store(f"sqlite:///{tmp_path}/store.sqlite3"), retention=Retention(rows=10))
+    names = [str(i) for i in range(50)]
+    await table.report_ingress("i", 1, {}, [decision(n) for n in names], [outcome(n) for n in names])
+    async with asyncio.timeout(5.0):
+        while len(await table.transitions(0.0, 100)) > 11:
+            await asyncio.sleep(0.05)
+    assert (await table.status())["statuses"] == {"small": {"ok": 50}}, "what was learned stays"
+    await table.close()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 30), max_size=8), max_size=12), st.integers(0, 12))
+async def test_reports_in_any_order_and_number_count_each_outcome_once(
+    reports: list[list[int]], restart_after: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/store.sqlite3"
+        table = Table(Store(url))
+        await table.register_model(CARD)
+        for number, names in enumerate(reports):
+            if number == restart_after:
+                table.store.close()  # no checkpoint: the process is killed
+                for task in table._tasks:
+                    task.cancel()
+                table = Table(Store(url))
+            records = [str(name) for name in names]
+            await table.report_ingress(
+                "i", number, {}, list(map(decision, records)), list(map(outcome, records))
+            )
+        distinct = {name for names in reports for name in names}
+        statuses = (await table.status())["statuses"].get("small", {})
+        assert statuses == ({"ok": len(distinct)} if distinct else {})
+        assert len(await table.transitions(0.0, 100)) == len(distinct)
+        await table.close()

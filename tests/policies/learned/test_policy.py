@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies.formula import FormulaPolicy
+from policies.learned import policy
+from policies.learned.checkpoint import CheckpointError, new_manifest
+from policies.learned.features import network_inputs
+from policies.learned.policy import LearnedPolicy
+from policies.observation import MODEL_FIELDS, PROMPT_FIELDS, Observation
+from policies.training import network
+from policies.training.network import DispatchNetwork
+from policies.training.trainer import weights_of
+
+
+def _observation(seed: int, models: int) -> Observation:
+    rng = np.random.default_rng(seed)
+    scale = np.array([1, 1, 0.2, 5, 20, 0.1, 0.01, 40, 20, 32, 1, 0.2, 3, 1, 1])
+    mask = rng.random(models) < 0.8
+    mask[0] = True
+    return Observation(
+        tuple(f"m{i}" for i in range(models)),
+        rng.random((models, len(MODEL_FIELDS))) * scale,
+        rng.random(len(PROMPT_FIELDS)) * 300.0,
+        np.array([1.0, 1.0, 0.2, 10.0]),
+        mask,
+    )
+
+
+def _policy(net: DispatchNetwork, beta: float = 20.0) -> LearnedPolicy:
+    tensors = {name: value for name, value in weights_of(net).items() if not name.startswith("value.")}
+    return LearnedPolicy(tensors, new_manifest(tensors, beta, net.hidden, {"decisions": 0.0}))
+
+
+def _random_network(seed: int) -> DispatchNetwork:
+    net = DispatchNetwork(16, drop=("kv_use",), seed=seed)
+    torch.manual_seed(seed)
+    for parameter in (net.policy.score.weight, net.policy.score.bias, net.policy.skip.weight):
+        torch.nn.init.normal_(parameter, std=0.3)
+    return net
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), models=st.integers(1, 9))
+def test_untrained_is_exactly_the_formula(seed: int, models: int) -> None:
+    observation = _observation(seed, models)
+    learned = _policy(DispatchNetwork(16)).distribution(observation)
+    assert learned == pytest.approx(FormulaPolicy(20.0).distribution(observation), abs=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), models=st.integers(1, 9))
+def test_numpy_and_torch_agree(seed: int, models: int) -> None:
+    observation = _observation(seed, models)
+    net = _random_network(seed % 5)
+    x, _ = network_inputs(observation.rows, observation.prompt, observation.caller, observation.mask)
+    with torch.no_grad():
+        expected = net.residual(torch.from_numpy(x), torch.from_numpy(observation.mask)).numpy()
+    found = _policy(net).residual(x, observation.mask)
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-3)
+    assert policy.RESIDUAL_SCALE == network.RESIDUAL_SCALE
+
+
+def test_bytes_give_the_same_policy_back() -> None:
+    policy = _policy(_random_network(1))
+    again = LearnedPolicy.from_bytes(policy.to_bytes())
+    observation = _observation(3, 5)
+    assert np.array_equal(policy.distribution(observation), again.distribution(observation))
+    assert again.revision == policy.revision
+    assert _policy(_random_network(2)).revision != policy.revision
+
+
+def test_a_checkpoint_without_a_tensor_is_refused() -> None:
+    policy = _policy(_random_network(1))
+    tensors = {name: value for name, value in policy._tensors.items() if name != "policy.own.bias"}
+    with pytest.raises(CheckpointError, match=r"lacks tensor 'own\.bias'"):
+        LearnedPolicy(tensors, policy.manifest)

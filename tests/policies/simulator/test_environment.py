@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+
+from policies.simulator import arrivals
+from policies.simulator.arrivals import Trace
+from policies.simulator.environment import DispatchVectorEnv
+from policies.simulator.queues import OPEN
+from policies.simulator.spec import ModelSpec
+from policies.simulator.workload import Episode, episode_from_trace, synthetic_quality
+
+MODELS = [ModelSpec("fast", step_base_s=0.01, slots=4), ModelSpec("slow", step_base_s=0.03, slots=4)]
+TABLE = synthetic_quality(2, 64, seed=0)
+LENGTH = 12
+
+
+def _source(rng: np.random.Generator) -> Episode:
+    size = LENGTH + 1
+    trace = Trace(arrivals.poisson(3.0, size, rng), np.full(size, 200.0), np.full(size, 60.0))
+    return episode_from_trace(trace, np.arange(64), np.array([1.0, 1.0, 0.2, 5.0]), 0.6, rng)
+
+
+def _env(n: int = 3) -> DispatchVectorEnv:
+    return DispatchVectorEnv(MODELS, TABLE, _source, n, seed=5)
+
+
+def test_autoreset_is_declared_and_reset_steps_are_told_apart() -> None:
+    env = _env()
+    assert env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    env.reset(seed=0)
+    decided, truncated = [], []
+    for _ in range(2 * (LENGTH + 1)):
+        _, _, terminated, over, info = env.step(np.zeros(3, dtype=np.int64))
+        assert not terminated.any()
+        decided.append(info["decided"].all())
+        truncated.append(over.all())
+    one = [True] * LENGTH + [False]
+    assert decided == one * 2
+    assert truncated == ([False] * (LENGTH - 1) + [True, False]) * 2
+
+
+def test_the_action_of_a_reset_step_changes_nothing() -> None:
+    def after(action: int) -> np.ndarray:
+        env = _env()
+        env.reset(seed=0)
+        for _ in range(LENGTH):
+            env.step(np.zeros(3, dtype=np.int64))
+        observation, reward, _, _, _ = env.step(np.full(3, action))
+        assert reward.tolist() == [0.0, 0.0, 0.0]
+        return observation["rows"]
+
+    assert np.array_equal(after(0), after(1))
+
+
+def test_all_rewards_are_known_when_an_episode_ends() -> None:
+    env = _env()
+    env.reset(seed=0)
+    earned = np.zeros(3)
+    for step in range(LENGTH):
+        _, reward, _, _, info = env.step(np.full(3, step % 2))
+        earned += reward
+        assert info["decision"].tolist() == [step] * 3
+    for pool in range(3):
+        requests = env.simulator.requests(pool, 0, LENGTH)
+        assert not (requests["outcome"] == OPEN).any()
+        assert requests["reward"].sum() == pytest.approx(earned[pool])
+
+
+def test_observations_lie_in_their_space_and_are_copies() -> None:
+    env = _env()
+    observation, info = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    assert info["now_s"].tolist() == [0.0, 0.0, 0.0]
+    before = observation["rows"].copy()
+    later, *_ = env.step(np.zeros(3, dtype=np.int64))
+    assert env.observation_space.contains(later)
+    assert np.array_equal(before, observation["rows"])
+    assert not np.array_equal(before, later["rows"])
+
+
+def test_pools_draw_different_episodes_and_the_seed_fixes_them() -> None:
+    def arrivals_of(seed: int) -> np.ndarray:
+        env = _env()
+        env.reset(seed=seed)
+        return env.simulator.stream.arrival_s.copy()
+
+    assert np.array_equal(arrivals_of(1), arrivals_of(1))
+    assert not np.array_equal(arrivals_of(1), arrivals_of(2))
+    assert not np.array_equal(arrivals_of(1)[0], arrivals_of(1)[1])
+
+
+def test_staggered_pools_end_their_first_episodes_at_different_times() -> None:
+    env = _env(n=8)
+    env.reset(seed=0, options={"stagger": True})
+    ends = np.zeros(8)
+    for step in range(LENGTH):
+        *_, over, _ = env.step(np.zeros(8, dtype=np.int64))
+        ends = np.where(over & (ends == 0), step + 1, ends)
+    assert len(set(ends.tolist())) > 3
+    assert ends.max() <= LENGTH

@@ -1,0 +1,110 @@
+"""Per-key limits: what is refused, for how long, and what comes back."""
+
+import pytest
+
+from serve_app.access.keys import Key
+from serve_app.access.limits import Limiter
+from serve_app.config import KeyLimits
+from serve_app.http.errors import ApiError
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def key(name="a", **limits) -> Key:
+    return Key(name, name, frozenset({"infer"}), KeyLimits(**limits), "salt")
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def limiter(clock):
+    return Limiter(clock, clock)
+
+
+def refused(limiter, key, tokens=0) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        limiter.enter(key, tokens)
+    assert caught.value.status == 429
+    assert int(caught.value.headers["retry-after"]) >= 1
+    return caught.value
+
+
+def test_no_limits_admit_everything(limiter):
+    free = key()
+    for _ in range(1000):
+        limiter.enter(free, 10**6)
+
+
+def test_concurrency_is_given_back(limiter):
+    one = key(concurrency=1)
+    limiter.enter(one, 0)
+    refused(limiter, one)
+    limiter.leave(one, 0, 0, 0.0)
+    limiter.enter(one, 0)
+
+
+def test_zero_concurrency_admits_nothing(limiter):
+    refused(limiter, key(concurrency=0))
+
+
+def test_requests_a_second_refill(limiter, clock):
+    slow = key(requests_per_s=2.0)
+    for _ in range(2):
+        limiter.enter(slow, 0)
+    refused(limiter, slow)
+    clock.now_s += 0.5
+    limiter.enter(slow, 0)
+    refused(limiter, slow)
+
+
+def test_tokens_are_reserved_and_settled(limiter, clock):
+    small = key(tokens_per_min=600)
+    limiter.enter(small, 500)
+    refused(limiter, small, 200)
+    limiter.leave(small, 500, 100, 0.0)
+    limiter.enter(small, 400)
+    limiter.leave(small, 400, 1000, 0.0)  # used more than expected: the rest is owed
+    error = refused(limiter, small, 100)
+    assert int(error.headers["retry-after"]) >= 50
+    clock.now_s += 60.0
+    limiter.enter(small, 100)
+
+
+def test_a_request_larger_than_the_bucket_takes_a_full_one_and_gives_it_back(limiter):
+    small = key(tokens_per_min=100)
+    limiter.enter(small, 10**15)
+    refused(limiter, small, 1)
+    limiter.leave(small, 10**15, 10, 0.0)
+    limiter.enter(small, 90)
+    refused(limiter, small, 1)
+
+
+def test_dollars_of_a_day_come_back_the_next_day(limiter, clock):
+    poor = key(usd_per_day=1.0)
+    limiter.enter(poor, 0)
+    limiter.leave(poor, 0, 0, 1.5)
+    assert refused(limiter, poor).code == "budget_exceeded"
+    clock.now_s += 86_400.0
+    limiter.enter(poor, 0)
+
+
+def test_one_key_does_not_feel_another(limiter):
+    limiter.enter(key("a", concurrency=1), 0)
+    limiter.enter(key("b", concurrency=1), 0)
+
+
+def test_changed_limits_keep_what_is_running_and_spent(limiter):
+    limiter.enter(key(concurrency=5, usd_per_day=1.0), 0)
+    limiter.leave(key(concurrency=5, usd_per_day=1.0), 0, 0, 0.5)
+    limiter.enter(key(concurrency=5, usd_per_day=1.0), 0)
+    refused(limiter, key(concurrency=1))
+    refused(limiter, key(usd_per_day=0.4))
