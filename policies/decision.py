@@ -1,8 +1,63 @@
 """A decision: which model, with what probability, and how to draw it again from the log."""
 
+import hashlib
+import math
 from dataclasses import dataclass
 
-from policies.observation import FloatArray
+import numpy as np
+from numba import types
+
+from policies.arrays import F64, Bools
+from policies.compiled import array, compiled, readonly
+
+_WEIGHT = 0  # column of a row, as policies.observation has it
+
+_F64, _ROWS, _MASK = readonly(types.float64), readonly(types.float64, 2), readonly(types.boolean)
+
+
+@compiled(array(types.float64)(_F64, _MASK))
+def masked_softmax(logits: F64, mask: Bools) -> F64:
+    """[M] softmax over the entries where `mask` is True, 0 elsewhere; all 0 where none is allowed.
+
+    All NaN where an allowed logit is NaN or +inf.
+    """
+    top, broken = -math.inf, False
+    for m in range(len(logits)):
+        if mask[m]:
+            top = max(top, logits[m])
+            broken |= not logits[m] < math.inf
+    found = np.full(len(logits), math.nan if broken else 0.0)
+    if broken or top == -math.inf:
+        return found
+    total = 0.0
+    for m in range(len(logits)):
+        if mask[m]:
+            found[m] = math.exp(logits[m] - top)
+            total += found[m]
+    return found / total
+
+
+@compiled(types.boolean(_F64, _ROWS, _MASK, types.float64, array(types.float64)))
+def explored(distribution: F64, rows: F64, mask: Bools, epsilon: float, out: F64) -> bool:
+    """Write [M] (1 - eps) * distribution + eps * uniform(plausible), 0 outside the mask.
+
+    False where that is no distribution: an entry is not finite, is negative, or none is allowed.
+    """
+    total, least, plausible = 0.0, 0.0, 0
+    for m in range(len(mask)):
+        out[m] = distribution[m] if mask[m] else 0.0
+        total += out[m]
+        least = min(least, out[m])
+        plausible += mask[m] and rows[m, _WEIGHT] > 0.0
+    if not (0.0 < total < math.inf and least >= 0.0):
+        return False
+    share = epsilon if plausible else 0.0
+    for m in range(len(mask)):
+        out[m] = (1.0 - share) * (out[m] / total)
+        if share > 0.0 and mask[m] and rows[m, _WEIGHT] > 0.0:
+            out[m] += share / plausible
+    return True
+
 
 _MASK64 = (1 << 64) - 1
 
@@ -19,7 +74,7 @@ class Decision:
     index: int
     model: str
     propensity: float
-    probabilities: FloatArray
+    probabilities: F64
     policy: str
     epsilon: float
     seed: int
@@ -36,7 +91,7 @@ def uniform_from_seed(seed: int) -> float:
     return ((z ^ (z >> 31)) >> 11) / (1 << 53)
 
 
-def draw(probabilities: FloatArray, seed: int) -> int:
+def draw(probabilities: F64, seed: int) -> int:
     """Index drawn from `probabilities` [M] by inverse CDF at `uniform_from_seed(seed)`.
 
     An entry of probability 0 is never drawn, whatever the rounding of the sum.
@@ -50,6 +105,33 @@ def draw(probabilities: FloatArray, seed: int) -> int:
         chosen, total = index, total + p
         if u < total:
             break
+    if chosen < 0:
+        raise ValueError("probabilities: all 0, at least one model must have a positive one.")
+    return chosen
+
+
+def hash64(text: str, salt: bytes = b"") -> int:
+    """64 bits of BLAKE2b, the same on every machine."""
+    return int.from_bytes(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, salt=salt).digest()
+    )
+
+
+def rendezvous(probabilities: F64, models: tuple[str, ...], seed: int) -> int:
+    """Index of the model with the largest p_i / -ln u_i, with u_i from (`seed`, model name).
+
+    Over seeds this samples `probabilities` [M] exactly; for one seed, a model's leaving or arriving
+    moves only the choices that it held or takes (Thaler and Ravishankar 1998, weighted form).
+    Raises ValueError when no probability is above 0.
+    """
+    best, chosen = 0.0, -1
+    for index, p in enumerate(probabilities.tolist()):
+        if p <= 0.0:
+            continue
+        u = uniform_from_seed(seed ^ hash64(models[index]))
+        value = p / -math.log(max(u, 1e-300)) if u > 0.0 else p * 1e-3
+        if value > best:
+            best, chosen = value, index
     if chosen < 0:
         raise ValueError("probabilities: all 0, at least one model must have a positive one.")
     return chosen

@@ -3,11 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+from policies.arrays import F64, Bools
 
 OBSERVATION_VERSION: Final = 1  # raised whenever a field is added, removed or changes its meaning
 
@@ -75,14 +71,14 @@ class Observation:
     """
 
     models: tuple[str, ...]
-    rows: FloatArray
-    prompt: FloatArray
-    caller: FloatArray
-    mask: BoolArray
+    rows: F64
+    prompt: F64
+    caller: F64
+    mask: Bools
 
-    def column(self, name: str) -> FloatArray:
+    def column(self, name: str) -> F64:
         """[M] values of one model field. Raises KeyError for an unknown name."""
-        column: FloatArray = self.rows[:, MODEL_COLUMN[name]]
+        column: F64 = self.rows[:, MODEL_COLUMN[name]]
         return column
 
     def prompt_field(self, name: str) -> float:

@@ -4,10 +4,11 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from policies.decision import Decision, draw
-from policies.formula_kernel import explored
-from policies.observation import BoolArray, FloatArray, Observation
+from policies.arrays import F64, Bools
+from policies.decision import Decision, draw, explored, masked_softmax
+from policies.observation import Observation
 from policies.outcome import Transition
+from policies.utility import DEFAULT_BETA, formula_logits
 
 
 class PolicyError(RuntimeError):
@@ -20,18 +21,18 @@ class Policy(ABC):
     name: str = "policy"
 
     @abstractmethod
-    def distribution(self, observation: Observation) -> FloatArray:
+    def distribution(self, observation: Observation) -> F64:
         """[M] probabilities without exploration; what stands outside the mask is ignored."""
 
-    def plausible(self, observation: Observation) -> BoolArray:
+    def plausible(self, observation: Observation) -> Bools:
         """[M] models that exploration may try: allowed, and weighted above 0."""
-        plausible: BoolArray = observation.mask & (observation.column("weight") > 0)
+        plausible: Bools = observation.mask & (observation.column("weight") > 0)
         return plausible
 
     def learn(self, transition: Transition) -> None:  # noqa: B027 - most policies learn elsewhere
         """Take one outcome into account. Online baselines override it."""
 
-    def probabilities(self, observation: Observation, epsilon: float = 0.0) -> FloatArray:
+    def probabilities(self, observation: Observation, epsilon: float = 0.0) -> F64:
         """[M] pi = (1 - eps) * distribution + eps * uniform(plausible), 0 outside the mask.
 
         Raises PolicyError when the distribution has the wrong shape, is not finite, is negative or
@@ -58,3 +59,22 @@ class Policy(ABC):
             epsilon=epsilon,
             seed=seed,
         )
+
+
+class FormulaPolicy(Policy):
+    """pi = softmax(beta * w_i * U_i) over the allowed models; w_i = 0 takes a model out."""
+
+    name = "formula"
+
+    def __init__(self, beta: float = DEFAULT_BETA) -> None:
+        if not beta > 0.0:
+            raise ValueError(f"beta: {beta}, must be above 0.")
+        self.beta = beta
+
+    def logits(self, observation: Observation) -> F64:
+        """[M] beta * w_i * U_i; -inf where w_i is 0."""
+        return formula_logits(observation.rows, observation.caller, observation.mask, self.beta)
+
+    def distribution(self, observation: Observation) -> F64:
+        """[M] softmax of the logits over plausible models."""
+        return masked_softmax(self.logits(observation), observation.mask)

@@ -11,12 +11,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from deployments.home import home
-from scripts.benchmarks.report import machine, table_text
 from scripts.check_pool import Answer, check
 from scripts.local_pool import LocalPool, PoolError
+from scripts.machine import machine
+from scripts.text_table import table_text
 from serve_app.access.keys import ensure_key, read_key
-from serve_app.cli import CommandError
 from serve_app.commands import prepare
+from serve_app.console.connection import CommandError
 
 CALLS = """
 API keys: {key_file}

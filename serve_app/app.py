@@ -3,11 +3,13 @@
 import os
 from typing import Any, cast
 
+from pydantic import Field
 from ray import serve
 from ray.serve import Application
 
 from deployments.model.config import ModelConfig, deployment_options
 from deployments.model.model import Model
+from deployments.strict import StrictModel
 from serve_app.config import IngressConfig
 from serve_app.http import guard
 
@@ -32,10 +34,41 @@ def build(args: IngressConfig) -> Application:
 def _companions(args: IngressConfig) -> list[Application]:
     if not (args.evaluator or args.learner):
         return []
-    from deployments import companions  # heavy, and a model's app is built without it
+    wanted = {evaluator: args.evaluator, learner: args.learner}
+    return [make(CompanionArgs()) for make, is_on in wanted.items() if is_on]
 
-    wanted = {companions.evaluator: args.evaluator, companions.learner: args.learner}
-    return [make(companions.CompanionArgs()) for make, is_on in wanted.items() if is_on]
+
+class CompanionArgs(StrictModel):
+    """`args` of an app of its own; all else is the deployment's `user_config`."""
+
+    num_cpus: float = Field(default=0.1, ge=0)  # CPUs of its replica
+
+
+def evaluator(args: CompanionArgs) -> Application:
+    """The deployment `Evaluator`, always one replica: two would ask everything twice."""
+    from deployments.evaluation.evaluator import Evaluator  # heavy, and a model's app is built without it
+
+    return _single(Evaluator, args)
+
+
+def learner(args: CompanionArgs) -> Application:
+    """The deployment `Learner`, always one replica: two would promote against each other."""
+    from deployments.learning.learner import Learner
+
+    return _single(Learner, args)
+
+
+def _single(kind: type, args: CompanionArgs) -> Application:
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    deployment: Any = serve.deployment(
+        kind,
+        name=kind.__name__,
+        num_replicas=1,
+        health_check_period_s=5.0,
+        logging_config={"enable_access_log": False},
+        ray_actor_options={"num_cpus": args.num_cpus, "runtime_env": {"env_vars": environment}},
+    )
+    return cast(Application, deployment.bind())
 
 
 def build_model(args: ModelConfig) -> Application:

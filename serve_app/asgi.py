@@ -5,7 +5,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from serve_app.cors import cors_headers
 from serve_app.http.errors import ApiError, internal_error, not_found, unavailable, wrong_method
 from serve_app.http.guard import require_mark
 from serve_app.http.request import (
@@ -13,6 +12,7 @@ from serve_app.http.request import (
     Receive,
     Request,
     Send,
+    cors_headers,
     read_body,
     send_bytes,
     send_error,

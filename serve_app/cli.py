@@ -8,10 +8,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from serve_app import commands
-
-
-class CommandError(RuntimeError):
-    """A command cannot do what was asked; the message says what to do about it."""
+from serve_app.console.connection import CommandError
 
 
 def names() -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-from deployments.engine_record import EngineRecord
 from deployments.metrics.meter import Meter
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.table.view import TableView
@@ -91,16 +90,3 @@ class IngressMetrics:
         for model in self._in_flight | set(own):
             self.meter.gauge("fastserve_in_flight", (model,), own.get(model, 0))
         self._in_flight |= set(own)
-
-
-class EngineMetrics:
-    """Measures of one model's replica."""
-
-    def __init__(self, meter: Meter, model: str) -> None:
-        self.meter, self._labels = meter, (model,)
-
-    def finished(self, record: EngineRecord) -> None:
-        """The engine finished a request."""
-        self.meter.observe("fastserve_queue_time", self._labels, record.queue_s)
-        self.meter.observe("fastserve_engine_time", self._labels, record.e2e_s)
-        self.meter.count("fastserve_cached_tokens", self._labels, record.cached_tokens)

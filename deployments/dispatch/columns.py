@@ -5,10 +5,48 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numba import types
 
 from deployments.records.snapshot import Estimate, ModelRow, ReplicaRow, ReplicaState, Snapshot
+from policies.arrays import F64, Bools
+from policies.compiled import array, compiled, readonly
 from policies.latency.model import BoundLatency, LatencyModel, LiveLoad
-from policies.observation import MODEL_COLUMN, MODEL_FIELDS, BoolArray, FloatArray
+from policies.observation import MODEL_COLUMN, MODEL_FIELDS
+
+# Columns of an observation, as policies.observation has them; a test holds both equal.
+_ACCURACY, _STD, _TTFT, _E2E, _COST, _IN_FLIGHT, _AGE = 1, 2, 3, 4, 6, 7, 14
+_PROMPT_TOKENS, _OUTPUT_TOKENS = 0, 1
+
+
+_F64, _ROWS = readonly(types.float64), array(types.float64, 2)
+
+
+@compiled(types.void(_ROWS, array(types.float64), _F64, _F64, _F64, _F64, _F64, _F64, types.float64))
+def fill_rows(
+    rows: F64, prompt: F64, in_flight: F64, ttft_s: F64, e2e_s: F64, output_tokens: F64, prompt_usd: F64,
+    completion_usd: F64, age_s: float,
+) -> None:  # fmt: skip
+    """Complete rows [M, F]; prices are per token; `prompt` [P] gets the mean of the predicted lengths."""
+    total_tokens = 0.0
+    for m in range(len(rows)):
+        rows[m, _IN_FLIGHT] = in_flight[m]
+        rows[m, _TTFT] = ttft_s[m]
+        rows[m, _E2E] = e2e_s[m]
+        rows[m, _COST] = prompt[_PROMPT_TOKENS] * prompt_usd[m] + output_tokens[m] * completion_usd[m]
+        rows[m, _AGE] = age_s
+        total_tokens += output_tokens[m]
+    if len(rows):
+        prompt[_OUTPUT_TOKENS] = total_tokens / len(rows)
+
+
+@compiled(types.void(_ROWS, _F64, _F64))
+def fill_accuracy(rows: F64, mean: F64, std: F64) -> None:
+    """Write predicted scores and their errors into rows [M, F], where there are any (not NaN)."""
+    for m in range(len(rows)):
+        if np.isfinite(mean[m]):
+            rows[m, _ACCURACY] = mean[m]
+            rows[m, _STD] = std[m]
+
 
 SILENT_S = 1.5  # a replica that has not pushed for so long counts as unhealthy
 STALE_S = 1.0  # a snapshot older than this says nothing about silence: the table may be the silent one
@@ -23,17 +61,17 @@ class Columns:
     snapshot: Snapshot
     models: tuple[str, ...]
     index: dict[str, int]
-    rows: FloatArray  # [M, F], the live columns of a request still open
-    usable: BoolArray
+    rows: F64  # [M, F], the live columns of a request still open
+    usable: Bools
     capabilities: tuple[frozenset[str], ...]
-    context_tokens: FloatArray
+    context_tokens: F64
     least_context_tokens: float
-    weighted: BoolArray  # w_i > 0
-    evaluated: FloatArray  # mean score by evaluation, NaN where there is none
+    weighted: Bools  # w_i > 0
+    evaluated: F64  # mean score by evaluation, NaN where there is none
     by_task: tuple[Mapping[str, Estimate], ...]  # the same by task, with how much is behind it
-    requests: FloatArray  # outcomes in all
-    prompt_usd: FloatArray  # per token
-    completion_usd: FloatArray  # per token
+    requests: F64  # outcomes in all
+    prompt_usd: F64  # per token
+    completion_usd: F64  # per token
     priced: bool
     cheapest_usd: float  # least completion price above 0, per token; infinite where all are free
     latency: BoundLatency
@@ -108,7 +146,7 @@ def _build(snapshot: Snapshot, age_s: float, ejected: frozenset[str], latency: L
     )
 
 
-def _row(row: ModelRow, ready: list[ReplicaRow]) -> FloatArray:
+def _row(row: ModelRow, ready: list[ReplicaRow]) -> F64:
     """[F] the fields that a snapshot alone determines."""
     values = np.zeros(len(MODEL_FIELDS))
     accuracy, std = _accuracy(row.accuracy.get(""), row.card.accuracy_prior)
@@ -137,7 +175,7 @@ def _accuracy(estimate: Estimate | None, prior: float) -> tuple[float, float]:
 
 
 def _live(
-    models: tuple[str, ...], table: list[ModelRow], ready: list[list[ReplicaRow]], rows: FloatArray
+    models: tuple[str, ...], table: list[ModelRow], ready: list[list[ReplicaRow]], rows: F64
 ) -> LiveLoad:
     return LiveLoad(
         models=models,

@@ -9,8 +9,9 @@ from deployments.dispatch.columns import Columns
 from deployments.dispatch.policy_host import Choice
 from deployments.dispatch.request import DispatchRequest
 from deployments.records.records import DecisionRecord
+from policies.arrays import F64
 from policies.decision import Decision
-from policies.observation import CALLER_COLUMN, MODEL_COLUMN, OBSERVATION_VERSION, FloatArray, Observation
+from policies.observation import CALLER_COLUMN, MODEL_COLUMN, OBSERVATION_VERSION, Observation
 from policies.profile import Profile
 from policies.prompt.features import PromptFeatures, pack
 from policies.utility import observed_utility
@@ -36,7 +37,7 @@ class Considered:
     quality_revision: str
 
     @property
-    def probabilities(self) -> FloatArray:
+    def probabilities(self) -> F64:
         """[M] what is sampled: the policy's, or all on the model with which the session stays."""
         if self.stay is None:
             return self.choice.probabilities
@@ -79,7 +80,7 @@ class Dispatched:
     reasons: dict[str, str]
     record: DecisionRecord
     profile: Profile
-    preference: FloatArray  # [M] the policy's probabilities
+    preference: F64  # [M] the policy's probabilities
 
     @property
     def ranking(self) -> tuple[str, ...]:

@@ -11,25 +11,23 @@ from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
-from deployments.dispatch.columns import Columns, Observer
+from deployments.dispatch.columns import Columns, Observer, fill_accuracy, fill_rows
 from deployments.dispatch.dispatched import NAMED, Considered, Dispatched, record_of
 from deployments.dispatch.key_guard import KeyGuard
 from deployments.dispatch.masks import Mask, NoModelError, Reason, keep_probation, request_mask, static_mask
-from deployments.dispatch.policy_host import Choice, Loaders, PolicyHost
+from deployments.dispatch.policy_host import ArtifactLoaders, Choice, Loaders, PolicyHost
 from deployments.dispatch.request import AUTO, DispatchRequest, UnknownModelError
 from deployments.dispatch.settings import DispatchSettings
-from deployments.loaders import ArtifactLoaders
 from deployments.records.records import OutcomeRecord
 from deployments.records.snapshot import Snapshot
-from deployments.request_rows import fill_accuracy, fill_rows
+from policies.arrays import F64
 from policies.closed_loop.duals import Duals, Paced
 from policies.closed_loop.pacer import Foreseen
-from policies.decision import Decision, draw
-from policies.observation import MODEL_COLUMN, PROMPT_COLUMN, FloatArray, Observation
+from policies.decision import Decision, draw, hash64, rendezvous
+from policies.observation import MODEL_COLUMN, PROMPT_COLUMN, Observation
 from policies.outcome import Status
 from policies.profile import Profile, UnknownProfileError
 from policies.prompt.features import PromptFeatures, extract
-from policies.rendezvous import hash64, rendezvous
 from policies.utility import Weights, relative, utility
 
 __all__ = [
@@ -227,7 +225,7 @@ class Dispatcher:
         request: DispatchRequest,
         age_s: float,
         alarmed: bool,
-    ) -> tuple[FloatArray, str]:
+    ) -> tuple[F64, str]:
         """[M, F] rows with every prediction for this request, and the quality model's revision.
 
         Fills in the prompt's predicted answer length too. In an alarm the quality model, which is what a
@@ -253,7 +251,7 @@ class Dispatcher:
             return None
         return mask.models.index(model)
 
-    def _caller(self, profile: Profile, request: DispatchRequest) -> FloatArray:
+    def _caller(self, profile: Profile, request: DispatchRequest) -> F64:
         """[C] the caller's fields, with what the closed loop asks for on top of the weights."""
         w = self._duals[profile.name].weights(request.weights or profile.weights)
         return np.array([w.accuracy, w.latency, w.cost, profile.target_s])

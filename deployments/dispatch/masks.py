@@ -12,8 +12,9 @@ from deployments.dispatch.columns import Columns
 from deployments.dispatch.request import DispatchRequest
 from deployments.dispatch.settings import LimitSettings
 from deployments.records.snapshot import Estimate
+from policies.arrays import F64, Bools
 from policies.decision import uniform_from_seed
-from policies.observation import MODEL_COLUMN, BoolArray, FloatArray
+from policies.observation import MODEL_COLUMN
 from policies.profile import Profile
 
 ROOM_TOKENS: Final = 16  # for the answer, where no max_tokens is given
@@ -59,12 +60,12 @@ class Mask:
 
     __slots__ = ("allowed", "models", "reasons")
 
-    def __init__(self, models: tuple[str, ...], allowed: BoolArray, reasons: dict[str, str]) -> None:
+    def __init__(self, models: tuple[str, ...], allowed: Bools, reasons: dict[str, str]) -> None:
         self.models = models
         self.allowed = allowed
         self.reasons = reasons
 
-    def keep(self, passing: BoolArray, reason: Reason) -> None:
+    def keep(self, passing: Bools, reason: Reason) -> None:
         """Take out the models where `passing` [M] is False."""
         if False not in passing.tolist():  # of few models, this is the fastest way to ask
             return
@@ -81,10 +82,10 @@ class Mask:
 class StaticMask:
     """The constraints that are the same for every request of one kind, until the next snapshot."""
 
-    allowed: BoolArray
+    allowed: Bools
     reasons: dict[str, str]
-    in_flight_limit: FloatArray
-    new: BoolArray | None  # models in probation, None where there is none
+    in_flight_limit: F64
+    new: Bools | None  # models in probation, None where there is none
 
 
 def static_mask(
@@ -132,15 +133,15 @@ def evaluated(scores: Mapping[str, Estimate], tasks: tuple[str, ...]) -> float:
     return sum(one.mean * one.count for one in found) / count if count else math.nan
 
 
-def _new(columns: Columns, limits: LimitSettings) -> BoolArray | None:
+def _new(columns: Columns, limits: LimitSettings) -> Bools | None:
     """[M] models that nobody evaluated and few requests have tried, in a pool that is past its first day."""
-    new: BoolArray = np.isnan(columns.evaluated) & (columns.requests < limits.new_model_outcomes)
+    new: Bools = np.isnan(columns.evaluated) & (columns.requests < limits.new_model_outcomes)
     established = float(columns.requests.sum()) >= _ESTABLISHED * limits.new_model_outcomes
     return new if established and new.any() and not new.all() else None
 
 
 def request_mask(
-    static: StaticMask, columns: Columns, rows: FloatArray, prompt_tokens: float, request: DispatchRequest
+    static: StaticMask, columns: Columns, rows: F64, prompt_tokens: float, request: DispatchRequest
 ) -> Mask:
     """The static constraints and those of this prompt at this load; `rows` [M, F] are complete."""
     mask = Mask(columns.models, static.allowed, dict(static.reasons))
@@ -158,7 +159,7 @@ def request_mask(
     return mask
 
 
-def keep_probation(mask: Mask, new: BoolArray, share: float, seed: int) -> None:
+def keep_probation(mask: Mask, new: Bools, share: float, seed: int) -> None:
     """Show the models that are `new` [M] to a `share` of requests only, drawn by the request's seed.
 
     A mask rather than a cap on probabilities: what is logged is the distribution that was sampled, and
@@ -168,7 +169,7 @@ def keep_probation(mask: Mask, new: BoolArray, share: float, seed: int) -> None:
         mask.keep(~new, Reason.PROBATION)
 
 
-def is_distribution(probabilities: FloatArray, mask: BoolArray) -> bool:
+def is_distribution(probabilities: F64, mask: Bools) -> bool:
     """Whether `probabilities` [M] can be sampled: finite, >= 0, sums to 1, all of it inside `mask` [M]."""
     if probabilities.shape != mask.shape:
         return False

@@ -11,13 +11,27 @@ from typing import Final, Protocol
 from deployments.dispatch.masks import is_distribution
 from deployments.dispatch.settings import BreakerSettings, DispatchSettings
 from deployments.records.snapshot import Snapshot
-from policies.decision import uniform_from_seed
-from policies.formula import FormulaPolicy
+from policies.arrays import F64
+from policies.decision import hash64, uniform_from_seed
 from policies.latency.model import LatencyModel
-from policies.observation import FloatArray, Observation
-from policies.policy import Policy, PolicyError
+from policies.learned.policy import LearnedPolicy
+from policies.observation import Observation
+from policies.policy import FormulaPolicy, Policy, PolicyError
 from policies.prompt.features import PromptFeatures
-from policies.rendezvous import hash64
+from policies.quality.model import QualityModel
+
+
+class ArtifactLoaders:
+    """The loaders in use. Importing them compiles what they need: nothing is compiled while serving."""
+
+    def quality(self, data: bytes, revision: str) -> QualityModel:
+        """Raises ValueError for bytes that are not a quality model of this version."""
+        return QualityModel.from_bytes(data)
+
+    def policy(self, data: bytes) -> Policy:
+        """Raises ValueError for bytes that are not a learned policy of this version, or not finite."""
+        return LearnedPolicy.from_bytes(data)
+
 
 logger = logging.getLogger("fastserve.policy")
 
@@ -34,7 +48,7 @@ class Quality(Protocol):
 
     revision: str
 
-    def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[FloatArray, FloatArray]:
+    def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[F64, F64]:
         """Mean [M] and standard error [M] of the score, NaN for models that it does not know."""
 
 
@@ -52,7 +66,7 @@ class Loaders(Protocol):
 class Choice:
     """Probabilities [M] and who gave them, such as `learned@7` or `formula;fallback=error`."""
 
-    probabilities: FloatArray
+    probabilities: F64
     policy: str
     epsilon: float
 
@@ -135,9 +149,7 @@ class PolicyHost:
             del self._versions[old]
             self._loaded.pop(f"{POLICY}{old}", None)
 
-    def predicted_quality(
-        self, features: PromptFeatures, models: tuple[str, ...]
-    ) -> tuple[FloatArray, FloatArray] | None:
+    def predicted_quality(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[F64, F64] | None:
         """Mean [M] and standard error [M] of the score, NaN where unknown; None without a working model."""
         if self.quality is None:
             return None

@@ -12,17 +12,23 @@ from typing import Any, Final, Protocol
 from deployments.child_process import ApartError
 from deployments.evaluation.client import EvaluationClient
 from deployments.evaluation.pace import Pace
-from deployments.evaluation.report import differences, latest, summarise, to_json
+from deployments.evaluation.report import differences, summarise, to_json
 from deployments.evaluation.resource_use import ResourceUse
 from deployments.evaluation.run import EvaluationRun, EvaluationTable, Job, Progress, affordable, missing
 from deployments.evaluation.settings import BudgetSettings, EvaluatorSettings
 from deployments.home import home
 from deployments.learning.quality_fit import fit_apart, votes_of, with_feedback
-from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
+from deployments.records.records import (
+    DecisionRecord,
+    EvaluationRecord,
+    FeedbackRecord,
+    OutcomeRecord,
+    latest,
+)
 from deployments.records.snapshot import ModelCard, Snapshot
 from deployments.suites.suite import Suite, SuiteError, load_suite
-from policies.feedback_aggregate import Vote
 from policies.quality.model import QualityModel
+from policies.quality.votes import Vote
 
 logger = logging.getLogger("ray.serve")
 

@@ -10,9 +10,9 @@ import numpy as np
 from scipy import stats
 
 from deployments.records.records import EvaluationRecord
+from policies.promotion.confidence import Z95, wilson
 
 ALL: Final = "all"  # the task that stands for every task of a suite
-Z95: Final = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +51,6 @@ class Difference:
     low: float
     high: float
     p: float  # two-sided, exact McNemar (sign) test over the items where the scores differ
-
-
-def wilson(mean: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a mean of `count` scores in [0, 1] (Wilson 1927).
-
-    Exact in form for 0/1 scores; for graded ones too wide, as their variance is at most mean * (1 - mean).
-    """
-    if count == 0:
-        return 0.0, 1.0
-    scale = 1.0 + Z95**2 / count
-    centre = (mean + Z95**2 / (2 * count)) / scale
-    half = Z95 / scale * math.sqrt(mean * (1.0 - mean) / count + Z95**2 / (4 * count**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def latest(records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
-    """Of each model and suite only the answers of the newest pair of revisions."""
-    records = sorted(records, key=lambda record: record.finished_s)
-    newest = {(r.suite, r.model): (r.suite_revision, r.model_revision) for r in records}
-    return [r for r in records if newest[r.suite, r.model] == (r.suite_revision, r.model_revision)]
 
 
 def summarise(records: Sequence[EvaluationRecord]) -> list[Cell]:

@@ -5,6 +5,7 @@ from typing import Final
 
 from pydantic import Field
 
+from deployments.learning.settings import FitSettings
 from deployments.strict import StrictModel
 
 _PROJECT: Final = Path(__file__).resolve().parents[2]
@@ -28,21 +29,6 @@ class BudgetSettings(StrictModel):
 
     tokens_per_day: int | None = Field(default=None, ge=0)  # prompt and output tokens
     usd_per_day: float | None = Field(default=None, ge=0)  # US dollars, by the prices of the models
-
-
-class FitSettings(StrictModel):
-    """How the quality model is fitted after a round, in a process of its own."""
-
-    threads: int = Field(default=1, ge=1)  # threads of its process
-    # priority of its process; 19 would never end beside a busy engine
-    nice: int = Field(default=10, ge=0, le=19)
-    # seconds until it is given up; the last quality model stays
-    timeout_s: float = Field(default=300.0, gt=0)
-    # seconds between fits for the sake of new votes alone
-    votes_every_s: float = Field(default=600.0, ge=1.0)
-    # seconds in which a vote comes to count half for prompts like the one that it was about
-    vote_half_life_s: float = Field(default=604_800.0, gt=0)
-    feedback_metrics: tuple[str, ...] = ("quality", "browser")  # feedback metrics where 1 is best
 
 
 class EvaluatorSettings(StrictModel):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deployments.evaluation.report import latest
 from deployments.learning.log_fits import NotEnoughError
-from deployments.records.records import DecisionRecord, EvaluationRecord
-from policies.observation import CALLER_FIELDS, MODEL_COLUMN, MODEL_FIELDS, PROMPT_COLUMN, FloatArray
+from deployments.records.records import DecisionRecord, EvaluationRecord, latest
+from policies.arrays import F64
+from policies.observation import CALLER_FIELDS, MODEL_COLUMN, MODEL_FIELDS, PROMPT_COLUMN
 from policies.prompt.features import PromptFeatures, unpack
 from policies.quality.data import QualityData, ScoredAnswer
 from policies.quality.model import QualityModel
@@ -29,13 +29,13 @@ class Items:
     """
 
     models: tuple[str, ...]
-    score: FloatArray
-    e2e_s: FloatArray
-    cost_usd: FloatArray
-    accuracy: FloatArray
-    accuracy_std: FloatArray
-    prompt: FloatArray
-    caller: FloatArray
+    score: F64
+    e2e_s: F64
+    cost_usd: F64
+    accuracy: F64
+    accuracy_std: F64
+    prompt: F64
+    caller: F64
     slices: Mapping[str, Sequence[str]]
 
 
@@ -78,16 +78,14 @@ def items(
     )
 
 
-def _prompts(features: Sequence[PromptFeatures], table: Sequence[Sequence[EvaluationRecord]]) -> FloatArray:
+def _prompts(features: Sequence[PromptFeatures], table: Sequence[Sequence[EvaluationRecord]]) -> F64:
     prompt = np.stack([f.dense for f in features])
     tokens = [np.mean([record.output_tokens for record in answers]) for answers in table]
     prompt[:, PROMPT_COLUMN["output_tokens"]] = tokens
     return prompt
 
 
-def _held_out(
-    features: Sequence[PromptFeatures], score: FloatArray, models: Sequence[str]
-) -> tuple[FloatArray, FloatArray]:
+def _held_out(features: Sequence[PromptFeatures], score: F64, models: Sequence[str]) -> tuple[F64, F64]:
     """[Q, M] predictions and standard errors of each item by a model fitted without its fold."""
     from policies.quality.training import fit
 
@@ -105,7 +103,7 @@ def _held_out(
     return mean, std
 
 
-def rows(data: Items, pool: Sequence[ModelSpec]) -> FloatArray:
+def rows(data: Items, pool: Sequence[ModelSpec]) -> F64:
     """[Q, M, F] the observation rows of the items on an idle pool: latency as each model usually needs."""
     values = np.zeros((*data.score.shape, len(MODEL_FIELDS)))
     usual_s = data.e2e_s.mean(axis=0)

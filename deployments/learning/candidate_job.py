@@ -19,15 +19,12 @@ from deployments.learning.settings import LearnerSettings
 from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.records.snapshot import Snapshot
 from policies.baselines.simple import BestSinglePolicy, LeastLoadedPolicy
-from policies.baselines.static_mix import StaticMixPolicy
-from policies.formula import FormulaPolicy
+from policies.baselines.static_mix import StaticMixPolicy, best_mix
 from policies.learned.policy import LearnedPolicy
-from policies.mix import best_mix
 from policies.observation import Observation
-from policies.policy import Policy
-from policies.promotion.gates import PairedEvidence, Verdict
+from policies.policy import FormulaPolicy, Policy
+from policies.promotion.gates import Evidence, LiveLog, PairedEvidence, Simulated, Verdict, judge, load_gate
 from policies.promotion.ope import Log
-from policies.promotion.promotion import Evidence, LiveLog, Simulated, judge, load_gate
 from policies.simulator.replay import replay
 from policies.simulator.scenario import Scenario, ScenarioMix, bursty, pool_capacity_per_s, replayed, square
 from policies.simulator.simulator import QueueSimulator

@@ -8,19 +8,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
 
-from deployments.latency_samples import fit_from_log
 from deployments.learning.candidate_job import JobInput, JobResult, job_apart
 from deployments.learning.live_evidence import Finished, reference, seen, trial, usable
+from deployments.learning.log_fits import fit_from_log
 from deployments.learning.log_reader import LogReader, LogTable, newest
 from deployments.learning.rollout import ReferenceState, RolloutState, TrialState
 from deployments.learning.settings import LearnerSettings
 from deployments.records.records import EvaluationRecord, PolicyEvent
 from deployments.records.snapshot import Snapshot
-from policies.formula import FormulaPolicy
 from policies.latency.model import LatencyModel
 from policies.learned.checkpoint import CheckpointError
 from policies.learned.policy import LearnedPolicy
-from policies.policy import Policy
+from policies.policy import FormulaPolicy, Policy
 from policies.promotion.alarms import Alarms
 from policies.promotion.canary import Canary, CanaryState, Stage
 from policies.utility import DEFAULT_BETA

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 
 from deployments.records.records import DecisionRecord, FeedbackRecord, OutcomeRecord
-from policies.observation import MODEL_COLUMN, FloatArray, Observation
+from policies.arrays import F64
+from policies.observation import MODEL_COLUMN, Observation
 from policies.outcome import Status
 from policies.policy import Policy, PolicyError
 from policies.promotion.alarms import Reference, Seen
@@ -27,7 +28,7 @@ class Finished:
     result: OutcomeRecord
     observation: Observation
     utility: float
-    expected: FloatArray
+    expected: F64
     cost_usd: float
 
     @property
@@ -108,7 +109,7 @@ def votes_by_decision(feedback: Iterable[FeedbackRecord]) -> dict[str, float]:
     return {decision: sum(scores) / len(scores) for decision, scores in said.items()}
 
 
-def trial(one: Finished, version: int, usual: FloatArray) -> Trial:
+def trial(one: Finished, version: int, usual: F64) -> Trial:
     """A finished request as the canary of `version` sees it; `usual` [M] is the incumbent's choice."""
     expected = float(np.dot(usual, one.expected))
     candidate = one.record.policy == f"learned@{version}"

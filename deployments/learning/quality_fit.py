@@ -11,16 +11,21 @@ import msgspec
 import numpy as np
 
 from deployments.child_process import end_with_parent, run_apart
-from deployments.evaluation.report import latest, wilson
-from deployments.evaluation.settings import FitSettings
-from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
-from policies.feedback_aggregate import Anchor, Vote, aggregate, anchored
-from policies.observation import FloatArray
+from deployments.learning.settings import FitSettings
+from deployments.records.records import (
+    DecisionRecord,
+    EvaluationRecord,
+    FeedbackRecord,
+    OutcomeRecord,
+    latest,
+)
+from policies.arrays import F64
 from policies.outcome import Status
+from policies.promotion.confidence import wilson
 from policies.prompt.features import PromptFeatures, unpack
 from policies.quality.data import QualityData, ScoredAnswer
 from policies.quality.model import QualityModel
-from policies.quality.votes import with_votes
+from policies.quality.votes import Anchor, Vote, aggregate, anchored, with_votes
 
 _MAX_LOGIT_SHIFT: Final = 4.0
 
@@ -91,7 +96,7 @@ def _anchor(scores: Sequence[float]) -> Anchor:
     return Anchor(mean, low, high, len(scores))
 
 
-def brought_to(model: QualityModel, prompts: Sequence[PromptFeatures], means: FloatArray) -> QualityModel:
+def brought_to(model: QualityModel, prompts: Sequence[PromptFeatures], means: F64) -> QualityModel:
     """The model with each logit offset so that its mean predictions over prompts are `means` [M]."""
     predicted = np.clip(_predicted(model, prompts), 1e-6, 1 - 1e-6)
     logits = np.log(predicted / (1 - predicted))
@@ -99,12 +104,12 @@ def brought_to(model: QualityModel, prompts: Sequence[PromptFeatures], means: Fl
     return QualityModel(model.manifest, {**model.arrays, "offset": model.arrays["offset"] + shifts})
 
 
-def _predicted(model: QualityModel, prompts: Sequence[PromptFeatures]) -> FloatArray:
+def _predicted(model: QualityModel, prompts: Sequence[PromptFeatures]) -> F64:
     """[N, M] expected scores."""
     return np.array([model.predict_all(prompt)[0] for prompt in prompts])
 
 
-def _logit_shift(logits: FloatArray, target: float) -> float:
+def _logit_shift(logits: F64, target: float) -> float:
     """The constant that makes the mean of sigmoid(logits + constant) the target, by bisection."""
     low, high = -_MAX_LOGIT_SHIFT, _MAX_LOGIT_SHIFT
     for _ in range(50):

@@ -9,6 +9,22 @@ from policies.promotion.alarms import AlarmSettings
 from policies.promotion.canary import CanarySettings
 from policies.promotion.gates import GateLimits
 
+
+class FitSettings(StrictModel):
+    """How the quality model is fitted after a round, in a process of its own."""
+
+    threads: int = Field(default=1, ge=1)  # threads of its process
+    # priority of its process; 19 would never end beside a busy engine
+    nice: int = Field(default=10, ge=0, le=19)
+    # seconds until it is given up; the last quality model stays
+    timeout_s: float = Field(default=300.0, gt=0)
+    # seconds between fits for the sake of new votes alone
+    votes_every_s: float = Field(default=600.0, ge=1.0)
+    # seconds in which a vote comes to count half for prompts like the one that it was about
+    vote_half_life_s: float = Field(default=604_800.0, gt=0)
+    feedback_metrics: tuple[str, ...] = ("quality", "browser")  # feedback metrics where 1 is best
+
+
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from deployments.model.engines.simulated.settings import SimulatedSettings
+from deployments.model.simulated_settings import SimulatedSettings
 from deployments.records.snapshot import ModelCard
 from deployments.strict import StrictModel
 

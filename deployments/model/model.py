@@ -14,9 +14,9 @@ from ray.serve.schema import ApplicationStatus
 
 from deployments.model.config import ModelConfig
 from deployments.model.engines.base import Engine, EngineError, EngineStats
-from deployments.model.engines.http import EngineServer, Gate
 from deployments.model.load import ProcessLoad
 from deployments.model.pusher import Pusher, ReplicaTable
+from deployments.model.server import EngineServer, Gate
 from deployments.records.snapshot import ReplicaRow, ReplicaState
 from deployments.table.actor import RayTable, TableError, get_or_create_table
 
@@ -38,7 +38,7 @@ def make_engine(config: ModelConfig) -> Engine:
 
         return OpenAiEngine(config)
     from deployments.model.engines.simulated.engine import SimulatedEngine
-    from deployments.model.engines.simulated.settings import SimulatedSettings
+    from deployments.model.simulated_settings import SimulatedSettings
 
     return SimulatedEngine(config.id, config.context_tokens, config.simulated or SimulatedSettings())
 

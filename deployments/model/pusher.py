@@ -8,10 +8,23 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from deployments.engine_record import EngineRecord
-from deployments.metrics.meter import process_meter
+from deployments.metrics.meter import Meter, process_meter
+from deployments.records.records import EngineRecord
 from deployments.records.snapshot import ModelCard, ReplicaRow
-from serve_app.metrics import EngineMetrics
+
+
+class EngineMetrics:
+    """Measures of one model's replica."""
+
+    def __init__(self, meter: Meter, model: str) -> None:
+        self.meter, self._labels = meter, (model,)
+
+    def finished(self, record: EngineRecord) -> None:
+        """The engine finished a request."""
+        self.meter.observe("fastserve_queue_time", self._labels, record.queue_s)
+        self.meter.observe("fastserve_engine_time", self._labels, record.e2e_s)
+        self.meter.count("fastserve_cached_tokens", self._labels, record.cached_tokens)
+
 
 logger = logging.getLogger(__name__)
 

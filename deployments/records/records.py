@@ -1,11 +1,30 @@
 """The durable records: what the ingress, the evaluator and the learner write and learning reads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
 from policies.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRecord:
+    """One finished request as its engine saw it. Times in seconds since the engine received it.
+
+    `queue_s` is the wait for a slot, `prefill_s` the time from there to the first token, `ttft_s` their sum.
+    """
+
+    decision_id: str
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    queue_s: float | None = None
+    prefill_s: float | None = None
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
+    cached_tokens: int = 0  # prompt tokens found in the prefix cache
+    finish_reason: str = ""
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
@@ -104,3 +123,10 @@ class PolicyEvent:
     at_s: float
     kind: str
     detail: Mapping[str, object] = field(default_factory=dict)
+
+
+def latest(records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
+    """Of each model and suite only the answers of the newest pair of revisions."""
+    records = sorted(records, key=lambda record: record.finished_s)
+    newest = {(r.suite, r.model): (r.suite_revision, r.model_revision) for r in records}
+    return [r for r in records if newest[r.suite, r.model] == (r.suite_revision, r.model_revision)]

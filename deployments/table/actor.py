@@ -9,12 +9,11 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
-from deployments.engine_record import EngineRecord
 from deployments.home import store_url
 from deployments.metrics.meter import RayMeter
-from deployments.model.pusher import Pusher
 from deployments.records.records import (
     DecisionRecord,
+    EngineRecord,
     EvaluationRecord,
     FeedbackRecord,
     OutcomeRecord,
@@ -25,10 +24,11 @@ from deployments.records.snapshot import ModelCard, ReplicaRow, Snapshot
 from deployments.table.live import LiveRows
 from deployments.table.publisher import decode_snapshot
 from deployments.table.store.store import Store
-from deployments.table.table import Retention, Table
+from deployments.table.table import Table
+from deployments.table.upkeep import Retention
 from deployments.table.view import TableError, TableView
 
-__all__ = ["Pusher", "RayTable", "TableError", "TableView", "get_or_create_table", "local_snapshot"]
+__all__ = ["RayTable", "TableError", "TableView", "get_or_create_table", "local_snapshot"]
 
 VERSION: Final = 2  # raised when old and new code cannot share one actor
 NAME: Final = f"fastserve:table:v{VERSION}"

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
-from deployments.engine_record import EngineRecord
-from deployments.records.records import OutcomeRecord
+from deployments.records.records import EngineRecord, OutcomeRecord
 from deployments.records.snapshot import ModelCard
 
 T = TypeVar("T")

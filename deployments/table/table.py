@@ -6,14 +6,12 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from deployments.engine_record import EngineRecord
 from deployments.metrics.meter import MemoryMeter, Meter
-from deployments.records.records import DecisionRecord, EvaluationRecord, OutcomeRecord
+from deployments.records.records import DecisionRecord, EngineRecord, EvaluationRecord, OutcomeRecord
 from deployments.records.report import DecisionRow, Report, decision_row, decode_report
 from deployments.records.snapshot import ModelCard, ReplicaRow, Snapshot
 from deployments.table.join import EngineJoin
@@ -32,6 +30,7 @@ from deployments.table.state import (
 from deployments.table.statistics import TableStatistics
 from deployments.table.store import ledger
 from deployments.table.store.store import StorageUnavailableError, Store
+from deployments.table.upkeep import Retention
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +38,6 @@ HEARTBEAT_S: Final = 0.5  # a version at least this often, so that silence of re
 CHECKPOINT_S: Final = 5.0
 PRUNE_EVALUATIONS_S: Final = 3_600.0
 SETTLE_S: Final = 1.0  # after a restart that found no live rows: replicas push before the first version
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long decisions, outcomes and votes are kept: whichever comes first.
-
-    Graded answers stay for `age_s` at least and for as long as no newer revision has replaced them.
-    """
-
-    age_s: float = 30 * 86_400.0
-    rows: int = 200_000  # about 1 GB of decisions
 
 
 class Table(TableLog):

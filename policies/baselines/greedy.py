@@ -4,7 +4,8 @@ from abc import abstractmethod
 
 import numpy as np
 
-from policies.observation import BoolArray, FloatArray, Observation
+from policies.arrays import F64, Bools
+from policies.observation import Observation
 from policies.policy import Policy
 
 
@@ -12,21 +13,21 @@ class GreedyPolicy(Policy):
     """All probability on the plausible model with the best score, shared equally by ties."""
 
     @abstractmethod
-    def scores(self, observation: Observation) -> FloatArray:
+    def scores(self, observation: Observation) -> F64:
         """[M] higher is better; entries outside the mask mean nothing."""
 
-    def distribution(self, observation: Observation) -> FloatArray:
+    def distribution(self, observation: Observation) -> F64:
         """[M] 1 on the best, or equal shares of several equally good ones."""
         return best_of(self.scores(observation), candidates(self, observation))
 
 
-def candidates(policy: Policy, observation: Observation) -> BoolArray:
+def candidates(policy: Policy, observation: Observation) -> Bools:
     """[M] plausible models, or all allowed ones where none is plausible."""
     plausible = policy.plausible(observation)
     return plausible if plausible.any() else observation.mask
 
 
-def best_of(scores: FloatArray, mask: BoolArray) -> FloatArray:
+def best_of(scores: F64, mask: Bools) -> F64:
     """[M] equal shares of the largest score within `mask`; all 0 where the mask is empty."""
     if not mask.any():
         return np.zeros_like(scores)
@@ -34,6 +35,6 @@ def best_of(scores: FloatArray, mask: BoolArray) -> FloatArray:
     return best / best.sum()
 
 
-def uniform(mask: BoolArray) -> FloatArray:
+def uniform(mask: Bools) -> F64:
     """[M] equal shares within `mask`; all 0 where it is empty."""
     return mask / max(int(mask.sum()), 1)

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from policies.observation import BoolArray, FloatArray
+from policies.arrays import F64, Bools
 
 _BISECTIONS: Final = 24
 _LOWEST, _HIGHEST = -4.0, 9.0  # log10 of the price
@@ -25,14 +25,12 @@ class Foreseen:
     """What was predicted for a request, each [M]: `reward` without a budget, -inf for a model that may not
     answer; `relief`, what the price rewards, larger for a model that costs less; `cost_usd`."""
 
-    reward: FloatArray
-    relief: FloatArray
-    cost_usd: FloatArray
+    reward: F64
+    relief: F64
+    cost_usd: F64
 
 
-def price_for(
-    reward: FloatArray, relief: FloatArray, cost_usd: FloatArray, budget_usd: float, beta: float = math.inf
-) -> float:
+def price_for(reward: F64, relief: F64, cost_usd: F64, budget_usd: float, beta: float = math.inf) -> float:
     """The least price at which softmax(beta * (reward + price * relief)) costs `budget_usd` on average.
 
     All [N, M]; without `beta` the largest is chosen. 0 where the budget does not bind; the highest price
@@ -87,13 +85,13 @@ class Pacer:
         self._next = 0
         self._expected_usd = self._real_usd = np.empty(0)  # [M]
 
-    def foresee(self, reward: FloatArray, relief: FloatArray, cost_usd: FloatArray) -> None:
+    def foresee(self, reward: F64, relief: F64, cost_usd: F64) -> None:
         """Start from predictions [N, M] for earlier requests."""
         self._seen = np.stack([reward, relief, cost_usd], axis=1)[-self.window :]
         self._trust(self._seen[:, 2].mean(axis=0))
         self._solve()
 
-    def affordable(self, cost_usd: FloatArray) -> BoolArray:
+    def affordable(self, cost_usd: F64) -> Bools:
         """[M] models after which the mean cost would still be within the budget, and always the cheapest.
 
         Also those that cost less than the budget, which can only lower the mean, and while spending is
@@ -103,15 +101,15 @@ class Pacer:
         left = self.budget_usd * (self.requests + 1) - self.spent_usd
         ahead = self.spent_usd > (1.0 - _MARGIN / 3.0) * self.budget_usd * self.requests
         plain = 1.0 if ahead and self.requests >= _SETTLING else _PLAIN
-        within: BoolArray = cost_usd * self.bias(len(cost_usd)) <= max(left, plain * self.budget_usd)
+        within: Bools = cost_usd * self.bias(len(cost_usd)) <= max(left, plain * self.budget_usd)
         within[int(cost_usd.argmin())] = True
         return within
 
-    def bias(self, models: int) -> FloatArray:
+    def bias(self, models: int) -> F64:
         """[M] real over predicted cost of each model so far, 1 at first."""
         if len(self._real_usd) != models:
             return np.ones(models)
-        ratio: FloatArray = self._real_usd / self._expected_usd
+        ratio: F64 = self._real_usd / self._expected_usd
         return ratio
 
     def observe(self, foreseen: Foreseen, chosen: int, cost_usd: float) -> None:
@@ -126,12 +124,12 @@ class Pacer:
         if self.requests % _EVERY == 0:
             self._solve()
 
-    def _trust(self, cost_usd: FloatArray) -> None:
+    def _trust(self, cost_usd: F64) -> None:
         """Ratios of 1, worth so many answers of this cost."""
         self._expected_usd = _RATIO_PRIOR * cost_usd + 1e-12
         self._real_usd = self._expected_usd.copy()
 
-    def _keep(self, seen: FloatArray) -> None:
+    def _keep(self, seen: F64) -> None:
         if len(self._seen) < self.window:
             self._seen = np.concatenate([self._seen.reshape(-1, *seen.shape), seen[None]])
             return

@@ -2,26 +2,78 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numba import types
 
-from policies.latency_kernel import BOUND, LENGTH_INPUTS, predict_latency, write_length_inputs
-from policies.observation import PROMPT_COLUMN, FloatArray
+from policies.arrays import F32, F64
+from policies.compiled import array, compiled, readonly
+
+LENGTH_INPUTS: Final = 8 + 53  # of the prompt, and its style
+MOST_LOG_TOKENS: Final = 12.0
+BOUND: Final = (
+    "length",  # its rows are the coefficients of the answer's length
+    "base_s",
+    "prefill_s",
+    "wait_s",
+    "slots",
+    "replicas",
+    "busy",
+    "alone_s",
+    "each_s",
+)
+_BASE, _PREFILL, _WAIT, _SLOTS, _REPLICAS, _BUSY, _ALONE, _EACH = range(LENGTH_INPUTS, LENGTH_INPUTS + 8)
+_TOKENS, _TURNS, _FIRST_SHARE, _FIELDS = 0, 2, 3, 8  # of the prompt, as policies.observation has them
+_STYLE: Final = 3 + _FIELDS - _FIRST_SHARE  # where the style begins among the inputs
+
+_F64, _F64_2 = readonly(types.float64), readonly(types.float64, 2)
+_STYLE_FIELDS: Final = readonly(types.float32)
+
+
+@compiled(types.void(_F64, _STYLE_FIELDS, array(types.float64)))
+def write_length_inputs(prompt: F64, style: F32, inputs: F64) -> None:
+    """What the answer's length is regressed on: 1, logs of lengths, shares and hints from `prompt` [P], then
+    `style` [S], how it is written."""
+    inputs[0] = 1.0
+    inputs[1] = math.log1p(prompt[_TOKENS])
+    inputs[2] = math.log1p(prompt[_TURNS])
+    inputs[3:_STYLE] = prompt[_FIRST_SHARE:_FIELDS]
+    inputs[_STYLE:] = style
+
+
+@compiled(types.void(_F64_2, _F64, _STYLE_FIELDS, _F64, types.float64, array(types.float64, 2)))
+def predict_latency(
+    bound: F64, prompt: F64, style: F32, in_flight: F64, most_tokens: float, out: F64
+) -> None:
+    """Write [3, M]: TTFT, end-to-end latency, output tokens, as BoundLatency.predict gives them.
+
+    `bound` [69, M] holds one row for each part of BOUND; `most_tokens` caps the answer.
+    """
+    inputs = np.empty(LENGTH_INPUTS)
+    write_length_inputs(prompt, style, inputs)
+    lengths = np.zeros(len(in_flight))
+    for i in range(LENGTH_INPUTS):
+        for m in range(len(in_flight)):
+            lengths[m] += bound[i, m] * inputs[i]
+    for m in range(len(in_flight)):
+        tokens = max(math.expm1(min(lengths[m], MOST_LOG_TOKENS)), 1.0)
+        tokens = min(tokens, most_tokens)
+        there = max(in_flight[m], bound[_BUSY, m]) + 1.0
+        ttft_s = bound[_BASE, m] + bound[_PREFILL, m] * prompt[_TOKENS]
+        ttft_s += bound[_WAIT, m] * max(there, bound[_SLOTS, m])
+        running = max(min(there, bound[_SLOTS, m]), bound[_REPLICAS, m])
+        out[0, m] = ttft_s
+        out[1, m] = ttft_s + (bound[_ALONE, m] + bound[_EACH, m] * running) * (tokens - 1.0)
+        out[2, m] = tokens
+
 
 VERSION: Final = 2
-MIN_FIT: Final = 30  # outcomes of one model below which its parameters stay as they are
 _FULL_TRUST: Final = 10.0  # live count at which half of a live deviation is believed
 _LIVE_SCALE: Final = (0.05, 50.0)
-_PROMPT_TOKENS: Final = PROMPT_COLUMN["prompt_tokens"]
 _PRIOR_TOKENS: Final = 128.0  # of an answer
-_LENGTH_PENALTY: Final = 10.0  # in requests
-_LEAST_SPREAD: Final = 0.05  # of an input, below which its slope is shrunk the more
-
-F32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,46 +96,31 @@ class LatencyParameters:
 
 
 @dataclass(frozen=True, slots=True)
-class LatencySample:
-    """One finished request as the fit reads it. `in_flight` counts the requests that were ahead of it."""
-
-    model: str
-    prompt: tuple[float, ...]  # [P] of PROMPT_FIELDS
-    style: F32  # [S] of PromptFeatures
-    in_flight: float
-    slots: float
-    replicas: float
-    output_tokens: int
-    ttft_s: float
-    tpot_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class LiveLoad:
     """What the table measured, one entry a model [M]; NaN where nothing is measured yet."""
 
     models: tuple[str, ...]
-    slots: FloatArray
-    replicas: FloatArray
-    running: FloatArray
-    waiting: FloatArray
-    cold: FloatArray
-    ttft_s: FloatArray  # median
-    queue_s: FloatArray  # median wait inside the engine
-    tpot_s: FloatArray  # mean
-    output_tokens: FloatArray  # mean
-    count: FloatArray  # outcomes in the window
+    slots: F64
+    replicas: F64
+    running: F64
+    waiting: F64
+    cold: F64
+    ttft_s: F64  # median
+    queue_s: F64  # median wait inside the engine
+    tpot_s: F64  # mean
+    output_tokens: F64  # mean
+    count: F64  # outcomes in the window
 
 
 class LatencyPrediction(NamedTuple):
     """[M] each: seconds to the first token, seconds to the last, tokens of the answer."""
 
-    ttft_s: FloatArray
-    e2e_s: FloatArray
-    output_tokens: FloatArray
+    ttft_s: F64
+    e2e_s: F64
+    output_tokens: F64
 
 
-def length_inputs(prompt: FloatArray, style: F32) -> FloatArray:
+def length_inputs(prompt: F64, style: F32) -> F64:
     """[L] inputs of the answer-length regression: 1, logs of lengths, shares and hints from `prompt` [P], and
     `style` [S]."""
     inputs = np.empty(LENGTH_INPUTS)
@@ -128,17 +165,15 @@ class BoundLatency:
         self._bound = np.ascontiguousarray(np.vstack([parts[name] for name in BOUND]))
 
     @property
-    def capacity_per_s(self) -> FloatArray:
+    def capacity_per_s(self) -> F64:
         """[M] requests/s that the ready replicas finish with every slot busy; 0 without a replica."""
         return np.where(self._ready, 1.0 / self._wait_s, 0.0)
 
-    def _stretch(self, slope: FloatArray, sequences: FloatArray) -> FloatArray:
+    def _stretch(self, slope: F64, sequences: F64) -> F64:
         """[M] factor on TPOT while `sequences` [M] run over all replicas of a model."""
         return 1.0 + slope * np.maximum(sequences / self._replicas - 1.0, 0.0)
 
-    def predict(
-        self, prompt: FloatArray, style: F32, in_flight: FloatArray, max_tokens: int | None
-    ) -> LatencyPrediction:
+    def predict(self, prompt: F64, style: F32, in_flight: F64, max_tokens: int | None) -> LatencyPrediction:
         """Predictions for one more request with `prompt` [P] and `style` [S] behind `in_flight` [M]."""
         found = np.empty((3, len(in_flight)))
         most_tokens = math.inf if max_tokens is None else max(float(max_tokens), 1.0)
@@ -146,10 +181,10 @@ class BoundLatency:
         return LatencyPrediction(*found)
 
 
-def _scale(measured: FloatArray, expected: FloatArray, trust: FloatArray) -> FloatArray:
+def _scale(measured: F64, expected: F64, trust: F64) -> F64:
     """[M] factor that brings `expected` to `measured`, as far as `trust` in [0, 1] goes; 1 where NaN."""
     ratio = np.clip(np.nan_to_num(measured / np.maximum(expected, 1e-9), nan=1.0), *_LIVE_SCALE)
-    scale: FloatArray = np.power(ratio, trust)
+    scale: F64 = np.power(ratio, trust)
     return scale
 
 
@@ -194,72 +229,3 @@ def _check(model: str, one: LatencyParameters) -> None:
             raise ValueError(f"Latency model of '{model}', '{name}': {value}, must be finite and >= 0.")
     if len(one.length) != LENGTH_INPUTS or not all(math.isfinite(value) for value in one.length):
         raise ValueError(f"Latency model of '{model}', 'length': must be {LENGTH_INPUTS} finite numbers.")
-
-
-def fit_latency(
-    samples: Iterable[LatencySample], start: LatencyModel | None = None, revision: str = ""
-) -> LatencyModel:
-    """Refit every model that has MIN_FIT samples or more; the others keep what `start` holds.
-
-    TTFT and TPOT by non-negative least squares on relative errors, answer length by ridge in logs.
-    """
-    by_model: dict[str, list[LatencySample]] = {}
-    for sample in samples:
-        by_model.setdefault(sample.model, []).append(sample)
-    parameters = dict(start.parameters) if start else {}
-    for model, own in by_model.items():
-        if len(own) >= MIN_FIT:
-            parameters[model] = _fit_model(own, parameters.get(model, LatencyParameters()))
-    return LatencyModel(parameters, revision)
-
-
-def _fit_model(samples: Sequence[LatencySample], before: LatencyParameters) -> LatencyParameters:
-    prompts = np.array([s.prompt for s in samples])
-    there = np.array([s.in_flight + 1.0 for s in samples])
-    slots = np.maximum([s.slots for s in samples], 1.0)
-    replicas = np.maximum([s.replicas for s in samples], 1.0)
-    output = np.array([float(s.output_tokens) for s in samples])
-    ttft_s = np.maximum([s.ttft_s for s in samples], 1e-4)
-    ahead = np.maximum(there - slots, 0.0) / slots
-    tokens = prompts[:, _PROMPT_TOKENS]
-    base_s, prefill_s, _ = _relative_nnls(np.column_stack([np.ones_like(tokens), tokens, ahead]), ttft_s)
-    timed = np.array([s.tpot_s is not None and s.tpot_s > 0.0 for s in samples])
-    tpot_s, slope = before.tpot_s, before.batch_slope
-    if int(timed.sum()) >= MIN_FIT:
-        batch = np.maximum(np.minimum(there, slots) / replicas - 1.0, 0.0)[timed]
-        measured = np.array([s.tpot_s or 0.0 for s in samples])[timed]
-        first, extra = _relative_nnls(np.column_stack([np.ones_like(batch), batch]), measured)
-        tpot_s = max(first, 1e-6)
-        slope = extra / tpot_s
-    return LatencyParameters(
-        base_s=max(base_s, 1e-4),
-        prefill_s=prefill_s,
-        tpot_s=tpot_s,
-        batch_slope=slope,
-        length=fit_length(np.stack([length_inputs(np.array(s.prompt), s.style) for s in samples]), output),
-        mean_output_tokens=float(output.mean()),
-        cold_s=before.cold_s,
-        count=len(samples),
-    )
-
-
-def _relative_nnls(inputs: FloatArray, target: FloatArray) -> list[float]:
-    """Non-negative coefficients minimising the squared relative error, columns scaled first."""
-    from scipy.optimize import nnls
-
-    scale = np.maximum(inputs.max(axis=0), 1e-12)
-    coefficients, _ = nnls(inputs / scale / target[:, None], np.ones_like(target))
-    return [float(value) for value in coefficients / scale]
-
-
-def fit_length(inputs: FloatArray, output_tokens: FloatArray) -> tuple[float, ...]:
-    """[L] ridge coefficients of log(1 + output_tokens) [N] on `inputs` [N, L], brought to one spread.
-
-    The mean, which the first input carries, is not shrunk.
-    """
-    target = np.log1p(output_tokens)
-    level = float(target.mean())
-    centre, spread = inputs[:, 1:].mean(axis=0), inputs[:, 1:].std(axis=0) + _LEAST_SPREAD
-    x = (inputs[:, 1:] - centre) / spread
-    slope = np.linalg.solve(x.T @ x + _LENGTH_PENALTY * np.eye(x.shape[1]), x.T @ (target - level)) / spread
-    return (level - float(slope @ centre), *(float(value) for value in slope))

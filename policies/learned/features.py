@@ -11,12 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from policies.arrays import F32, F64, Bools
 from policies.compiled import array, compiled, readonly
 
 Array = npt.NDArray[np.floating]
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 LOG_FEATURES: Final = (  # log(1 + x)
     "ttft",  # ttft / target
@@ -69,7 +67,7 @@ _PROMPT_TOKENS, _OUTPUT_TOKENS, _TURNS = range(3)
 _A1, _A2, _A3, _TARGET = range(4)
 
 
-def network_inputs(rows: Array, prompt: Array, caller: Array, mask: Mask) -> tuple[F32, F64]:
+def network_inputs(rows: Array, prompt: Array, caller: Array, mask: Bools) -> tuple[F32, F64]:
     """([..., M, K] features, [..., M] U_i) of rows [..., M, F], prompt [..., P], caller [..., 4], mask.
 
     K columns in the order of FEATURES; U_i is the formula's utility, as utility.observed_utility gives it.
@@ -124,7 +122,7 @@ def _expected_lateness(ttft_s: float, e2e_s: float, target_s: float, scale_s: fl
 
 @compiled()
 def _write_relative(
-    rows: F64, output_tokens: float, caller: F64, mask: Mask, scale_s: float, out: F32, utility: F64
+    rows: F64, output_tokens: float, caller: F64, mask: Bools, scale_s: float, out: F32, utility: F64
 ) -> None:
     """RELATIVE_FEATURES and the utility."""
     fastest, cheapest, dearest = math.inf, math.inf, 0.0
@@ -182,7 +180,7 @@ def _write_request(prompt: F64, caller: F64, scale_s: float, out: F32) -> None:
 
 
 @compiled()
-def _write(rows: F64, prompt: F64, caller: F64, mask: Mask, out: F32, utility: F64) -> None:
+def _write(rows: F64, prompt: F64, caller: F64, mask: Bools, out: F32, utility: F64) -> None:
     """Write the features [M, K] and U_i [M] of one request, see network_inputs."""
     target_s = caller[_TARGET]
     scale_s = target_s if target_s > 0.0 else _NO_TARGET_S
@@ -196,13 +194,13 @@ _OUT, _OUT_2, _OUT_3 = (array(types.float64), array(types.float64, 2), array(typ
 
 
 @compiled(types.void(_F64_3, _F64_2, _F64_2, readonly(types.boolean, 2), _OUT_3, _OUT_2))
-def _write_batch(rows: F64, prompt: F64, caller: F64, mask: Mask, out: F32, utility: F64) -> None:
+def _write_batch(rows: F64, prompt: F64, caller: F64, mask: Bools, out: F32, utility: F64) -> None:
     for b in range(len(rows)):
         _write(rows[b], prompt[b], caller[b], mask[b], out[b], utility[b])
 
 
 @compiled(types.Tuple((array(types.float32, 2), _OUT))(_F64_2, _F64, _F64, readonly(types.boolean)))
-def request_inputs(rows: F64, prompt: F64, caller: F64, mask: Mask) -> tuple[F32, F64]:
+def request_inputs(rows: F64, prompt: F64, caller: F64, mask: Bools) -> tuple[F32, F64]:
     """([M, K] features, [M] U_i) of one request: network_inputs for serving, where microseconds count."""
     features = np.empty((len(rows), _SIZE), dtype=np.float32)
     utility = np.empty(len(rows))

@@ -8,17 +8,14 @@ import math
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from numba import types
 
+from policies.arrays import F32, F64, Bools
 from policies.compiled import array, compiled, readonly
 
 _WEIGHT: Final = 0  # column of a row, as policies.observation has it
 _NOTHING: Final = np.float32(0.0)
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 _F32_2, _F64 = readonly(types.float32, 2), readonly(types.float64)
 _MASK = readonly(types.boolean)
@@ -37,7 +34,7 @@ def _dense(x: F32, layer: F32, out: F32) -> None:
 
 
 @compiled()
-def _context(hidden: F32, mask: Mask, layer: F32) -> F32:
+def _context(hidden: F32, mask: Bools, layer: F32) -> F32:
     """[H] what the allowed models say together: mean and maximum of `hidden` [M, H], times `layer`."""
     units, present = hidden.shape[1], max(int(np.count_nonzero(mask)), 1)
     pooled = np.zeros(2 * units, dtype=np.float32)
@@ -55,7 +52,7 @@ def _context(hidden: F32, mask: Mask, layer: F32) -> F32:
 
 
 @compiled(array(types.float32)(_F32_2, _MASK, _F32_2, _F32_2, _F32_2, _F32_2))
-def residual(x: F32, mask: Mask, encode: F32, own: F32, context: F32, score: F32) -> F32:
+def residual(x: F32, mask: Bools, encode: F32, own: F32, context: F32, score: F32) -> F32:
     """[M] g of the features [M, K] and the mask.
 
     `encode` [K + 1, H], `own` [H + 1, H], `context` [2 H, H]; `score` [1, H + K + 1]: of the hidden units,
@@ -87,7 +84,7 @@ def residual(x: F32, mask: Mask, encode: F32, own: F32, context: F32, score: F32
     )
 )
 def learned_logits(
-    x: F32, utility: F64, rows: F64, mask: Mask, beta: float, encode: F32, own: F32, context: F32, score: F32
+    x: F32, utility: F64, rows: F64, mask: Bools, beta: float, encode: F32, own: F32, context: F32, score: F32
 ) -> F64:
     """[M] beta * w_i * U_i + g_i of the features [M, K] and U [M] of one request; -inf where w_i is 0."""
     g = residual(x, mask, encode, own, context, score)

@@ -5,11 +5,12 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from policies.formula_kernel import masked_softmax
+from policies.arrays import F64
+from policies.decision import masked_softmax
 from policies.learned.checkpoint import CheckpointError, Manifest, Tensors, dump, parse
 from policies.learned.features import request_inputs
 from policies.learned.kernel import learned_logits, residual
-from policies.observation import FloatArray, Observation
+from policies.observation import Observation
 from policies.policy import Policy
 
 _NAMES = (
@@ -63,12 +64,12 @@ class LearnedPolicy(Policy):
         """[M] g for features [M, K], mask [M]; the twin of DispatchNetwork.residual."""
         return residual(x, mask, *self._layers)
 
-    def logits(self, observation: Observation) -> FloatArray:
+    def logits(self, observation: Observation) -> F64:
         """[M] beta * w_i * U_i + g_i; -inf where w_i is 0."""
         o = observation
         x, utility = request_inputs(o.rows, o.prompt, o.caller, o.mask)
         return learned_logits(x, utility, o.rows, o.mask, self.beta, *self._layers)
 
-    def distribution(self, observation: Observation) -> FloatArray:
+    def distribution(self, observation: Observation) -> F64:
         """[M] softmax of the logits over plausible models."""
         return masked_softmax(self.logits(observation), observation.mask)

@@ -2,11 +2,27 @@
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from scipy import stats
 
-from policies.observation import FloatArray
+from policies.arrays import F64
+
+Z95: Final = 1.959964
+
+
+def wilson(mean: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a mean of `count` scores in [0, 1] (Wilson 1927).
+
+    Exact in form for 0/1 scores; for graded ones too wide, as their variance is at most mean * (1 - mean).
+    """
+    if count == 0:
+        return 0.0, 1.0
+    scale = 1.0 + Z95**2 / count
+    centre = (mean + Z95**2 / (2 * count)) / scale
+    half = Z95 / scale * math.sqrt(mean * (1.0 - mean) / count + Z95**2 / (4 * count**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +35,7 @@ class Bound:
     count: int
 
 
-def mean_bound(values: FloatArray, alpha: float = 0.05) -> Bound:
+def mean_bound(values: F64, alpha: float = 0.05) -> Bound:
     """Student's t bounds on the mean of [N] values, each one-sided at level `alpha`.
 
     Right when N was fixed beforehand; use `confidence_sequence` where one may stop at will.
@@ -96,7 +112,7 @@ def rescale(value: float, low: float, high: float) -> float:
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
-def weighted_mean_bound(values: FloatArray, weights: FloatArray, alpha: float = 0.05) -> Bound:
+def weighted_mean_bound(values: F64, weights: F64, alpha: float = 0.05) -> Bound:
     """Bounds on a weighted mean [N], the variance from the ratio's linearisation."""
     total = float(weights.sum())
     mean = float(np.dot(weights, values) / total)

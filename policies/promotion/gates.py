@@ -4,12 +4,14 @@ A: paired evaluation. B: simulator. C: off-policy estimate. D (shadow and canary
 policies.promotion.canary. Every gate is a pure function from evidence to a Verdict that carries its numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from policies.observation import FloatArray
+from policies.arrays import F64
+from policies.learned.checkpoint import CheckpointError
+from policies.learned.policy import LearnedPolicy
 from policies.promotion.confidence import Bound, mean_bound
 from policies.promotion.ope import Log, difference
 
@@ -48,12 +50,12 @@ class PairedEvidence:
     was worth; `slices` name the items' groups (task, language, length): each [N] labels.
     """
 
-    candidate: FloatArray
-    incumbent: FloatArray
-    utility: FloatArray
+    candidate: F64
+    incumbent: F64
+    utility: F64
     slices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def gains(self) -> FloatArray:
+    def gains(self) -> F64:
         """[N] expected utility of the candidate minus the incumbent's, item by item."""
         return ((self.candidate - self.incumbent) * self.utility).sum(axis=1)
 
@@ -67,7 +69,7 @@ def _numbers(prefix: str, bound: Bound) -> dict[str, float]:
     }
 
 
-def finite_gate(candidate: FloatArray) -> Verdict:
+def finite_gate(candidate: F64) -> Verdict:
     """Probabilities [N, M] must be finite, non-negative and sum to 1 for every item looked at."""
     good = np.isfinite(candidate).all(axis=1) & (candidate >= 0.0).all(axis=1)
     good &= np.abs(np.where(np.isfinite(candidate), candidate, 0.0).sum(axis=1) - 1.0) < 1e-6
@@ -102,7 +104,7 @@ def paired_gate(evidence: PairedEvidence, limits: GateLimits) -> Verdict:
 
 
 def _slices(
-    gains: FloatArray, slices: Mapping[str, Sequence[str]], limits: GateLimits, numbers: dict[str, float]
+    gains: F64, slices: Mapping[str, Sequence[str]], limits: GateLimits, numbers: dict[str, float]
 ) -> tuple[list[str], list[str]]:
     """Names of slices that lost, and of those not yet cleared; their bounds go into `numbers`."""
     lost, open_ = [], []
@@ -123,7 +125,7 @@ def _slices(
 
 
 def simulator_gate(
-    candidate: FloatArray, baselines: Mapping[str, FloatArray], limits: GateLimits, scenario: str = ""
+    candidate: F64, baselines: Mapping[str, F64], limits: GateLimits, scenario: str = ""
 ) -> Verdict:
     """Gate B: over E paired episodes [E] of utility, not worse than any baseline by the margin."""
     numbers: dict[str, float] = {}
@@ -153,7 +155,7 @@ def gain_gate(verdicts: Sequence[Verdict]) -> Verdict:
     return Verdict("gain", False, "nowhere measurably better than the incumbent", shown, True)
 
 
-def off_policy_gate(log: Log, candidate: FloatArray, incumbent: FloatArray, limits: GateLimits) -> Verdict:
+def off_policy_gate(log: Log, candidate: F64, incumbent: F64, limits: GateLimits) -> Verdict:
     """Gate C: the live log does not contradict, by self-normalised doubly robust differences.
 
     A non-inferiority check: the anytime-valid upper bound must not lie below `-off_policy_margin`.
@@ -173,3 +175,59 @@ def off_policy_gate(log: Log, candidate: FloatArray, incumbent: FloatArray, limi
     if estimate.fixed.high < -limits.off_policy_margin or estimate.anytime.high < 0.0:
         return Verdict("C", False, f"the live log says {estimate.value:+.4f}", numbers)
     return Verdict("C", True, f"the live log says {estimate.value:+.4f}", numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """Utilities [E] of the candidate and of each baseline over the same E episodes of one scenario.
+
+    One of the baselines is named `incumbent`.
+    """
+
+    candidate: F64
+    baselines: Mapping[str, F64]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLog:
+    """The decision log with what the candidate and the incumbent [N, M] would have done."""
+
+    log: Log
+    candidate: F64
+    incumbent: F64
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where the gates get their evidence; each is asked only when its gate's turn has come."""
+
+    paired: Callable[[], PairedEvidence]
+    simulated: Callable[[], Mapping[str, Simulated]]
+    live: Callable[[], LiveLog]
+
+
+def load_gate(data: bytes) -> tuple[Verdict, LearnedPolicy | None]:
+    """A checkpoint must load: undamaged, for these features, finite."""
+    try:
+        policy = LearnedPolicy.from_bytes(data)
+    except CheckpointError as error:
+        return Verdict("load", False, str(error)), None
+    return Verdict("load", True, f"revision {policy.revision}"), policy
+
+
+def judge(evidence: Evidence, limits: GateLimits) -> list[Verdict]:
+    """Verdicts in order, ending with the first that did not pass; all passed means: ready for shadow."""
+    paired = evidence.paired()
+    verdicts = [finite_gate(paired.candidate)]
+    if verdicts[-1].passed:
+        verdicts.append(paired_gate(paired, limits))
+    if verdicts[-1].passed:
+        for scenario, episodes in evidence.simulated().items():
+            verdicts.append(simulator_gate(episodes.candidate, episodes.baselines, limits, scenario))
+            if not verdicts[-1].passed:
+                return verdicts
+        verdicts.append(gain_gate(verdicts))
+    if verdicts[-1].passed:
+        live = evidence.live()
+        verdicts.append(off_policy_gate(live.log, live.candidate, live.incumbent, limits))
+    return verdicts

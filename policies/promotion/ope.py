@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from policies.observation import FloatArray
+from policies.arrays import F64, I64
 from policies.promotion.confidence import Bound, confidence_sequence, mean_bound
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +22,20 @@ class Log:
     exactly as used, `predicted` [N, M] rewards from a model that was not fitted on the same row.
     """
 
-    actions: IntArray
-    rewards: FloatArray
-    logging: FloatArray
-    predicted: FloatArray
+    actions: I64
+    rewards: F64
+    logging: F64
+    predicted: F64
 
-    def propensity(self) -> FloatArray:
+    def propensity(self) -> F64:
         """[N] probability of the logged action."""
-        chosen: FloatArray = self.logging[np.arange(len(self.actions)), self.actions]
+        chosen: F64 = self.logging[np.arange(len(self.actions)), self.actions]
         return chosen
 
-    def weights(self, target: FloatArray) -> FloatArray:
+    def weights(self, target: F64) -> F64:
         """[N] importance weights of the logged actions under `target` [N, M]."""
         rows = np.arange(len(self.actions))
-        ratio: FloatArray = target[rows, self.actions] / self.propensity()
+        ratio: F64 = target[rows, self.actions] / self.propensity()
         return ratio
 
 
@@ -54,37 +51,37 @@ class OffPolicyEstimate:
     unsupported: float  # mean target probability on models that the log could hardly have chosen
 
 
-Influence = Callable[[Log, FloatArray], FloatArray]
+Influence = Callable[[Log, F64], F64]
 
 
-def ips(log: Log, target: FloatArray, clip: float = float("inf")) -> FloatArray:
+def ips(log: Log, target: F64, clip: float = float("inf")) -> F64:
     """[N] w * r (Horvitz and Thompson 1952); weights clipped at `clip` trade variance for bias."""
     return np.minimum(log.weights(target), clip) * log.rewards
 
 
-def snips(log: Log, target: FloatArray) -> FloatArray:
+def snips(log: Log, target: F64) -> F64:
     """[N] influence of sum(w r) / sum(w) (Swaminathan and Joachims 2015)."""
     w = log.weights(target)
     value = float(np.dot(w, log.rewards) / w.sum())
     return value + w / w.mean() * (log.rewards - value)
 
 
-def direct(log: Log, target: FloatArray) -> FloatArray:
+def direct(log: Log, target: F64) -> F64:
     """[N] the direct method: the reward model's value of the target policy."""
     return np.einsum("nm,nm->n", target, log.predicted)
 
 
-def _residual(log: Log) -> FloatArray:
-    residual: FloatArray = log.rewards - log.predicted[np.arange(len(log.actions)), log.actions]
+def _residual(log: Log) -> F64:
+    residual: F64 = log.rewards - log.predicted[np.arange(len(log.actions)), log.actions]
     return residual
 
 
-def doubly_robust(log: Log, target: FloatArray) -> FloatArray:
+def doubly_robust(log: Log, target: F64) -> F64:
     """[N] direct method + w * residual (Dudik, Langford, Li 2011); cross-fitted when `predicted` is."""
     return direct(log, target) + log.weights(target) * _residual(log)
 
 
-def self_normalised_dr(log: Log, target: FloatArray) -> FloatArray:
+def self_normalised_dr(log: Log, target: F64) -> F64:
     """[N] direct method + w / mean(w) * residual, linearised: bounded by the largest residual."""
     w, residual = log.weights(target), _residual(log)
     correction = float(np.dot(w, residual) / w.sum())
@@ -101,20 +98,18 @@ ESTIMATORS: Final[dict[str, Influence]] = {
 }
 
 
-def effective_sample_size(weights: FloatArray) -> float:
+def effective_sample_size(weights: F64) -> float:
     """(sum w)^2 / sum w^2 (Kish 1965); 0 where all weights are 0."""
     square = float(np.dot(weights, weights))
     return float(weights.sum()) ** 2 / square if square > 0.0 else 0.0
 
 
-def unsupported_mass(log: Log, target: FloatArray, floor: float = 1e-3) -> float:
+def unsupported_mass(log: Log, target: F64, floor: float = 1e-3) -> float:
     """Mean probability that `target` puts on models whose logging probability is below `floor`."""
     return float(np.where(log.logging < floor, target, 0.0).sum(axis=1).mean())
 
 
-def _summary(
-    name: str, influence: FloatArray, log: Log, target: FloatArray, alpha: float
-) -> OffPolicyEstimate:
+def _summary(name: str, influence: F64, log: Log, target: F64, alpha: float) -> OffPolicyEstimate:
     mean, variance = float(influence.mean()), float(influence.var(ddof=1))
     return OffPolicyEstimate(
         name=name,
@@ -126,15 +121,13 @@ def _summary(
     )
 
 
-def evaluate(name: str, log: Log, target: FloatArray, alpha: float = 0.025) -> OffPolicyEstimate:
+def evaluate(name: str, log: Log, target: F64, alpha: float = 0.025) -> OffPolicyEstimate:
     """Value of `target` [N, M] by one estimator. Raises ValueError on rows without a propensity."""
     _validate(log, target)
     return _summary(name, ESTIMATORS[name](log, target), log, target, alpha)
 
 
-def difference(
-    name: str, log: Log, target: FloatArray, baseline: FloatArray, alpha: float = 0.05
-) -> OffPolicyEstimate:
+def difference(name: str, log: Log, target: F64, baseline: F64, alpha: float = 0.05) -> OffPolicyEstimate:
     """Value of `target` minus value of `baseline`, both [N, M], on the same rows: paired, so tighter."""
     _validate(log, target)
     _validate(log, baseline)
@@ -142,7 +135,7 @@ def difference(
     return _summary(name, influence, log, target, alpha)
 
 
-def _validate(log: Log, target: FloatArray) -> None:
+def _validate(log: Log, target: F64) -> None:
     if target.shape != log.logging.shape:
         raise ValueError(f"target: shape {target.shape}, must be the log's {log.logging.shape}.")
     if not (log.propensity() > 0.0).all():
@@ -151,17 +144,17 @@ def _validate(log: Log, target: FloatArray) -> None:
         raise ValueError("target: a row does not sum to 1.")
 
 
-Fit = Callable[[IntArray], Callable[[IntArray], FloatArray]]
+Fit = Callable[[I64], Callable[[I64], F64]]
 
 
-def cross_fit(count: int, folds: int, fit: Fit, seed: int = 0) -> FloatArray:
+def cross_fit(count: int, folds: int, fit: Fit, seed: int = 0) -> F64:
     """[N, M] predictions for each row from a model that was fitted without its fold.
 
     `fit(rows)` fits on those rows and returns `predict(rows) -> [n, M]`.
     """
     order = np.random.default_rng(seed).permutation(count)
     parts = np.array_split(order, folds)
-    predicted: dict[int, FloatArray] = {}
+    predicted: dict[int, F64] = {}
     for k, held_out in enumerate(parts):
         rest = np.concatenate([part for j, part in enumerate(parts) if j != k])
         predicted[k] = fit(rest)(held_out)

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from policies.observation import PROMPT_FIELDS, FloatArray
+from policies.arrays import F64
+from policies.observation import PROMPT_FIELDS
 from policies.prompt.hashed_ngrams import MAX_COUNT, clip, count_ngrams
 from policies.prompt.hints import hints
 from policies.prompt.style import STYLE_SIZE, style
@@ -28,7 +29,7 @@ class PromptFeatures:
     """
 
     grams: npt.NDArray[np.uint32]
-    dense: FloatArray
+    dense: F64
     style: npt.NDArray[np.float32]
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from policies.arrays import U32, U64
 from policies.compiled import BYTES, array, compiled
 
 HASH_BITS: Final = 23
@@ -25,9 +26,6 @@ MAX_CHARACTERS: Final = _HEAD_CHARACTERS + _TAIL_CHARACTERS
 _EDGE_WORDS: Final = 6
 _BASE: Final = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
 _MODULUS: Final = 1 << 64
-
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
 
 
 def _powers(base: int, count: int) -> U64:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from policies.arrays import F32
 from policies.compiled import BYTES, array, compiled
 
 _KINDS: Final = (
@@ -19,8 +20,6 @@ _COUNT: Final = _BEYOND_ASCII + 1
 _SPACE, _NEWLINE = 3, 4
 _CONSIDERED: Final = 1536  # characters
 STYLE_SIZE: Final = 3 * _COUNT + 2
-
-F32 = npt.NDArray[np.float32]
 
 
 def _kind_table() -> npt.NDArray[np.uint8]:

@@ -2,34 +2,34 @@
 
 import numpy as np
 
-from policies.observation import FloatArray
+from policies.arrays import F64
 
 _OFFSET_PRIOR = 10.0  # held-out answers that the first guess of an offset is worth, about
 _CURVATURE = 0.25  # of the cross entropy of one answer at even odds
 _NEWTON_STEPS = 12
 
 
-def logit(probability: FloatArray) -> FloatArray:
+def logit(probability: F64) -> F64:
     """Log odds of probabilities cut to [0.02, 0.98]: no single predictor may be certain."""
     p = np.clip(probability, 0.02, 0.98)
-    odds: FloatArray = np.log(p / (1.0 - p))
+    odds: F64 = np.log(p / (1.0 - p))
     return odds
 
 
-def sigmoid(logits: FloatArray) -> FloatArray:
+def sigmoid(logits: F64) -> F64:
     """1 / (1 + exp(-x))."""
-    probability: FloatArray = 1.0 / (1.0 + np.exp(-logits))
+    probability: F64 = 1.0 / (1.0 + np.exp(-logits))
     return probability
 
 
 def blend(
-    logits: FloatArray,
-    scores: FloatArray,
-    weights: FloatArray,
-    slopes: FloatArray,
-    offsets: FloatArray,
+    logits: F64,
+    scores: F64,
+    weights: F64,
+    slopes: F64,
+    offsets: F64,
     worth: float,
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[F64, F64]:
     """Slopes [S] and offsets [M] of sigmoid(sum_s slope_s logits_s + offset_m), a stacked Platt scaling.
 
     `logits` [S, N, M] of S predictors on answers they were not fitted on, `scores` and `weights`
@@ -55,13 +55,13 @@ def blend(
     return theta[:slope_count], theta[slope_count:]
 
 
-def brier(predicted: FloatArray, scores: FloatArray) -> float:
+def brier(predicted: F64, scores: F64) -> float:
     """Mean squared error of predicted expected scores, over known scores."""
     known = np.isfinite(scores)
     return float(np.mean((predicted[known] - scores[known]) ** 2))
 
 
-def reliability(predicted: FloatArray, scores: FloatArray, bins: int = 10) -> tuple[FloatArray, float]:
+def reliability(predicted: F64, scores: F64, bins: int = 10) -> tuple[F64, float]:
     """[bins, 3] mean prediction, mean score and count of equally filled bins, and the expected
     calibration error: the mean over answers of |prediction - score| of their bin."""
     known = np.isfinite(scores)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.observation import FloatArray
+from policies.arrays import F64
 from policies.prompt.features import PromptFeatures
 
 
@@ -31,8 +31,8 @@ class QualityData:
 
     features: tuple[PromptFeatures, ...]
     models: tuple[str, ...]
-    scores: FloatArray
-    weights: FloatArray
+    scores: F64
+    weights: F64
 
     @staticmethod
     def from_answers(answers: Iterable[ScoredAnswer]) -> "QualityData":
@@ -52,6 +52,6 @@ class QualityData:
         return QualityData.full([features[prompt] for prompt in row], models, scores)
 
     @staticmethod
-    def full(features: Sequence[PromptFeatures], models: Sequence[str], scores: FloatArray) -> "QualityData":
+    def full(features: Sequence[PromptFeatures], models: Sequence[str], scores: F64) -> "QualityData":
         """Every known score [N, M] with the weight 1; NaN is unknown."""
         return QualityData(tuple(features), tuple(models), scores, np.isfinite(scores).astype(np.float64))

@@ -1,7 +1,7 @@
 """The quality model's arithmetic for one prompt, compiled: policies.quality.model says what the arrays are.
 
 Shapes: K n-grams of the prompt, D embedding dimensions, S style fields, N networks, H hidden units, M models,
-T trees, which policies.forest_kernel describes.
+T trees, which policies.quality.forest describes.
 """
 
 import math
@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from policies.compiled import array, compiled
-from policies.prefetch import prefetch
+from policies.arrays import F32, F64, I32, U32
+from policies.compiled import array, compiled, prefetch
 
 EMBEDDING_SCALE: Final = 4.0  # length of the prompt embedding that the networks see
 STYLE_LIMIT: Final = 4.0  # standard deviations
@@ -26,11 +26,6 @@ _TINY: Final = np.float32(1e-6)
 _AHEAD: Final = 16  # rows of the table that are on their way while one is added
 _LINE: Final = 16  # float32 in a cache line
 _COUNT, _COUNT_BITS, _WORD_SHIFT = np.uint32(255), np.uint32(8), np.uint32(31)  # places in an n-gram
-
-U32 = npt.NDArray[np.uint32]
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-I32 = npt.NDArray[np.int32]
 
 
 @compiled()

@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load, save
 
-from policies.observation import FloatArray
+from policies.arrays import F32, F64, I32
 from policies.prompt.features import FEATURE_VERSION, PromptFeatures
 from policies.quality.kernel import packed, predict_quality, quality_inputs, quality_leaves
 
 FORMAT: Final = 3
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-F32 = npt.NDArray[np.float32]
-I32 = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class QualityModel:
         """[T] the leaf of each tree that a prompt falls into."""
         return quality_leaves(features.grams, features.style, *self._kernel[:-2])
 
-    def predict_all(self, features: PromptFeatures) -> FloatArray:
+    def predict_all(self, features: PromptFeatures) -> F64:
         """[2, M] expected scores and standard errors, in the order of `self.models`.
 
         The variance is the delete-a-group jackknife's over the networks' logits, each of which was
@@ -77,7 +75,7 @@ class QualityModel:
         predict_quality(features.grams, features.style, *self._kernel, found)
         return found
 
-    def predict(self, features: PromptFeatures, models: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    def predict(self, features: PromptFeatures, models: Sequence[str]) -> tuple[F64, F64]:
         """[M] expected scores and standard errors of `models`; NaN for those it was never fitted on."""
         mean, std = self.predict_all(features)
         if models == self.models:
@@ -121,7 +119,7 @@ class QualityModel:
 
 def _kernel_arrays(
     arrays: Arrays,
-) -> tuple[F32, F32, F32, F32, F32, FloatArray, I32, I32, F32, FloatArray]:
+) -> tuple[F32, F32, F32, F32, F32, F64, I32, I32, F32, F64]:
     """What policies.quality.kernel reads, in its order: biases stand below the layers that they belong to."""
 
     def f32(array: npt.NDArray[Any]) -> F32:

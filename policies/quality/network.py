@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 
-F32 = npt.NDArray[np.float32]
+from policies.arrays import F32
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Latent semantic analysis: the table that turns hashed n-grams into a short dense vector."""
+"""TF-IDF of hashed n-grams, and what is computed from it: ridge regression, latent semantic analysis."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,10 +7,61 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from policies.arrays import F32
 from policies.prompt.features import PromptFeatures
-from policies.term_weights import normalised
+from policies.prompt.hashed_ngrams import HASH_BITS, WORD_BIT
 
-F32 = npt.NDArray[np.float32]
+
+def ridge(matrix: sparse.csr_matrix, targets: F32, weights: F32, penalty: float, steps: int) -> F32:
+    """[buckets, C] W that minimises sum_n weights_nc (targets_nc - x_n W_c)^2 + penalty |W_c|^2.
+
+    `matrix` [N, buckets], `targets`, `weights` [N, C]. Block conjugate gradients, a step length per column;
+    the rows have length 1, so the system is well conditioned and some 15 steps are enough.
+    """
+    residual = matrix.T @ (weights * targets)
+    solution, direction = np.zeros_like(residual), residual.copy()
+    size = np.einsum("bc,bc->c", residual, residual)
+    for _ in range(steps):
+        image = matrix.T @ (weights * (matrix @ direction)) + penalty * direction
+        step = size / (np.einsum("bc,bc->c", direction, image) + 1e-12)
+        solution += step * direction
+        residual -= step * image
+        grown = np.einsum("bc,bc->c", residual, residual)
+        direction = residual + (grown / (size + 1e-12)) * direction
+        size = grown
+    return solution
+
+
+HALF: Final = np.float32(0.5**0.5)  # characters and words each have half of the squared length
+_TINY: Final = 1e-6
+
+
+def buckets_of(ids: npt.NDArray[np.int32], buckets: int) -> npt.NDArray[np.int32]:
+    """[K] bucket of each id: characters in the lower half, words in the upper half."""
+    half = buckets >> 1
+    return (ids & (half - 1)) + (ids >> HASH_BITS) * half
+
+
+def term_weights(features: Sequence[PromptFeatures], buckets: int, least: int) -> F32:
+    """[buckets] smoothed idf, ln((1 + N) / (1 + df)) + 1; 0 for buckets in fewer than `least` prompts."""
+    count = np.zeros(buckets, dtype=np.int64)
+    for prompt in features:
+        count[buckets_of(prompt.ids, buckets)] += 1
+    idf = np.log((1 + len(features)) / (1 + count)) + 1.0
+    idf[count < least] = 0.0
+    return idf.astype(np.float32)
+
+
+def normalised(features: PromptFeatures, weights: F32, buckets: int) -> tuple[npt.NDArray[np.int32], F32]:
+    """[K] buckets and [K] TF-IDF values of one prompt, characters and words each of length sqrt(1/2)."""
+    columns = buckets_of(features.ids, buckets)
+    values = features.values * weights.take(columns)
+    split = int(features.ids.searchsorted(WORD_BIT))
+    for part in (values[:split], values[split:]):
+        part *= HALF / (np.sqrt(part @ part) + _TINY)
+    return columns, values
+
+
 _OVERSAMPLING: Final = 16
 
 

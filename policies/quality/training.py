@@ -8,18 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from policies.linear_scores import ridge
-from policies.observation import BoolArray, FloatArray
+from policies.arrays import F32, F64, Bools
 from policies.quality.calibration import blend, logit
 from policies.quality.data import QualityData
 from policies.quality.forest import leaf_values, members_of, plant
 from policies.quality.kernel import EMBEDDING_SCALE, STYLE_LIMIT, leaves_of, packed
 from policies.quality.model import QualityManifest, QualityModel
 from policies.quality.network import QualityNetwork, Training, predict, train
-from policies.quality.tfidf import embedding_table, tfidf_matrix
-from policies.term_weights import term_weights
+from policies.quality.tfidf import embedding_table, ridge, term_weights, tfidf_matrix
 
-F32 = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
 _SLOPES = (0.4, 0.2, 0.4)  # of networks, linear model and forest, before anything is known of them
 _SLOPES_WORTH = 20.0  # answers that these are worth
@@ -88,21 +85,21 @@ def _least(prompts: int) -> int:
     return 1 if prompts < 50 else 2 if prompts < _MANY else 3
 
 
-def _unseen(said: F32 | FloatArray, held_out: BoolArray) -> FloatArray:
+def _unseen(said: F32 | F64, held_out: Bools) -> F64:
     """[N, M] of [K, N, M]: the mean over the members that a prompt was held out from; over all if none."""
     share = np.where(held_out.any(axis=0), held_out, 1.0)
-    found: FloatArray = np.einsum("kn,knm->nm", share / share.sum(axis=0), said)
+    found: F64 = np.einsum("kn,knm->nm", share / share.sum(axis=0), said)
     return found
 
 
-def _means(scores: FloatArray, weights: FloatArray) -> FloatArray:
+def _means(scores: F64, weights: F64) -> F64:
     """[M] mean score of each model, drawn a little to the mean of all."""
     overall = float((weights * scores).sum()) / float(weights.sum())
-    means: FloatArray = ((weights * scores).sum(axis=0) + overall) / (weights.sum(axis=0) + 1.0)
+    means: F64 = ((weights * scores).sum(axis=0) + overall) / (weights.sum(axis=0) + 1.0)
     return means
 
 
-def _fold_weights(weights: FloatArray, settings: QualitySettings) -> FloatArray:
+def _fold_weights(weights: F64, settings: QualitySettings) -> F64:
     """[K, N, M] what each member may look at: all but its own fold; everything where prompts are few."""
     count = len(weights)
     seen = np.repeat(weights[None], settings.folds, axis=0)
@@ -112,9 +109,7 @@ def _fold_weights(weights: FloatArray, settings: QualitySettings) -> FloatArray:
     return seen
 
 
-def _linear(
-    matrix: sparse.csr_matrix, targets: FloatArray, seen: FloatArray, settings: QualitySettings
-) -> tuple[F32, FloatArray]:
+def _linear(matrix: sparse.csr_matrix, targets: F64, seen: F64, settings: QualitySettings) -> tuple[F32, F64]:
     """[buckets, M] mean linear model of the members, [K, N, M] what each of them says."""
     members, count, m = seen.shape
     columns = np.ascontiguousarray(np.moveaxis(seen, 0, 1).reshape(count, members * m), dtype=np.float32)
@@ -126,7 +121,7 @@ def _linear(
 
 
 def _forest(
-    inputs: F32, guesses: list[FloatArray], targets: FloatArray, seen: FloatArray, settings: QualitySettings
+    inputs: F32, guesses: list[F64], targets: F64, seen: F64, settings: QualitySettings
 ) -> tuple[Arrays, F32]:
     """The forest's arrays and [K, N, M] what each member's trees say.
 
@@ -151,9 +146,7 @@ def _inputs(embedded: F32, style: F32) -> F32:
     return inputs
 
 
-def _network(
-    inputs: F32, scores: FloatArray, seen: FloatArray, means: FloatArray, settings: QualitySettings
-) -> QualityNetwork:
+def _network(inputs: F32, scores: F64, seen: F64, means: F64, settings: QualitySettings) -> QualityNetwork:
     """The trained ensemble."""
     how = Training(
         settings.epochs, settings.batch, settings.learning_rate, settings.weight_decay, settings.dropout,

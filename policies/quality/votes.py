@@ -1,22 +1,108 @@
 """What users' votes add to a fitted quality model, prompt by prompt: the leaves of its forest move."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from policies.feedback_aggregate import KEY_CAP, Vote
-from policies.observation import FloatArray
+from policies.arrays import F64, I64
 from policies.prompt.features import unpack
 from policies.quality.model import QualityModel
+
+KEY_CAP: Final = 0.05  # share of an estimate that one key may decide
+PRIOR_VOTES: Final = 5.0  # a key of few votes counts n / (n + this) of a key of many
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One key's score in [0, 1] of one answer of a model: to which prompt (packed features), with which
+    chance of being chosen, when."""
+
+    key_id: str
+    model: str
+    score: float
+    features: bytes = b""
+    propensity: float = 1.0
+    created_s: float = 0.0  # wall clock
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What the evaluation says of a model: mean score, its 95 % interval, items."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class VotedScore:
+    """Robust mean of the votes on one model. `share` in [0, 1] is how much of it the votes decide."""
+
+    mean: float
+    share: float
+    keys: int
+    votes: int
+
+
+def aggregate(votes: Iterable[Vote], priors: Mapping[str, float]) -> dict[str, VotedScore]:
+    """The score of each voted model: sum_k w_k * m_k + (1 - sum_k w_k) * prior.
+
+    m_k is the mean of key k's votes; w_k <= KEY_CAP grows with their number. Where too few keys voted for
+    the caps to sum to 1 the prior (the evaluation's mean, else 0.5) takes the rest. One more key only
+    lowers the others' weights, in sum by its own, so it moves an estimate by at most KEY_CAP whatever
+    its share of the traffic. Trimming extreme keys would not have that bound: a quantile can jump.
+    """
+    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for vote in votes:
+        if not 0.0 <= vote.score <= 1.0:
+            raise ValueError(f"score: {vote.score}, must be in [0, 1].")
+        scores[vote.model][vote.key_id].append(vote.score)
+    return {model: _robust_mean(by_key, priors.get(model, 0.5)) for model, by_key in scores.items()}
+
+
+def anchored(evaluation: Anchor, voted: VotedScore | None) -> float:
+    """The evaluation's mean, moved towards the votes, and never out of its 95 % interval.
+
+    Votes weigh as much as they are many, `votes * share` against the evaluation's `count` items.
+    """
+    if voted is None or voted.votes == 0:
+        return evaluation.mean
+    weight = voted.votes * voted.share
+    mixed = (evaluation.count * evaluation.mean + weight * voted.mean) / (evaluation.count + weight)
+    return min(max(mixed, evaluation.low), evaluation.high)
+
+
+def key_weights(votes: F64) -> F64:
+    """[K] weights of keys with `votes` [K] each: at most KEY_CAP, at most 1 in sum."""
+    wanted = votes / (votes + PRIOR_VOTES)
+    weights = np.minimum(wanted / wanted.sum(), KEY_CAP)
+    for _ in range(
+        len(weights)
+    ):  # what the cap cut off goes to the others, until all are capped or it is spent
+        spare, free = 1.0 - weights.sum(), weights < KEY_CAP
+        if spare <= 1e-12 or not free.any():
+            break
+        weights[free] = np.minimum(weights[free] + spare * wanted[free] / wanted[free].sum(), KEY_CAP)
+    return weights
+
+
+def _robust_mean(by_key: Mapping[str, list[float]], prior: float) -> VotedScore:
+    counts = np.array([len(scores) for scores in by_key.values()], dtype=np.float64)
+    means = np.array([sum(scores) / len(scores) for scores in by_key.values()])
+    weights = key_weights(counts)
+    share = float(weights.sum())
+    mean = float(weights @ means + (1.0 - share) * prior)
+    return VotedScore(min(max(mean, 0.0), 1.0), share, len(counts), int(counts.sum()))
+
 
 LEAF_ANSWERS: Final = 8.0  # graded answers that a leaf's value is worth against votes
 MAX_WEIGHT: Final = 10.0  # 1 / propensity is cut here: unbiasedness traded for variance
 # Answers that one key is worth in a leaf at most, so that it decides KEY_CAP of the leaf's value.
 _KEY_ANSWERS: Final = LEAF_ANSWERS * KEY_CAP / (1.0 - KEY_CAP)
-
-IntArray = npt.NDArray[np.int64]
 
 
 def with_votes(model: QualityModel, votes: Sequence[Vote], now_s: float, half_life_s: float) -> QualityModel:
@@ -57,14 +143,12 @@ def _weight(propensity: float) -> float:
     return min(1.0 / propensity, MAX_WEIGHT)
 
 
-def _moves(
-    cell: IntArray, key: IntArray, residual: FloatArray, weight: FloatArray, fresh: FloatArray, cells: int
-) -> FloatArray:
+def _moves(cell: I64, key: I64, residual: F64, weight: F64, fresh: F64, cells: int) -> F64:
     """[cells] by how much each moves: V votes, each in one of the cells of every tree, `cell` [V, T]."""
     keys, trees = int(key.max()) + 1, cell.shape[1]
     groups, group = np.unique(cell * keys + key[:, None], return_inverse=True)
 
-    def total(values: FloatArray) -> FloatArray:
+    def total(values: F64) -> F64:
         return np.bincount(group.ravel(), np.repeat(values, trees)).astype(np.float64)
 
     weights = total(weight * fresh)
@@ -72,5 +156,5 @@ def _moves(
     worth = np.minimum(weights**2 / total(weight**2 * fresh), _KEY_ANSWERS)
     cell_of = groups // keys
     pulled, answers = (np.bincount(cell_of, some, minlength=cells) for some in (worth * word, worth))
-    moves: FloatArray = pulled / (LEAF_ANSWERS + answers)
+    moves: F64 = pulled / (LEAF_ANSWERS + answers)
     return moves

@@ -8,7 +8,7 @@ from typing import TextIO
 
 import numpy as np
 
-from policies.observation import FloatArray
+from policies.arrays import F64
 
 _COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens")
 
@@ -17,9 +17,9 @@ _COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens")
 class Trace:
     """N requests: arrival times [N] in seconds, ascending; prompt and output tokens [N]."""
 
-    arrival_s: FloatArray
-    prompt_tokens: FloatArray
-    output_tokens: FloatArray
+    arrival_s: F64
+    prompt_tokens: F64
+    output_tokens: F64
 
     def __len__(self) -> int:
         return int(self.arrival_s.shape[0])
@@ -43,7 +43,7 @@ class Trace:
             raise ValueError(f"rate_per_s: {rate_per_s}, must be above 0.")
         return self.at_times(self.arrival_s * (self.rate_per_s / rate_per_s))
 
-    def at_times(self, arrival_s: FloatArray) -> "Trace":
+    def at_times(self, arrival_s: F64) -> "Trace":
         """The same requests, in order, at other times [N]."""
         if arrival_s.shape != self.arrival_s.shape:
             raise ValueError(f"{arrival_s.shape[0]} arrival times for {len(self)} requests.")
@@ -87,12 +87,12 @@ def _request(line: dict[str, str], name: str, number: int) -> tuple[float, float
     return arrival, prompt, output
 
 
-def poisson(rate_per_s: float, count: int, rng: np.random.Generator) -> FloatArray:
+def poisson(rate_per_s: float, count: int, rng: np.random.Generator) -> F64:
     """[count] times of a Poisson process, from 0."""
     return _times(rng.exponential(1.0 / rate_per_s, count))
 
 
-def gamma_bursts(rate_per_s: float, cv: float, count: int, rng: np.random.Generator) -> FloatArray:
+def gamma_bursts(rate_per_s: float, cv: float, count: int, rng: np.random.Generator) -> F64:
     """[count] times with Gamma gaps whose coefficient of variation is `cv`; above 1 they come in bursts."""
     shape = 1.0 / cv**2
     return _times(rng.gamma(shape, 1.0 / (rate_per_s * shape), count))
@@ -100,7 +100,7 @@ def gamma_bursts(rate_per_s: float, cv: float, count: int, rng: np.random.Genera
 
 def square_wave(
     low_per_s: float, high_per_s: float, period_s: float, count: int, rng: np.random.Generator
-) -> FloatArray:
+) -> F64:
     """[count] Poisson times whose rate is `low_per_s` in the first half of each period, then `high_per_s`."""
     grid_s = np.array([0.0, 0.5, 1.0]) * period_s
     return _modulated(grid_s, np.array([low_per_s, high_per_s]), count, rng)
@@ -108,7 +108,7 @@ def square_wave(
 
 def day_curve(
     mean_per_s: float, peak_to_mean: float, day_s: float, count: int, rng: np.random.Generator
-) -> FloatArray:
+) -> F64:
     """[count] Poisson times of a sinusoidal day of `day_s` seconds.
 
     The peak rate is `peak_to_mean` (1 to 2) times the mean.
@@ -129,15 +129,15 @@ def synthetic_trace(count: int, seed: int) -> Trace:
     return Trace(poisson(5.0, count, rng), prompt, output)
 
 
-def _times(gaps: FloatArray) -> FloatArray:
-    times: FloatArray = np.cumsum(gaps)
+def _times(gaps: F64) -> F64:
+    times: F64 = np.cumsum(gaps)
     return times - times[0]
 
 
-def _modulated(grid_s: FloatArray, rates: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
+def _modulated(grid_s: F64, rates: F64, count: int, rng: np.random.Generator) -> F64:
     """Inversion: unit-rate Poisson times mapped through the inverse of the cumulated rate of a period."""
     mass = np.concatenate(([0.0], np.cumsum(np.diff(grid_s) * rates)))
     unit = np.cumsum(rng.exponential(1.0, count))
     cycles, rest = np.divmod(unit, mass[-1])
-    times: FloatArray = cycles * grid_s[-1] + np.interp(rest, mass, grid_s)
+    times: F64 = cycles * grid_s[-1] + np.interp(rest, mass, grid_s)
     return times - times[0]

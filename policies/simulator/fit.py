@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from scipy.optimize import minimize, nnls
 
-from policies.observation import PROMPT_FIELDS, FloatArray
+from policies.arrays import F64
+from policies.observation import PROMPT_FIELDS
 from policies.simulator.queues import DONE
 from policies.simulator.simulator import QueueSimulator
 from policies.simulator.spec import ModelSpec
@@ -20,7 +21,7 @@ LEAST: Final = 20  # requests needed to fit four parameters
 _QUANTILES: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
 
-Times = tuple[FloatArray, FloatArray]  # ttft_s, e2e_s, each [N]
+Times = tuple[F64, F64]  # ttft_s, e2e_s, each [N]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,11 @@ class Served:
 class Columns:
     """The same for one model as arrays [N], in order of arrival."""
 
-    arrival_s: FloatArray
-    prompt: FloatArray
-    output: FloatArray
-    ttft_s: FloatArray
-    e2e_s: FloatArray
+    arrival_s: F64
+    prompt: F64
+    output: F64
+    ttft_s: F64
+    e2e_s: F64
 
 
 def columns(served: Sequence[Served], model: str) -> Columns:
@@ -66,7 +67,7 @@ def fit_model(spec: ModelSpec, served: Sequence[Served]) -> ModelSpec:
     guess = first_guess(spec, data)
     start = np.log([max(getattr(guess, name), floor) for name, floor in zip(FITTED, _FLOORS, strict=True)])
 
-    def loss(x: FloatArray) -> float:
+    def loss(x: F64) -> float:
         return _misfit(_with(guess, x), data)
 
     found = minimize(loss, start, method="Nelder-Mead", options={"maxfev": 300, "xatol": 0.01, "fatol": 1e-4})
@@ -74,7 +75,7 @@ def fit_model(spec: ModelSpec, served: Sequence[Served]) -> ModelSpec:
     return _with(guess, best)
 
 
-def _with(spec: ModelSpec, x: FloatArray) -> ModelSpec:
+def _with(spec: ModelSpec, x: F64) -> ModelSpec:
     values = np.maximum(np.exp(np.clip(x, -16.0, 16.0)), _FLOORS).tolist()
     return replace(spec, **dict(zip(FITTED, values, strict=True)))
 
@@ -122,7 +123,7 @@ def simulate(spec: ModelSpec, data: Columns) -> Times:
         [spec], table, deadline_s=1e9, waiting_places=count + 1, requests_kept=count + 1
     )
 
-    def padded(values: FloatArray) -> FloatArray:
+    def padded(values: F64) -> F64:
         return np.append(values, values[-1])
 
     output = np.maximum(padded(data.output), 1.0) / spec.output_scale

@@ -7,13 +7,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from policies.observation import FloatArray
+from policies.arrays import F64
 from policies.simulator import arrivals
 from policies.simulator.arrivals import Trace
 from policies.simulator.spec import ModelSpec, capacity_per_s
 from policies.simulator.workload import Episode, episode_from_trace
 
-Timing = Callable[[Trace, float, np.random.Generator], FloatArray]  # (trace, mean rate, rng) -> times [N]
+Timing = Callable[[Trace, float, np.random.Generator], F64]  # (trace, mean rate, rng) -> times [N]
 
 SQUARE_LOW: Final = 6.0
 SQUARE_HIGH: Final = 40.0
@@ -21,23 +21,23 @@ SQUARE_PERIOD_S: Final = 60.0
 BURST_CV: Final = 4.0
 
 
-def replayed(trace: Trace, rate_per_s: float, rng: np.random.Generator) -> FloatArray:
+def replayed(trace: Trace, rate_per_s: float, rng: np.random.Generator) -> F64:
     """The recorded times, stretched to the rate."""
     return trace.at_rate(rate_per_s).arrival_s
 
 
-def bursty(trace: Trace, rate_per_s: float, rng: np.random.Generator) -> FloatArray:
+def bursty(trace: Trace, rate_per_s: float, rng: np.random.Generator) -> F64:
     """Gamma gaps with a coefficient of variation of BURST_CV."""
     return arrivals.gamma_bursts(rate_per_s, BURST_CV, len(trace), rng)
 
 
-def square(trace: Trace, rate_per_s: float, rng: np.random.Generator) -> FloatArray:
+def square(trace: Trace, rate_per_s: float, rng: np.random.Generator) -> F64:
     """Rates in the ratio 6 to 40, changing every half minute, with the given mean."""
     unit = rate_per_s / ((SQUARE_LOW + SQUARE_HIGH) / 2.0)
     return arrivals.square_wave(SQUARE_LOW * unit, SQUARE_HIGH * unit, SQUARE_PERIOD_S, len(trace), rng)
 
 
-def day(trace: Trace, rate_per_s: float, rng: np.random.Generator) -> FloatArray:
+def day(trace: Trace, rate_per_s: float, rng: np.random.Generator) -> F64:
     """A day of ten minutes whose peak is 1.6 times the mean."""
     return arrivals.day_curve(rate_per_s, 1.6, 600.0, len(trace), rng)
 
@@ -55,7 +55,7 @@ class Scenario:
         trace: Trace,
         capacity: float,
         rows: npt.NDArray[np.int64],
-        caller: FloatArray,
+        caller: F64,
         skill: float,
         rng: np.random.Generator,
     ) -> Episode:
@@ -92,7 +92,7 @@ class ScenarioMix:
     trace: Trace
     capacity: float
     rows: npt.NDArray[np.int64]
-    caller: FloatArray
+    caller: F64
     length: int = 2048
     skill: float = 0.6
     load_low: float = 0.3
@@ -117,7 +117,7 @@ class ScenarioMix:
             part, self.capacity, self.rows, self._draw_caller(rng), self.skill, rng
         )
 
-    def _draw_caller(self, rng: np.random.Generator) -> FloatArray:
+    def _draw_caller(self, rng: np.random.Generator) -> F64:
         if rng.random() < self.caller_share:
             return self.caller
         weights = rng.uniform(0.0, (2.0, 2.0, 1.0))

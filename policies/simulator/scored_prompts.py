@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from policies.observation import PROMPT_FIELDS, FloatArray
+from policies.arrays import F64, I64
+from policies.observation import PROMPT_FIELDS
 from policies.prompt.features import PromptFeatures, extract
 from policies.quality.data import QualityData
 from policies.simulator.workload import QualityTable, synthetic_quality
 
-Rows = npt.NDArray[np.int64]
 TRAIN_SHARE = 2 / 3  # of a file's prompts; the rest is for scoring
 FOLDS = 4  # training rows are predicted by models of the other folds
 MOST_MODELS = 9  # of a file with more, evenly spread over the order of mean score
@@ -27,8 +26,8 @@ class ScoredPrompts:
     table: QualityTable
     names: tuple[str, ...]
     tasks: tuple[str, ...]
-    train_rows: Rows
-    test_rows: Rows
+    train_rows: I64
+    test_rows: I64
 
 
 def synthetic_prompts(models: int, rows: int, seed: int) -> ScoredPrompts:
@@ -95,8 +94,8 @@ def _chosen_models(records: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _predictions(
-    features: list[PromptFeatures], names: tuple[str, ...], score: FloatArray, fitted: Rows, predicted: Rows
-) -> tuple[FloatArray, FloatArray]:
+    features: list[PromptFeatures], names: tuple[str, ...], score: F64, fitted: I64, predicted: I64
+) -> tuple[F64, F64]:
     from policies.quality.training import fit
 
     model = fit(QualityData.full([features[i] for i in fitted], names, score[fitted]), now_s=0.0)

@@ -5,14 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from policies.observation import (
-    CALLER_FIELDS,
-    MODEL_FIELDS,
-    PROMPT_FIELDS,
-    BoolArray,
-    FloatArray,
-    Observation,
-)
+from policies.arrays import F64, Bools
+from policies.observation import CALLER_FIELDS, MODEL_FIELDS, PROMPT_FIELDS, Observation
 from policies.simulator.queues import (
     ABANDONED,
     MODEL,
@@ -124,7 +118,7 @@ class QueueSimulator:
         outcomes = q.requests["outcome"][pool]
         outcomes[outcomes == OPEN] = ABANDONED
 
-    def step(self, actions: npt.NDArray[np.int64], active: BoolArray | None = None) -> None:
+    def step(self, actions: npt.NDArray[np.int64], active: Bools | None = None) -> None:
         """Dispatch the waiting request of every active pool to model `actions` [E], go to the next arrival.
 
         Afterwards `seen` holds the observations, `ended` [E] which episodes are over, `earned` [E]
@@ -166,7 +160,7 @@ class QueueSimulator:
                 fail_replica(self.queues, pool, model, replica, now_s)
 
     @property
-    def earned(self) -> FloatArray:
+    def earned(self) -> F64:
         """[E] sum of the rewards that became known in the last step; a copy."""
         return np.array(self.queues.pools["earned"])
 

@@ -6,11 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from policies.arrays import F64, I64
 from policies.observation import MODEL_COLUMN, PROMPT_COLUMN
 from policies.simulator.queues import COLD, OPEN, WARM, Queues, advance, pick_replica, submit
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 _C: Final = tuple(
     MODEL_COLUMN[name]
@@ -27,23 +25,23 @@ DRAIN_S: Final = 1e5  # longer than anything an episode leaves behind
 class Stream(NamedTuple):
     """The requests of E episodes; request T is only looked at, it ends the episode."""
 
-    arrival_s: Floats  # [E, T + 1]
-    prompt_tokens: Floats  # [E, T + 1]
-    output_tokens: Floats  # [E, T + 1] true length, before a model's output_scale
-    predicted_tokens: Floats  # [E, T + 1] the length a policy is told
-    row: Ints  # [E, T + 1] row of the quality table
-    length: Ints  # [E] T
-    cursor: Ints  # [E] request that waits for its decision
-    decided: Ints  # [E] decisions since the pool was made; request k lives at k % K
+    arrival_s: F64  # [E, T + 1]
+    prompt_tokens: F64  # [E, T + 1]
+    output_tokens: F64  # [E, T + 1] true length, before a model's output_scale
+    predicted_tokens: F64  # [E, T + 1] the length a policy is told
+    row: I64  # [E, T + 1] row of the quality table
+    length: I64  # [E] T
+    cursor: I64  # [E] request that waits for its decision
+    decided: I64  # [E] decisions since the pool was made; request k lives at k % K
 
 
 class Table(NamedTuple):
     """Quality of Q prompts at M models: what an answer is worth and what is predicted of it."""
 
-    score: Floats  # [Q, M]
-    accuracy: Floats  # [Q, M]
-    accuracy_std: Floats  # [Q, M]
-    prompt: Floats  # [Q, P] PROMPT_FIELDS; the two lengths are replaced by the request's
+    score: F64  # [Q, M]
+    accuracy: F64  # [Q, M]
+    accuracy_std: F64  # [Q, M]
+    prompt: F64  # [Q, P] PROMPT_FIELDS; the two lengths are replaced by the request's
 
 
 class Seen(NamedTuple):
@@ -181,7 +179,7 @@ def step(
     s: Stream,
     table: Table,
     seen: Seen,
-    actions: Ints,
+    actions: I64,
     active: npt.NDArray[np.bool_],
     ended: npt.NDArray[np.bool_],
 ) -> bool:

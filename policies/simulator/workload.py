@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from policies.observation import PROMPT_FIELDS, FloatArray
+from policies.arrays import F64
+from policies.observation import PROMPT_FIELDS
 from policies.simulator.arrivals import Trace
 from policies.simulator.spec import Params
 
@@ -20,12 +21,12 @@ class Episode:
     holds CALLER_FIELDS. `params` [M] overrides the pool's parameters for this episode.
     """
 
-    arrival_s: FloatArray
-    prompt_tokens: FloatArray
-    output_tokens: FloatArray
-    predicted_tokens: FloatArray
+    arrival_s: F64
+    prompt_tokens: F64
+    output_tokens: F64
+    predicted_tokens: F64
     row: npt.NDArray[np.int64]
-    caller: FloatArray
+    caller: F64
     params: Params | None = None
 
     def __post_init__(self) -> None:
@@ -49,10 +50,10 @@ class QualityTable:
     """Q prompts at M models: `score` [Q, M] what an answer is worth, `accuracy` and `accuracy_std`
     [Q, M] what a policy is told, `prompt` [Q, P] the prompt's PROMPT_FIELDS."""
 
-    score: FloatArray
-    accuracy: FloatArray
-    accuracy_std: FloatArray
-    prompt: FloatArray
+    score: F64
+    accuracy: F64
+    accuracy_std: F64
+    prompt: F64
 
     def __post_init__(self) -> None:
         rows = self.score.shape[0]
@@ -95,18 +96,18 @@ def synthetic_quality(models: int, rows: int, seed: int) -> QualityTable:
     return QualityTable(score, accuracy, np.full_like(p, 0.1), prompt)
 
 
-def predicted_lengths(output_tokens: FloatArray, skill: float, rng: np.random.Generator) -> FloatArray:
+def predicted_lengths(output_tokens: F64, skill: float, rng: np.random.Generator) -> F64:
     """Predicted answer lengths whose logarithm correlates by `skill` with the true one, calibrated:
     the expected log length given the prediction is the prediction's."""
     logs = np.log(np.maximum(output_tokens, 1.0))
     mean, std = float(logs.mean()), float(logs.std())
     noise = rng.normal(0.0, 1.0, logs.shape) * skill * std * np.sqrt(max(1.0 - skill**2, 0.0))
-    predicted: FloatArray = np.exp(mean + skill**2 * (logs - mean) + noise + 0.5 * std**2 * (1.0 - skill**2))
+    predicted: F64 = np.exp(mean + skill**2 * (logs - mean) + noise + 0.5 * std**2 * (1.0 - skill**2))
     return predicted
 
 
 def episode_from_trace(
-    trace: Trace, rows: npt.NDArray[np.int64], caller: FloatArray, skill: float, rng: np.random.Generator
+    trace: Trace, rows: npt.NDArray[np.int64], caller: F64, skill: float, rng: np.random.Generator
 ) -> Episode:
     """Pair a trace's requests with prompts drawn from `rows` by the generator's seed."""
     return Episode(

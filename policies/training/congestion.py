@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-Floats = npt.NDArray[np.float64]
+from policies.arrays import F64
 
 _LEAST_DISCOUNT = 0.01
 _LOOK_BACK = 64  # earlier requests of the same model that may still be decoding
@@ -22,13 +22,13 @@ class Served(NamedTuple):
 
     model: npt.NDArray[np.int64]  # -1 where there was no decision
     episode: npt.NDArray[np.int64]  # number of the episode; nothing acts from one to the next
-    arrival_s: Floats
-    start_s: Floats  # when its prefill began
-    end_s: Floats
+    arrival_s: F64
+    start_s: F64  # when its prefill began
+    end_s: F64
     waited: npt.NDArray[np.bool_]  # came when every slot of the model was taken
-    work_s: Floats  # its share of the model's capacity: delays each who waits behind it
-    prefill_s: Floats  # engine time of its prompt: delays each who decodes meanwhile
-    slope: Floats  # reward that one more second of latency would have cost it
+    work_s: F64  # its share of the model's capacity: delays each who waits behind it
+    prefill_s: F64  # engine time of its prompt: delays each who decodes meanwhile
+    slope: F64  # reward that one more second of latency would have cost it
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -66,7 +66,7 @@ def _beside(s: Served, k: int, n: int) -> float:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def delay_cost(s: Served, horizon_s: float, count: int) -> Floats:
+def delay_cost(s: Served, horizon_s: float, count: int) -> F64:
     """[count, N] reward that each of the first decisions costs others.
 
     Those who come t seconds later count exp(-t / horizon_s).

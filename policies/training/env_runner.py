@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from policies.arrays import F32, Bools
 from policies.learned.features import network_inputs
 from policies.observation import MODEL_COLUMN
 from policies.reward import NO_TARGET_S, lateness, reward
@@ -15,9 +16,6 @@ from policies.simulator.environment import Batch, DispatchVectorEnv
 from policies.simulator.queues import OPEN
 from policies.training.congestion import Served, delay_cost
 from policies.training.network import DispatchNetwork
-
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +29,14 @@ class Rollout:
     there the score is the answer's, the latency the larger of its age and its prediction.
     """
 
-    features: Floats
-    base: Floats
+    features: F32
+    base: F32
     mask: Bools
     action: npt.NDArray[np.int64]
-    log_probability: Floats
-    reward: Floats
-    delay_cost: Floats
-    elapsed_s: Floats
+    log_probability: F32
+    reward: F32
+    delay_cost: F32
+    elapsed_s: F32
     decided: Bools
     ended: Bools
     censored: float = 0.0
@@ -167,7 +165,7 @@ class EnvRunner:
         so_far_s = np.maximum(self._state["now_s"][None, :] - made_s, predicted_s)
         return requests, np.where(requests["outcome"] == OPEN, so_far_s, requests["e2e_s"])
 
-    def _rewards(self, requests: npt.NDArray[np.void], e2e_s: Any) -> tuple[Floats, Bools]:
+    def _rewards(self, requests: npt.NDArray[np.void], e2e_s: Any) -> tuple[F32, Bools]:
         """[T, N] each decision's own reward, and whether it had to be estimated."""
         values = requests["reward"].astype(np.float32)
         still = requests["outcome"] == OPEN

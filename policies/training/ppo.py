@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from policies.arrays import F32
 from policies.training.env_runner import Rollout
 from policies.training.network import DispatchNetwork
-
-Floats = npt.NDArray[np.float32]
 
 _MOST_WEIGHT = 2.0  # of one decision of an older policy
 
@@ -86,7 +84,7 @@ def ppo_loss(
     return loss, metrics
 
 
-def advantages(rollout: Rollout, value: Floats, horizon_s: float, gae_lambda: float) -> tuple[Floats, Floats]:
+def advantages(rollout: Rollout, value: F32, horizon_s: float, gae_lambda: float) -> tuple[F32, F32]:
     """(advantage, return) [T, N] from value [T + 1, N]; gamma^dt = exp(-dt / horizon_s), 0 for horizon 0.
 
     delta_t = r_t + gamma^dt V_{t+1} - V_t;  A_t = delta_t + gamma^dt lambda A_{t+1}, cut after an
@@ -147,14 +145,14 @@ class PPO:
         metrics["censored"] = rollout.censored
         return metrics
 
-    def credited(self, rollout: Rollout, value: Floats) -> tuple[Floats, Floats]:
+    def credited(self, rollout: Rollout, value: F32) -> tuple[F32, F32]:
         """(advantage, return) [T, N] by the configured credit."""
         config = self.config
         if config.credit == "returns":
             return advantages(rollout, value, config.horizon_s, config.gae_lambda)
         return advantages(replace(rollout, reward=rollout.reward - rollout.delay_cost), value, 0.0, 0.0)
 
-    def _values(self, rollout: Rollout) -> Floats:
+    def _values(self, rollout: Rollout) -> F32:
         """[T + 1, N] V in reward units."""
         device = self.network.keep.device
         with torch.no_grad():
@@ -166,13 +164,13 @@ class PPO:
             ]
         return np.asarray(torch.stack(rows).numpy() * self.return_std + self.return_mean, dtype=np.float32)
 
-    def _track(self, returns: Floats) -> None:
+    def _track(self, returns: F32) -> None:
         """Running moments of the returns; V is rescaled by them, so they move slowly after the start."""
         rate = max(0.05, 1.0 / (self.updates + 1))
         self.return_mean += rate * (float(returns.mean()) - self.return_mean)
         self.return_std += rate * (float(returns.std()) + 1e-6 - self.return_std)
 
-    def flatten(self, rollout: Rollout, advantage: Floats, returns: Floats) -> LossInputs:
+    def flatten(self, rollout: Rollout, advantage: F32, returns: F32) -> LossInputs:
         """The decisions as one batch: advantages of mean 0 and deviation 1, returns in normalised units."""
         decided = rollout.decided
         taken = advantage[decided]
@@ -213,7 +211,7 @@ class PPO:
                 )  # fmt: skip
 
 
-def _explained(value: Floats, returns: Floats) -> dict[str, float]:
+def _explained(value: F32, returns: F32) -> dict[str, float]:
     spread = float(returns.var())
     share = 1.0 - float((returns - value).var()) / spread if spread > 0.0 else 0.0
     return {"explained_variance": share, "return": float(returns.mean())}

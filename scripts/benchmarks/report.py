@@ -3,9 +3,7 @@
 import json
 import math
 import os
-import platform
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from scipy import stats
+
+from scripts.text_table import print_table
 
 Op = Literal[">=", "<="]
 
@@ -60,68 +60,6 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
         return mean, 0.0
     deviation = math.sqrt(sum((v - mean) ** 2 for v in data) / (len(data) - 1))
     return mean, float(stats.t.ppf(0.975, len(data) - 1)) * deviation / math.sqrt(len(data))
-
-
-def cell(value: object) -> str:
-    """One value as a table shows it."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
-
-
-def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """Print an aligned table; numbers to the right."""
-    if title:
-        print(f"\n{title}")
-    print(table_text(headers, rows), flush=True)
-
-
-def table_text(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """An aligned table as text; numbers to the right."""
-    raw = [list(row) for row in rows]
-    text = [[cell(v) for v in row] for row in raw]
-    widths = [max(len(h), *(len(row[i]) for row in text)) if text else len(h) for i, h in enumerate(headers)]
-    lines = ["  ".join(h.ljust(w) for h, w in zip(headers, widths, strict=True)).rstrip()]
-    lines.append("  ".join("-" * w for w in widths))
-    for values, shown in zip(raw, text, strict=True):
-        lines.append("  ".join(_pad(v, s, w) for v, s, w in zip(values, shown, widths, strict=True)).rstrip())
-    return "\n".join(lines)
-
-
-def _pad(value: object, shown: str, width: int) -> str:
-    return shown.rjust(width) if isinstance(value, int | float) else shown.ljust(width)
-
-
-def machine() -> dict[str, object]:
-    """What the numbers were measured on."""
-    return {
-        "cpu": _cpu_name(),
-        "gpu": _gpu_name(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "load_1min": round(os.getloadavg()[0], 2),
-    }
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _gpu_name() -> str | None:
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return None
-    answer = subprocess.run(
-        [command, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip().replace("\n", ", ") or None
 
 
 def _git() -> str:

@@ -1,14 +1,40 @@
 """From a parsed body to a checked Call, one function per endpoint."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from serve_app.body import checks, fields
+from serve_app.body.fields import check_part
 from serve_app.body.strict_json import Body
-from serve_app.call import Call
 from serve_app.config import Caps
 from serve_app.http.errors import bad_request
-from serve_app.media import check_part
+
+
+@dataclass(slots=True)
+class Call:
+    """One request to a model, parsed and within the caps. `body` may still be changed before it is sent."""
+
+    path: str  # of the engine, such as /v1/chat/completions
+    body: Body
+    model: str
+    stream: bool = False
+    text: str = ""  # the prompt as one string, for features
+    turns: int = 1
+    max_tokens: int | None = None
+    max_tokens_field: str = "max_tokens"
+    needs: frozenset[str] = frozenset({"chat"})
+    prompt_tokens: int | None = None  # where the prompt came as token ids
+    changed: bool = field(default=False)  # `body` is no longer what the caller's bytes say
+
+
+def set_default(call: Call, defaults: Any) -> None:
+    """Generation defaults for fields that the caller left out."""
+    for name, value in defaults.items():
+        if name not in call.body:
+            call.body[name] = value
+            call.changed = True
+
 
 Builder = Callable[[Body], Call]
 

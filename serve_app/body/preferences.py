@@ -6,8 +6,8 @@ from typing import Any
 
 from policies.utility import Weights
 from serve_app.body import checks
+from serve_app.body.calls import Call
 from serve_app.body.strict_json import Body
-from serve_app.call import Call
 from serve_app.http.errors import bad_request, quoted
 
 FIELD = "fastserve"

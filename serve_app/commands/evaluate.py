@@ -18,7 +18,7 @@ from deployments.evaluation.session import Session, UnknownModelError
 from deployments.evaluation.settings import PaceSettings, suite_path
 from deployments.records.records import EvaluationRecord
 from deployments.suites.suite import Suite, SuiteError, load_suite
-from serve_app.cli import CommandError
+from serve_app.console.connection import CommandError
 
 DEFAULT_SUITES: Final = suite_path("suites")
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 
 from deployments.records.snapshot import Snapshot
-from policies.mix import best_mix
+from policies.baselines.static_mix import best_mix
 from policies.utility import Weights, utility
-from serve_app.cli import CommandError
+from serve_app.console.connection import CommandError
 
 _WEIGHTS: Final = 3
 _NUMBER: Final = r"[0-9.eE+-]+"

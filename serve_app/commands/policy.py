@@ -10,8 +10,7 @@ from typing import Any, Final
 from deployments.learning.rollout import RolloutState, TrialState
 from deployments.records.records import PolicyEvent
 from deployments.table.actor import RayTable, TableError
-from serve_app.cli import CommandError
-from serve_app.console.connection import connect
+from serve_app.console.connection import CommandError, connect
 
 ACTIONS: Final = ("list", "show", "promote", "rollback", "shadow", "pause", "resume")
 

@@ -11,7 +11,7 @@ from deployments.home import home
 from deployments.model.config import ModelConfig
 from deployments.model.files import WeightsError, prepare_source
 from serve_app.access.keys import ensure_key
-from serve_app.cli import CommandError
+from serve_app.console.connection import CommandError
 
 _BUILDER = "serve_app.app:build_model"
 

@@ -12,8 +12,7 @@ from rich.console import Console
 from deployments.dispatch.columns import is_usable
 from deployments.records.snapshot import Snapshot
 from deployments.table.actor import RayTable, TableError
-from serve_app.cli import CommandError
-from serve_app.console.connection import connect
+from serve_app.console.connection import CommandError, connect
 from serve_app.console.rendering import status_page
 
 

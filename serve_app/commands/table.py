@@ -10,8 +10,7 @@ from rich.live import Live
 
 from deployments.records.snapshot import Snapshot
 from deployments.table.actor import RayTable, TableError
-from serve_app.cli import CommandError
-from serve_app.console.connection import connect
+from serve_app.console.connection import CommandError, connect
 from serve_app.console.rendering import table_page
 
 WIDTH = 180  # of a table that is not shown in a terminal

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serve_app.cli import CommandError
+from serve_app.console.connection import CommandError
 
 if TYPE_CHECKING:
     from policies.simulator.arrivals import Trace

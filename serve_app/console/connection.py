@@ -6,7 +6,10 @@ from typing import Any
 import ray
 
 from deployments.table.actor import NAME, NAMESPACE
-from serve_app.cli import CommandError
+
+
+class CommandError(RuntimeError):
+    """A command cannot do what was asked; the message says what to do about it."""
 
 
 def connect(address: str) -> Any:

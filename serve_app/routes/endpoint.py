@@ -10,16 +10,15 @@ from deployments.dispatch.dispatched import Dispatched
 from deployments.dispatch.dispatcher import Dispatcher
 from deployments.dispatch.masks import NoModelError
 from deployments.dispatch.request import AUTO, DispatchRequest, UnknownModelError
-from deployments.feedback import FeedbackTokens
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from policies.outcome import Status
 from policies.profile import UnknownProfileError
+from serve_app.access.feedback_tokens import FeedbackTokens
 from serve_app.access.keys import Key, KeyRing
 from serve_app.access.limits import Limiter
-from serve_app.body.calls import Calls
+from serve_app.body.calls import Call, Calls
 from serve_app.body.preferences import Preferences, take
 from serve_app.body.strict_json import Body, parse
-from serve_app.call import Call
 from serve_app.config import IngressSettings
 from serve_app.http.errors import (
     ApiError,
@@ -35,10 +34,10 @@ from serve_app.http.request import Request, Send, send_json
 from serve_app.metrics import IngressMetrics
 from serve_app.routes import models
 from serve_app.routes.refusals import refusal
-from serve_app.table_port import TablePort
 from serve_app.upstream.forward import Forwarder
 from serve_app.upstream.job import Job
 from serve_app.upstream.outgoing import check_fits
+from serve_app.upstream.replicas import TablePort
 
 logger = logging.getLogger("ray.serve")
 

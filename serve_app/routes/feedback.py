@@ -1,16 +1,159 @@
 """POST /v1/feedback: votes, by key or by the one-shot token of an answer."""
 
+import hashlib
+import re
 import time
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from deployments.feedback import VERDICT_STATUS, FeedbackError, FeedbackTokenError, parse_feedback
 from deployments.records.records import FeedbackRecord
 from deployments.table.store.store import StorageUnavailableError
 from deployments.table.view import TableError
+from serve_app.access.feedback_tokens import FeedbackTokenError
 from serve_app.body.strict_json import parse
 from serve_app.http.errors import ApiError, bad_request, unauthorized, unavailable
 from serve_app.http.request import Request, Send, send_json
 from serve_app.routes.endpoint import Endpoint
+
+BROWSER_METRIC: Final = "browser"  # every vote by token lands here, so one token has one effect
+DEFAULT_METRIC: Final = "quality"
+VERDICT_STATUS: Final[Mapping[str, int]] = {
+    "new": 200,
+    "same": 200,
+    "conflict": 409,
+    "unknown": 404,
+    "cancelled": 409,
+}
+MAX_CORRECTION_CHARACTERS: Final = 100_000
+
+_FORMS: Final = ("score", "thumb", "correction", "comparison")
+_FIELDS: Final = frozenset({"decision_id", "metric", "token", *_FORMS})
+_DECISION_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
+_METRIC: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_THUMBS: Final[Mapping[str, float]] = {"up": 1.0, "down": 0.0}
+_PREFERENCES: Final[Mapping[str, float]] = {"this": 1.0, "tie": 0.5, "other": 0.0}
+
+
+class FeedbackError(ValueError):
+    """A vote that cannot be taken; `param` names the field at fault."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """One vote as sent; `detail` is the hash of a correction or the id of the decision compared with."""
+
+    decision_id: str
+    metric: str
+    score: float
+    detail: str | None = None
+    token: str | None = None
+
+    def record(self, key_id: str, received_s: float) -> FeedbackRecord:
+        """The durable record. A vote by token is kept under 'browser', with its own metric as the detail."""
+        metric, detail = self.metric, self.detail
+        if self.token is not None:
+            metric, detail = (
+                BROWSER_METRIC,
+                self.metric if self.detail is None else f"{self.metric}={self.detail}",
+            )
+        return FeedbackRecord(self.decision_id, key_id, metric, self.score, received_s, detail)
+
+
+def parse_feedback(body: object) -> Feedback:
+    """The vote in a JSON body: `decision_id`, optional `metric` and `token`, and exactly one form.
+
+    Forms: `score` in [0, 1]; `thumb` "up" or "down"; `correction`, the text that would have been right
+    (only its hash is kept, it counts as 0); `comparison` {"decision_id", "preferred"} with "this", "other"
+    or "tie".
+    Raises FeedbackError, whose `param` is the field at fault. No message repeats what was sent.
+    """
+    if not isinstance(body, Mapping):
+        raise FeedbackError("body", "The body must be a JSON object.")
+    for name in body:
+        if name not in _FIELDS:
+            param = str(name)[:64]
+            raise FeedbackError(param, f"Unknown field '{param}'. Known: {', '.join(sorted(_FIELDS))}.")
+    decision_id = _decision_id(body.get("decision_id"), "decision_id")
+    given = [form for form in _FORMS if form in body]
+    if len(given) != 1:
+        raise FeedbackError(
+            given[1] if given else "score", f"Give exactly one of {', '.join(_FORMS)}; got {len(given)}."
+        )
+    score, detail = _READERS[given[0]](body[given[0]])
+    if detail == decision_id:
+        raise FeedbackError("comparison", "A decision cannot be compared with itself.")
+    return Feedback(
+        decision_id, _metric(body.get("metric", DEFAULT_METRIC)), score, detail, _token(body.get("token"))
+    )
+
+
+def _decision_id(value: object, param: str) -> str:
+    if not isinstance(value, str) or not _DECISION_ID.fullmatch(value):
+        raise FeedbackError(param, f"'{param}' must be the id from the x-fastserve-decision-id header.")
+    return value
+
+
+def _metric(value: object) -> str:
+    if not isinstance(value, str) or not _METRIC.fullmatch(value):
+        raise FeedbackError(
+            "metric", "'metric' must be a letter and up to 63 letters, digits, '_', '.' or '-'."
+        )
+    if value == BROWSER_METRIC:
+        raise FeedbackError(
+            "metric", f"'metric' must not be '{BROWSER_METRIC}': it is kept for votes by token."
+        )
+    return value
+
+
+def _token(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise FeedbackError("token", "'token' must be the text from the x-fastserve-feedback-token header.")
+    return value
+
+
+def _score(value: object) -> tuple[float, None]:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:  # type: ignore[operator]  # NaN fails the comparison
+        raise FeedbackError("score", "'score' must be a number from 0 to 1.")
+    return abs(float(value)), None  # type: ignore[arg-type]  # abs: -0.0 and 0 are the same vote
+
+
+def _thumb(value: object) -> tuple[float, None]:
+    if not isinstance(value, str) or value not in _THUMBS:
+        raise FeedbackError("thumb", "'thumb' must be 'up' or 'down'.")
+    return _THUMBS[value], None
+
+
+def _correction(value: object) -> tuple[float, str]:
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_CORRECTION_CHARACTERS:
+        raise FeedbackError(
+            "correction",
+            f"'correction' must be a text of at most {MAX_CORRECTION_CHARACTERS} characters, not empty.",
+        )
+    return 0.0, hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _comparison(value: object) -> tuple[float, str]:
+    if not isinstance(value, Mapping) or set(value) != {"decision_id", "preferred"}:
+        raise FeedbackError("comparison", "'comparison' must have exactly 'decision_id' and 'preferred'.")
+    preferred = value["preferred"]
+    if not isinstance(preferred, str) or preferred not in _PREFERENCES:
+        raise FeedbackError("comparison.preferred", "'preferred' must be 'this', 'other' or 'tie'.")
+    return _PREFERENCES[preferred], _decision_id(value["decision_id"], "comparison.decision_id")
+
+
+_READERS: Final[Mapping[str, Callable[[object], tuple[float, str | None]]]] = {
+    "score": _score,
+    "thumb": _thumb,
+    "correction": _correction,
+    "comparison": _comparison,
+}
+
 
 TOKEN_HEADER = b"x-fastserve-feedback-token"
 

@@ -10,12 +10,11 @@ from policies.outcome import Status
 from serve_app.config import IngressSettings
 from serve_app.http.errors import ApiError, deadline_exceeded, from_upstream, overloaded, unavailable
 from serve_app.metrics import IngressMetrics
-from serve_app.table_port import TablePort
 from serve_app.upstream.attempt import Attempt, Watch
 from serve_app.upstream.job import Job
 from serve_app.upstream.outgoing import outgoing
 from serve_app.upstream.relay import Send, StreamRelay, TryFailedError, interrupt, whole
-from serve_app.upstream.replicas import Upstreams
+from serve_app.upstream.replicas import TablePort, Upstreams
 from serve_app.upstream.retry_budget import RetryBudget
 
 logger = logging.getLogger("ray.serve")

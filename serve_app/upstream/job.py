@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from policies.outcome import Outcome, Status
-from serve_app.call import Call
+from serve_app.body.calls import Call
 
 _USAGE = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d+)')
 _OUTPUT = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d+)')

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from deployments.records.snapshot import ModelCard
+from serve_app.body.calls import Call
 from serve_app.body.strict_json import Body, dump
-from serve_app.call import Call
 from serve_app.http.errors import context_too_long
 
 _MOST_CHARS_PER_TOKEN = 16  # on average; no tokenizer in use does better on ordinary text

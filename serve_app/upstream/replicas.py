@@ -7,6 +7,7 @@ import aiohttp
 
 from deployments.dispatch.columns import STALE_S, is_usable
 from deployments.dispatch.dispatcher import View
+from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.records.snapshot import ReplicaRow, ReplicaState
 from serve_app.config import Deadlines
 from serve_app.upstream.ejection import Ejections
@@ -117,3 +118,19 @@ class Upstreams:
     def _load(self, row: ReplicaRow) -> float:
         """Requests per slot: what it reported, or what this ingress has on its way there if that is more."""
         return max(row.running + row.waiting, self._view.replica_in_flight(row.replica)) / max(row.slots, 1)
+
+
+class TablePort(ReplicaView, Protocol):
+    """deployments.table.actor.TableView, as the endpoint sees it. Nothing here waits."""
+
+    def begin(self, model: str, replica: str) -> None:
+        """A request was sent there."""
+
+    def end(self, model: str, replica: str) -> None:
+        """It is finished."""
+
+    def record_decision(self, record: DecisionRecord) -> None:
+        """Take a decision to the log."""
+
+    def record_outcome(self, record: OutcomeRecord) -> None:
+        """Take an outcome to the log."""

@@ -4,8 +4,9 @@ from types import ModuleType
 
 import pytest
 
-from deployments import request_rows
-from policies import formula_kernel, latency_kernel
+from deployments.dispatch import columns
+from policies import decision, utility
+from policies.latency import model as latency_model
 from policies.learned import features as network_features
 from policies.learned import kernel as network_kernel
 from policies.observation import CALLER_COLUMN, MODEL_COLUMN, PROMPT_COLUMN
@@ -31,7 +32,8 @@ COLUMNS = {
 
 
 @pytest.mark.parametrize(
-    ("module", "least"), [(formula_kernel, 4), (network_features, 22), (network_kernel, 1), (request_rows, 9)]
+    ("module", "least"),
+    [(utility, 4), (decision, 1), (network_features, 22), (network_kernel, 1), (columns, 9)],
 )
 def test_columns_are_those_of_the_observation(module: ModuleType, least: int) -> None:
     own = {name: value for name, value in vars(module).items() if name in COLUMNS}
@@ -40,7 +42,7 @@ def test_columns_are_those_of_the_observation(module: ModuleType, least: int) ->
 
 
 def test_other_constants_are_those_of_their_owners() -> None:
-    latency = latency_kernel
+    latency = latency_model
     assert PROMPT_COLUMN["prompt_tokens"] == latency._TOKENS
     assert [COLUMNS["_TURNS"], COLUMNS["_FIRST_SHARE"]] == [latency._TURNS, latency._FIRST_SHARE]
     assert len(PROMPT_COLUMN) == latency._FIELDS

@@ -55,7 +55,7 @@ def with_evaluator(cluster: Any, suite: Path, **pace: Any) -> dict[str, Any]:
         {
             "name": "evaluator",
             "route_prefix": None,
-            "import_path": "deployments.companions:evaluator",
+            "import_path": "serve_app.app:evaluator",
             "args": {"num_cpus": 0.05},
             "deployments": [{"name": "Evaluator", "user_config": config}],
         }

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from msgspec import structs
 
-from deployments.feedback import BROWSER_METRIC
 from deployments.records.records import OutcomeRecord
 from deployments.table.store.store import Store
 from deployments.table.table import Table
@@ -20,6 +19,7 @@ from policies.outcome import Outcome, Status
 from serve_app.access.keys import KEY_FILE
 from serve_app.config import IngressConfig
 from serve_app.ingress import Ingress
+from serve_app.routes.feedback import BROWSER_METRIC
 from tests.deployments.fake_endpoint import FakeEndpoint, card, right, warm
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]

@@ -133,7 +133,7 @@ def with_loop(base: dict[str, Any], url: str, suite: Path) -> dict[str, Any]:
             {
                 "name": name.lower(),
                 "route_prefix": None,
-                "import_path": f"deployments.companions:{name.lower()}",
+                "import_path": f"serve_app.app:{name.lower()}",
                 "args": {"num_cpus": 0.05},
                 "deployments": [{"name": name, "user_config": settings}],
             }

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.decision import draw, uniform_from_seed
-from policies.rendezvous import hash64, rendezvous
+from policies.decision import draw, hash64, rendezvous, uniform_from_seed
 
 seeds = st.integers(0, 2**64 - 1)
 distributions = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12).filter(lambda p: sum(p) > 1e-6)

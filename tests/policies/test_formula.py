@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.formula import FormulaPolicy
+from policies.policy import FormulaPolicy
 from policies.utility import Weights, observed_utility
 from tests.policies.examples import observe
 

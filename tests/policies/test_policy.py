@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.formula_kernel import masked_softmax
-from policies.observation import FloatArray, Observation
+from policies.arrays import F64
+from policies.decision import masked_softmax
+from policies.observation import Observation
 from policies.policy import Policy, PolicyError
 from tests.policies.examples import observe
 
@@ -19,7 +20,7 @@ class Given(Policy):
     def __init__(self, values: list[float]) -> None:
         self.values = np.array(values, dtype=np.float64)
 
-    def distribution(self, observation: Observation) -> FloatArray:
+    def distribution(self, observation: Observation) -> F64:
         return self.values
 
 

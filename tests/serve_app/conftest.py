@@ -12,8 +12,8 @@ import pytest_asyncio
 from hypothesis import settings
 
 from deployments.model.config import ModelConfig
-from deployments.model.engines.http import EngineServer
 from deployments.model.model import Model
+from deployments.model.server import EngineServer
 from deployments.table.store.store import Store
 from deployments.table.table import Table
 from serve_app.config import IngressConfig

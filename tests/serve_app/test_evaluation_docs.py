@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from deployments.companions import CompanionArgs, evaluator
 from deployments.evaluation.settings import EvaluatorSettings
-from deployments.feedback import parse_feedback
 from deployments.suites.graders import GRADERS
+from serve_app.app import CompanionArgs, evaluator
+from serve_app.routes.feedback import parse_feedback
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "evaluation.md").read_text()

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from deployments.engine_record import EngineRecord
 from deployments.metrics.meter import LABEL_SETS, OTHER, MemoryMeter
 from deployments.metrics.names import METRICS, Kind, markdown
-from deployments.records.records import DecisionRecord, OutcomeRecord
+from deployments.model.pusher import EngineMetrics
+from deployments.records.records import DecisionRecord, EngineRecord, OutcomeRecord
 from policies.outcome import Outcome, Status
-from serve_app.metrics import EngineMetrics, IngressMetrics, policy_label, requested_label
+from serve_app.metrics import IngressMetrics, policy_label, requested_label
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 

@@ -9,7 +9,6 @@ from typing import Any
 import aiohttp
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.engine_record import EngineRecord
 from deployments.model.config import ModelConfig, Upstream
 from deployments.model.engines.base import Engine, EngineError, EngineStats
 from deployments.model.engines.http import (
@@ -20,6 +19,7 @@ from deployments.model.engines.http import (
     send_json,
     until_disconnected,
 )
+from deployments.records.records import EngineRecord
 
 PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"})
 KEPT_HEADERS = frozenset({"content-type", "retry-after", "openai-processing-ms", "x-request-id"})

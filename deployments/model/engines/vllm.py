@@ -10,14 +10,14 @@ from typing import Any
 from pydantic import JsonValue
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.engine_record import EngineRecord
-from deployments.gpu_load import GpuLoad
 from deployments.home import home
 from deployments.model.config import ModelConfig
 from deployments.model.engines.base import Engine, EngineError, EngineStats
 from deployments.model.engines.http import request_id
+from deployments.model.engines.vllm_records import decision_id, merge
 from deployments.model.files import BUILTIN, prepare_source
-from deployments.record_merge import decision_id, merge
+from deployments.model.load import GpuLoad
+from deployments.records.records import EngineRecord
 
 LATE_RECORD_S = 0.2  # vLLM may report a request just after its last byte
 KEPT_ID_S = 10.0

@@ -7,8 +7,8 @@ from typing import Any, Final
 from sqlalchemy import URL, Engine, Table, create_engine, event, insert, select
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
-from deployments.migrations import migrate
 from deployments.table.store import schema
+from deployments.table.store.migrations import migrate
 
 CORRUPT: Final = ("malformed", "not a database", "unsupported file format")
 SMALL_TABLES: Final = (

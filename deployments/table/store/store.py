@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from deployments.migrations import NewerSchemaError, migrate
 from deployments.table.store import sqlite_file
+from deployments.table.store.migrations import NewerSchemaError, migrate
 from deployments.table.store.sqlite_file import reason_of
 
 T = TypeVar("T")

@@ -4,21 +4,22 @@ from typing import Final
 
 import numpy as np
 
+from policies.arrays import F64
 from policies.baselines.simple import load
-from policies.observation import PROMPT_COLUMN, FloatArray, Observation
+from policies.observation import PROMPT_COLUMN, Observation
 
 CONTEXT_SIZE: Final = 14
 _SHARES: Final = PROMPT_COLUMN["cjk_share"]
 
 
-def prompt_vector(observation: Observation) -> FloatArray:
+def prompt_vector(observation: Observation) -> F64:
     """[7] the prompt alone: log length / 10, then shares and hints."""
     head = [np.log1p(observation.prompt_field("prompt_tokens")) / 10.0]
     head.append(np.log1p(observation.prompt_field("turns")) / 3.0)
     return np.concatenate([head, observation.prompt[_SHARES:]])
 
 
-def context(observation: Observation) -> FloatArray:
+def context(observation: Observation) -> F64:
     """[M, 14] prompt, normalised caller weights, and the predicted quality, latency and load."""
     m = len(observation.models)
     x = np.empty((m, CONTEXT_SIZE))

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from policies.arrays import F64
 from policies.baselines.greedy import GreedyPolicy
-from policies.observation import FloatArray, Observation
+from policies.observation import Observation
 from policies.outcome import Transition
 from policies.utility import Weights, utility
 from scripts.benchmarks.baselines.context import prompt_vector
@@ -22,11 +23,11 @@ class KnnPolicy(GreedyPolicy):
         if k < 1 or memory < k:
             raise ValueError(f"k: {k}, memory: {memory}; must be 1 <= k <= memory.")
         self.k, self.memory, self.prior_count = k, memory, prior_count
-        self._prompts: dict[str, FloatArray] = {}
-        self._scores: dict[str, FloatArray] = {}
+        self._prompts: dict[str, F64] = {}
+        self._scores: dict[str, F64] = {}
         self._counts: dict[str, int] = {}
 
-    def scores(self, observation: Observation) -> FloatArray:
+    def scores(self, observation: Observation) -> F64:
         """[M] the formula over the neighbours' accuracy and the predicted latency."""
         x = prompt_vector(observation)
         predicted = observation.column("accuracy").tolist()
@@ -48,7 +49,7 @@ class KnnPolicy(GreedyPolicy):
         self._prompts[model][slot], self._scores[model][slot] = x, quality
         self._counts[model] = self._counts.get(model, 0) + 1
 
-    def _near(self, model: str, x: FloatArray, prior: float) -> float:
+    def _near(self, model: str, x: F64, prior: float) -> float:
         count = min(self._counts.get(model, 0), self.memory)
         if not count:
             return prior

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from policies.arrays import F64
 from policies.baselines.greedy import GreedyPolicy
-from policies.observation import FloatArray, Observation
+from policies.observation import Observation
 from policies.outcome import Transition
 from scripts.benchmarks.baselines.context import CONTEXT_SIZE, context
 
@@ -14,8 +15,8 @@ from scripts.benchmarks.baselines.context import CONTEXT_SIZE, context
 class _Arm:
     """Ridge regression of one model's reward: inverse [D, D] of the design, response [D]."""
 
-    inverse: FloatArray
-    response: FloatArray
+    inverse: F64
+    response: F64
 
 
 class LinUcbPolicy(GreedyPolicy):
@@ -29,7 +30,7 @@ class LinUcbPolicy(GreedyPolicy):
         self.alpha, self.ridge, self.forgetting = alpha, ridge, forgetting
         self._arms: dict[str, _Arm] = {}
 
-    def scores(self, observation: Observation) -> FloatArray:
+    def scores(self, observation: Observation) -> F64:
         """[M] upper confidence bounds."""
         bounds = []
         for model, x in zip(observation.models, context(observation), strict=True):

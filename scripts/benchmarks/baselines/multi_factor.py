@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from policies.arrays import F64, Bools
 from policies.baselines.greedy import GreedyPolicy, candidates
-from policies.observation import BoolArray, FloatArray, Observation
+from policies.observation import Observation
 
 
 class MultiFactorPolicy(GreedyPolicy):
@@ -29,7 +30,7 @@ class MultiFactorPolicy(GreedyPolicy):
         self.quality = dict(quality) if quality is not None else None
         self.weights = tuple(weight / sum(weights) for weight in weights)
 
-    def scores(self, observation: Observation) -> FloatArray:
+    def scores(self, observation: Observation) -> F64:
         """[M] weighted sums."""
         mask = candidates(self, observation)
         quality = observation.column("accuracy")
@@ -44,7 +45,7 @@ class MultiFactorPolicy(GreedyPolicy):
         )
 
 
-def _scaled(values: FloatArray, mask: BoolArray) -> FloatArray:
+def _scaled(values: F64, mask: Bools) -> F64:
     """[M] (v - min) / (max - min) over `mask`; 0.5 where all are equal."""
     inside = values[mask]
     if not inside.size or inside.max() <= inside.min():

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from policies.arrays import F64, Bools
 from policies.baselines.greedy import GreedyPolicy, candidates
-from policies.observation import BoolArray, FloatArray, Observation
+from policies.observation import Observation
 
 
 class RouteBalancePolicy(GreedyPolicy):
@@ -22,7 +23,7 @@ class RouteBalancePolicy(GreedyPolicy):
             raise ValueError(f"weights: {weights}, must be >= 0 with one above 0.")
         self.weights = weights
 
-    def scores(self, observation: Observation) -> FloatArray:
+    def scores(self, observation: Observation) -> F64:
         """[M] weighted sums, less a trace of the queue to break ties."""
         mask = candidates(self, observation)
         w_quality, w_cost, w_latency, w_balance = self.weights
@@ -36,7 +37,7 @@ class RouteBalancePolicy(GreedyPolicy):
         )
 
 
-def _below_most(values: FloatArray, mask: BoolArray) -> FloatArray:
+def _below_most(values: F64, mask: Bools) -> F64:
     """[M] 1 - v / max v over `mask`; 1 everywhere where the largest is 0."""
     most = float(values[mask].max()) if mask.any() else 0.0
     return 1.0 - np.minimum(values, most) / most if most > 0.0 else np.ones_like(values)

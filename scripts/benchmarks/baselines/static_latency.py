@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from policies.arrays import F64
 from policies.baselines.greedy import GreedyPolicy
-from policies.observation import FloatArray, Observation
+from policies.observation import Observation
 from policies.utility import Weights, utility
 
 
@@ -25,7 +26,7 @@ class StaticLatencyPolicy(GreedyPolicy):
         self.weights = weights
         self._unknown_s = max(self.tpot_s.values())
 
-    def scores(self, observation: Observation) -> FloatArray:
+    def scores(self, observation: Observation) -> F64:
         """[M] the formula; a model without a prior counts as the slowest known."""
         tpot_s = np.array([self.tpot_s.get(model, self._unknown_s) for model in observation.models])
         latency_s = tpot_s * max(observation.prompt_field("output_tokens"), 1.0)

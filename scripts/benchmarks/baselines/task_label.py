@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from policies.arrays import F64
 from policies.baselines.greedy import GreedyPolicy
-from policies.observation import FloatArray, Observation
+from policies.observation import Observation
 from policies.outcome import Transition
 from scripts.benchmarks.baselines.context import prompt_kind
 
@@ -31,7 +32,7 @@ class TaskLabelPolicy(GreedyPolicy):
             for model, mean in by_model.items():
                 self._sums[task, model] = (mean * prior_count, prior_count)
 
-    def scores(self, observation: Observation) -> FloatArray:
+    def scores(self, observation: Observation) -> F64:
         """[M] mean score of this kind of prompt."""
         label, predicted = self._label(observation), observation.column("accuracy").tolist()
         means = []

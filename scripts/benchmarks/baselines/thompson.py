@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from policies.arrays import F64
 from policies.baselines.greedy import candidates
-from policies.observation import FloatArray, Observation
+from policies.observation import Observation
 from policies.outcome import Transition
 from policies.policy import Policy
 from scripts.benchmarks.baselines.context import prompt_kind
@@ -35,7 +36,7 @@ class ThompsonPolicy(Policy):
         self._random = np.random.default_rng(seed)
         self._evidence: dict[tuple[str, str], tuple[float, float]] = {}
 
-    def distribution(self, observation: Observation) -> FloatArray:
+    def distribution(self, observation: Observation) -> F64:
         """[M] share of draws in which each model is the best."""
         label, mask = self._label(observation), candidates(self, observation)
         if not mask.any():

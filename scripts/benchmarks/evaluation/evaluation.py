@@ -10,13 +10,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from deployments.evaluation.client import Answer, EvaluationClient, TransientError
-from deployments.evaluation.report import wilson
 from deployments.evaluation.run import EvaluationTable
 from deployments.suites import graders
 from deployments.suites.item import Item
 from deployments.suites.suite import Suite, load_suite
-from scripts.benchmarks.report import Report, bar, print_table
+from policies.promotion.confidence import wilson
+from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
+from scripts.text_table import print_table
 
 RETRIES = 20
 WARM_S = 120.0

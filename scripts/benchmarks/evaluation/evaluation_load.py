@@ -14,8 +14,9 @@ from tqdm import tqdm
 from deployments.evaluation.session import Session
 from deployments.evaluation.settings import PaceSettings
 from deployments.suites.suite import Suite
-from scripts.benchmarks.report import Report, bar, print_table
+from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
+from scripts.text_table import print_table
 from serve_app.commands.evaluate import DEFAULT_SUITES, load_suites
 
 WARM_REQUESTS = 12

@@ -22,9 +22,10 @@ from deployments.learning.rollout import RolloutState
 from scripts.benchmarks.learning.learn_plot import draw
 from scripts.benchmarks.learning.traffic import Asked, User, callers, compared
 from scripts.benchmarks.learning.ways import Comparison, decisions_since, judged
-from scripts.benchmarks.report import Report, bar, interval, print_table
+from scripts.benchmarks.report import Report, bar, interval
 from scripts.benchmarks.serving import served_pool
 from scripts.models.data import traffic_items
+from scripts.text_table import print_table
 
 EVALUATOR: Final = {
     "suites": [f"suites/{name}.jsonl" for name in (

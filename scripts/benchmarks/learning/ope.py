@@ -16,10 +16,11 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from tqdm import tqdm
 
-from policies.observation import FloatArray
-from policies.promotion.ope import ESTIMATORS, IntArray, Log, cross_fit, difference
+from policies.arrays import F64, I64
+from policies.promotion.ope import ESTIMATORS, Log, cross_fit, difference
 from policies.prompt.features import extract
-from scripts.benchmarks.report import Report, bar, print_table
+from scripts.benchmarks.report import Report, bar
+from scripts.text_table import print_table
 
 DIMENSIONS = 128
 RIDGE = 1.0
@@ -44,17 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class World:
     """The population: `x` [N, D] embeddings, `scores` [N, M], `target` [N, M], `baseline` [N, M] one-hot."""
 
-    x: FloatArray
-    scores: FloatArray
-    target: FloatArray
-    baseline: FloatArray
+    x: F64
+    scores: F64
+    target: F64
+    baseline: F64
 
     def truth(self) -> float:
         """True gain of the target over the baseline in mean score."""
         return float(((self.target - self.baseline) * self.scores).sum(axis=1).mean())
 
 
-def _read(path: Path) -> tuple[list[str], FloatArray]:
+def _read(path: Path) -> tuple[list[str], F64]:
     opener: Any = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt") as file:
         rows = [json.loads(line) for line in file]
@@ -64,7 +65,7 @@ def _read(path: Path) -> tuple[list[str], FloatArray]:
     )
 
 
-def _embed(prompts: list[str]) -> FloatArray:
+def _embed(prompts: list[str]) -> F64:
     """[N, D + 1] leading directions of the TF-IDF matrix of hashed n-grams, and a constant."""
     features = [extract(prompt) for prompt in tqdm(prompts, desc="features", unit="prompt")]
     columns = np.concatenate([f.ids for f in features])
@@ -77,11 +78,11 @@ def _embed(prompts: list[str]) -> FloatArray:
     matrix = sparse.diags(1.0 / np.maximum(sparse.linalg.norm(matrix, axis=1), 1e-9)) @ matrix
     u, s, _ = svds(matrix, k=min(DIMENSIONS, len(features) - 2), random_state=0)
     scaled = u * s / (s.max() / 10.0)
-    embedded: FloatArray = np.hstack([scaled, np.ones((len(features), 1))]).astype(np.float64)
+    embedded: F64 = np.hstack([scaled, np.ones((len(features), 1))]).astype(np.float64)
     return embedded
 
 
-def _ridge(x: FloatArray, y: FloatArray) -> FloatArray:
+def _ridge(x: F64, y: F64) -> F64:
     gram = x.T @ x + RIDGE * np.eye(x.shape[1])
     return np.linalg.solve(gram, x.T @ y).astype(np.float64)
 
@@ -98,10 +99,10 @@ def _world(data: Path, seed: int) -> World:
     return World(x[rest], scores[rest], target / target.sum(axis=1, keepdims=True), baseline)
 
 
-def _reward_model(x: FloatArray, actions: IntArray, rewards: FloatArray, models: int) -> Any:
+def _reward_model(x: F64, actions: I64, rewards: F64, models: int) -> Any:
     """A `fit` for `cross_fit`: one ridge a model on the rows where the log chose it."""
 
-    def fit(rows: IntArray) -> Any:
+    def fit(rows: I64) -> Any:
         overall = float(rewards[rows].mean())
         coefficients = np.zeros((x.shape[1], models))
         for m in range(models):
@@ -112,9 +113,7 @@ def _reward_model(x: FloatArray, actions: IntArray, rewards: FloatArray, models:
     return fit
 
 
-def _draw_log(
-    world: World, exploration: float, requests: int, rng: np.random.Generator
-) -> tuple[Log, IntArray]:
+def _draw_log(world: World, exploration: float, requests: int, rng: np.random.Generator) -> tuple[Log, I64]:
     """A log of `requests` draws with replacement, and the population row of each."""
     n, m = world.scores.shape
     rows = rng.integers(0, n, requests)
@@ -162,7 +161,7 @@ def _trials(world: World, exploration: float, args: argparse.Namespace, progress
     return [_row(exploration, name, np.array(values, float)) for name, values in found.items()]
 
 
-def _row(exploration: float, name: str, values: FloatArray) -> Row:
+def _row(exploration: float, name: str, values: F64) -> Row:
     error, coverage, anytime, power, size = values.T
     return Row(
         exploration,

@@ -18,11 +18,10 @@ from safetensors.numpy import save
 from scipy import stats
 from tqdm import tqdm
 
+from policies.arrays import F64
 from policies.learned.checkpoint import new_manifest
-from policies.observation import FloatArray
 from policies.promotion.canary import Canary, CanarySettings, CanaryState, Stage, Trial
-from policies.promotion.gates import GateLimits, Verdict
-from policies.promotion.promotion import Evidence, judge, load_gate
+from policies.promotion.gates import Evidence, GateLimits, Verdict, judge, load_gate
 from policies.training.network import DispatchNetwork
 from scripts.benchmarks.learning.safety_world import (
     ACCURACY_WEIGHT,
@@ -34,7 +33,8 @@ from scripts.benchmarks.learning.safety_world import (
     incumbent,
     softmax,
 )
-from scripts.benchmarks.report import Report, bar, print_table
+from scripts.benchmarks.report import Report, bar
+from scripts.text_table import print_table
 
 ITEMS: Final = (200, 400, 800, 1600, 3200)  # paired items, one step more whenever a gate asks
 LOGGED: Final = (4_000, 16_000, 64_000)
@@ -77,35 +77,35 @@ class Fate:
 def _leaning(strength: float) -> Chooser:
     """Knows more (strength > 0) or the opposite (strength < 0) of what the quality model knows."""
 
-    def choose(prompts: Prompts) -> FloatArray:
+    def choose(prompts: Prompts) -> F64:
         return softmax(prompts.worth(prompts.known + strength * (prompts.quality - prompts.known)))
 
     return choose
 
 
-def _wrong(prompts: Prompts) -> FloatArray:
+def _wrong(prompts: Prompts) -> F64:
     return softmax(prompts.worth(1.0 - prompts.known))
 
 
 def _worse_on_slice(group: int) -> Chooser:
     better = _leaning(0.8)
 
-    def choose(prompts: Prompts) -> FloatArray:
+    def choose(prompts: Prompts) -> F64:
         hit = (prompts.group // 2 == group)[:, None]
         return np.where(hit, _wrong(prompts), better(prompts))
 
     return choose
 
 
-def _fast(prompts: Prompts) -> FloatArray:
+def _fast(prompts: Prompts) -> F64:
     return softmax(np.tile(SPEED, (len(prompts), 1)) + 0.0 * prompts.known)
 
 
-def _fitted_to_suite(prompts: Prompts) -> FloatArray:
+def _fitted_to_suite(prompts: Prompts) -> F64:
     return _leaning(0.8)(prompts) if prompts.suite else _wrong(prompts)
 
 
-def _load_blind(prompts: Prompts) -> FloatArray:
+def _load_blind(prompts: Prompts) -> F64:
     sure = np.zeros((len(prompts), MODELS))
     best = (ACCURACY_WEIGHT * prompts.quality + 0.05 * np.arange(MODELS)).argmax(axis=1)
     sure[np.arange(len(prompts)), best] = 1.0

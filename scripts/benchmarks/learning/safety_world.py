@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.observation import FloatArray
-from policies.promotion.gates import PairedEvidence
-from policies.promotion.ope import IntArray, Log
-from policies.promotion.promotion import LiveLog, Simulated
+from policies.arrays import F64, I64
+from policies.promotion.gates import LiveLog, PairedEvidence, Simulated
+from policies.promotion.ope import Log
 
 MODELS = 3
 TASKS = ("intent", "extraction", "writing", "arithmetic")
@@ -20,7 +19,7 @@ EXPLORATION = 0.05
 SHARPNESS = 12.0
 FLUID_RATE = 6.0  # requests/s before a burst
 
-Chooser = Callable[["Prompts"], FloatArray]
+Chooser = Callable[["Prompts"], F64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +27,15 @@ class Prompts:
     """[N] prompts: `group` index of task and language, `quality` [N, M] true chance of a right answer,
     `known` [N, M] what the quality model predicts of it, `suite`: whether they are evaluation items."""
 
-    group: IntArray
-    quality: FloatArray
-    known: FloatArray
+    group: I64
+    quality: F64
+    known: F64
     suite: bool
 
     def __len__(self) -> int:
         return len(self.group)
 
-    def worth(self, answers: FloatArray) -> FloatArray:
+    def worth(self, answers: F64) -> F64:
         """[N, M] utility in [0, 1] of answers with scores [N, M]."""
         return ACCURACY_WEIGHT * answers + SPEED_WEIGHT * SPEED
 
@@ -46,7 +45,7 @@ class Prompts:
         return {"task": [TASKS[t] for t in tasks], "language": [LANGUAGES[i] for i in languages]}
 
 
-def softmax(utility: FloatArray) -> FloatArray:
+def softmax(utility: F64) -> F64:
     """[N, M] probabilities at the world's sharpness."""
     weights = np.exp(SHARPNESS * (utility - utility.max(axis=1, keepdims=True)))
     return weights / weights.sum(axis=1, keepdims=True)
@@ -114,7 +113,7 @@ class World:
         return {"burst": Simulated(arrays.pop("candidate"), arrays)}
 
 
-def _burst(prompts: Prompts, choice: FloatArray, rate: float) -> float:
+def _burst(prompts: Prompts, choice: F64, rate: float) -> float:
     """Mean utility of an episode whose queues grow where load exceeds capacity."""
     load = rate * choice.mean(axis=0) / CAPACITY
     slowed = np.minimum(1.0 / np.maximum(load, 1e-9), 1.0)
@@ -124,6 +123,6 @@ def _burst(prompts: Prompts, choice: FloatArray, rate: float) -> float:
     return float((choice * value).sum(axis=1).mean())
 
 
-def incumbent(prompts: Prompts) -> FloatArray:
+def incumbent(prompts: Prompts) -> F64:
     """[N, M] the formula over what the quality model predicts."""
     return softmax(prompts.worth(prompts.known))

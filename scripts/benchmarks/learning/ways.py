@@ -14,8 +14,9 @@ import numpy as np
 from deployments.learning.live_evidence import utility
 from deployments.records.records import DecisionRecord, EvaluationRecord
 from deployments.table.actor import RayTable
-from policies.formula import FormulaPolicy
-from policies.observation import MODEL_COLUMN, FloatArray, Observation
+from policies.arrays import F64
+from policies.observation import MODEL_COLUMN, Observation
+from policies.policy import FormulaPolicy
 from scripts.benchmarks.learning.traffic import Asked
 
 PAGE = 2_000
@@ -58,7 +59,7 @@ async def decisions_since(table: RayTable, after_s: float) -> dict[str, Decision
         after_s = page[-1][0].created_s
 
 
-def plain(record: DecisionRecord, accuracy: Mapping[str, float]) -> FloatArray:
+def plain(record: DecisionRecord, accuracy: Mapping[str, float]) -> F64:
     """[M] what the formula would choose with one `accuracy` a model in place of the predicted ones."""
     rows = np.array(record.rows)
     rows[:, MODEL_COLUMN["accuracy"]] = [accuracy[model] for model in record.models]
@@ -68,7 +69,7 @@ def plain(record: DecisionRecord, accuracy: Mapping[str, float]) -> FloatArray:
     return FormulaPolicy().probabilities(observation)
 
 
-def judged(known: Comparison) -> dict[str, FloatArray]:
+def judged(known: Comparison) -> dict[str, F64]:
     """[N, 3] by way: utility, score and end-to-end seconds of each item."""
     models, table = list(known.models), known.table
     values = np.array([[(a.utility, a.score, a.e2e_s) for a in row] for row in table])  # [N, 1 + M, 3]

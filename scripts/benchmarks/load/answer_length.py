@@ -10,18 +10,20 @@ from typing import Final
 
 import numpy as np
 
-from policies.latency.model import fit_length, length_inputs
-from policies.observation import FloatArray
+from policies.arrays import F64
+from policies.latency.fit import fit_length
+from policies.latency.model import length_inputs
 from policies.prompt.style import STYLE_SIZE
 from scripts.benchmarks.load.study import LENGTH_SKILL
 from scripts.benchmarks.quality.data import Scored, read
-from scripts.benchmarks.report import Report, bar, interval, print_table
+from scripts.benchmarks.report import Report, bar, interval
+from scripts.text_table import print_table
 
 FOLDS: Final = 5
 BARS: Final = {"paretobandit_val", "paretobandit_test"}  # of many tasks, as traffic is
 _MEDIAN: Final = 100.0  # tokens that the median cost stands for
 
-Predictor = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
+Predictor = Callable[[F64, F64, F64], F64]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> Report:
     return Report("answer_length", tuple(bars), results)
 
 
-def _lengths(data: Scored) -> FloatArray:
+def _lengths(data: Scored) -> F64:
     """[N, M] tokens of the answers, or costs of which the median counts as a hundred tokens."""
     if data.priced:
         return np.asarray(data.costs * (_MEDIAN / np.nanmedian(data.costs, axis=0)))
@@ -64,7 +66,7 @@ def _lengths(data: Scored) -> FloatArray:
     return data.output_tokens
 
 
-def _skills(data: Scored, lengths: FloatArray, predict: Predictor, seeds: int) -> list[float]:
+def _skills(data: Scored, lengths: F64, predict: Predictor, seeds: int) -> list[float]:
     """Correlation of logs for each model and repetition, over all held-out prompts."""
     inputs = np.stack([length_inputs(prompt.dense, prompt.style) for prompt in data.features])
     logs = np.log1p(lengths)
@@ -83,12 +85,12 @@ def _skills(data: Scored, lengths: FloatArray, predict: Predictor, seeds: int) -
     return found
 
 
-def _served(inputs: FloatArray, lengths: FloatArray, asked: FloatArray) -> FloatArray:
+def _served(inputs: F64, lengths: F64, asked: F64) -> F64:
     """As the latency model predicts it."""
     return asked @ np.array(fit_length(inputs, lengths))
 
 
-def _fields_only(inputs: FloatArray, lengths: FloatArray, asked: FloatArray) -> FloatArray:
+def _fields_only(inputs: F64, lengths: F64, asked: F64) -> F64:
     """The same without the prompt's style."""
     return _served(inputs[:, :-STYLE_SIZE], lengths, asked[:, :-STYLE_SIZE])
 

@@ -22,8 +22,9 @@ from policies.simulator.scenario import bursty
 from policies.simulator.spec import ModelSpec
 from scripts.benchmarks.load.recorded_load import capacity_per_s, planned, record
 from scripts.benchmarks.load.step_engine import StepEngine, serve
-from scripts.benchmarks.report import Report, bar, print_table
+from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
+from scripts.text_table import print_table
 
 LIMIT = 0.20
 FIT_WORDS, FIT_TOKENS = 40.0, 16.0  # medians

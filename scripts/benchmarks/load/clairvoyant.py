@@ -8,8 +8,9 @@ takes there. The price stands for the requests that will come.
 import numpy as np
 from numba import njit
 
+from policies.arrays import F64
 from policies.baselines.greedy import GreedyPolicy
-from policies.observation import FloatArray, Observation
+from policies.observation import Observation
 from policies.reward import lateness
 from policies.simulator.queues import (
     MODEL,
@@ -104,7 +105,7 @@ class ClairvoyantPolicy(GreedyPolicy):
         self.simulator, self.price, self.pool, self.knows_times = simulator, price, pool, knows_times
         self._scratch = empty_scratch(simulator.queues)
 
-    def scores(self, observation: Observation) -> FloatArray:
+    def scores(self, observation: Observation) -> F64:
         """[M] true utilities less the price."""
         sim, e = self.simulator, self.pool
         stream, q = sim.stream, sim.queues

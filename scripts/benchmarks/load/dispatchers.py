@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.baselines.simple import BestSinglePolicy, LeastLoadedPolicy, RandomPolicy, RoundRobinPolicy
-from policies.baselines.static_mix import StaticMixPolicy
-from policies.mix import best_mix
-from policies.observation import FloatArray, Observation
+from policies.arrays import F64
+from policies.baselines.simple import BestSinglePolicy, LeastLoadedPolicy
+from policies.baselines.static_mix import StaticMixPolicy, best_mix
+from policies.observation import Observation
 from policies.policy import Policy
 from policies.reward import lateness
 from policies.simulator.simulator import QueueSimulator
 from policies.simulator.spec import capacity_per_s, step_s
 from policies.utility import Weights
+from scripts.benchmarks.baselines.blind import RandomPolicy, RoundRobinPolicy
 from scripts.benchmarks.baselines.knn import KnnPolicy
 from scripts.benchmarks.baselines.lin_ucb import LinUcbPolicy
 from scripts.benchmarks.baselines.multi_factor import MultiFactorPolicy
@@ -57,10 +58,10 @@ class Dispatcher:
 class SubsetPolicy(Policy):
     """Another policy over the strongest models only: what there is to tune where a policy has no knob."""
 
-    def __init__(self, inner: Policy, keep: FloatArray) -> None:
+    def __init__(self, inner: Policy, keep: F64) -> None:
         self.inner, self.keep, self.name = inner, keep, inner.name
 
-    def distribution(self, observation: Observation) -> FloatArray:
+    def distribution(self, observation: Observation) -> F64:
         """[M] the inner policy's, with the others masked out where any of the strong is allowed."""
         mask = observation.mask & (self.keep > 0)
         if not mask.any():
@@ -70,7 +71,7 @@ class SubsetPolicy(Policy):
         )
 
 
-def lone_utility(study: Study) -> FloatArray:
+def lone_utility(study: Study) -> F64:
     """[M] mean utility of each model on the training rows without any queue."""
     prompt, output = float(study.train.prompt_tokens.mean()), float(study.train.output_tokens.mean())
     values = []

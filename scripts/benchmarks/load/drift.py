@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from policies.arrays import F64
 from policies.baselines.simple import BestSinglePolicy
-from policies.baselines.static_mix import StaticMixPolicy
+from policies.baselines.static_mix import StaticMixPolicy, best_mix
 from policies.learned.policy import LearnedPolicy
-from policies.mix import best_mix
-from policies.observation import FloatArray
 from policies.policy import Policy
 from policies.reward import lateness
 from policies.simulator.scenario import Scenario
@@ -23,7 +22,8 @@ from scripts.benchmarks.load.drift_run import Course, Drift, DriftingPool, lowes
 from scripts.benchmarks.load.jobs import Training, run_all, run_training
 from scripts.benchmarks.load.pool import CALLER, TARGET_S, mean_cost_usd
 from scripts.benchmarks.load.study import Study, make_study
-from scripts.benchmarks.report import Bar, Report, bar, print_table
+from scripts.benchmarks.report import Bar, Report, bar
+from scripts.text_table import print_table
 
 LOAD = 0.6
 EVENT_AT = 0.4  # share of the episode before the event
@@ -200,7 +200,7 @@ def _busiest(study: Study, policy: Policy, requests: int) -> int:
     return int(np.bincount(course.chosen, minlength=len(study.models)).argmax())
 
 
-def _worth(study: Study, drift: Drift, before: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _worth(study: Study, drift: Drift, before: bool) -> tuple[F64, F64, F64]:
     """(value, cost, capacity) [M] of each model alone, as it was before or as it is after the event."""
     prompt, output = float(study.train.prompt_tokens.mean()), float(study.train.output_tokens.mean())
     values, costs, capacities = [], [], []

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from policies.observation import FloatArray
+from policies.arrays import F64
 
 
 @dataclass(slots=True)
@@ -18,8 +18,8 @@ class QualityCorrection:
     models: int
     half_life: float = 40.0
     prior: float = 10.0
-    _sum: FloatArray = field(init=False)
-    _count: FloatArray = field(init=False)
+    _sum: F64 = field(init=False)
+    _count: F64 = field(init=False)
 
     def __post_init__(self) -> None:
         self._sum, self._count = np.zeros(self.models), np.zeros(self.models)
@@ -30,9 +30,9 @@ class QualityCorrection:
         self._sum[model] = keep * self._sum[model] + (score - predicted)
         self._count[model] = keep * self._count[model] + 1.0
 
-    def apply(self, accuracy: FloatArray) -> FloatArray:
+    def apply(self, accuracy: F64) -> F64:
         """[M] predictions with the corrections added, within [0, 1]."""
-        corrected: FloatArray = np.clip(accuracy + self._sum / (self._count + self.prior), 0.0, 1.0)
+        corrected: F64 = np.clip(accuracy + self._sum / (self._count + self.prior), 0.0, 1.0)
         return corrected
 
 
@@ -45,7 +45,7 @@ class SpeedCorrection:
 
     models: int
     rate: float = 0.1
-    _log: FloatArray = field(init=False)
+    _log: F64 = field(init=False)
 
     def __post_init__(self) -> None:
         self._log = np.zeros(self.models)
@@ -58,6 +58,6 @@ class SpeedCorrection:
             )
 
     @property
-    def factor(self) -> FloatArray:
+    def factor(self) -> F64:
         """[M] how many times slower than nominal each model is believed to be."""
         return np.exp(self._log)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from policies.observation import MODEL_COLUMN, FloatArray, Observation
+from policies.arrays import F64
+from policies.observation import MODEL_COLUMN, Observation
 from policies.policy import Policy
 from policies.simulator.queues import DONE, OPEN
 from policies.simulator.simulator import QueueSimulator
@@ -158,7 +159,7 @@ def moved_after(with_event: Course, without: Course, model: int, at: int, window
     return int(np.argmax(share >= 0.5)) if (share >= 0.5).any() else None
 
 
-def lowest_window(gain: FloatArray, size: int = 1000) -> float:
+def lowest_window(gain: F64, size: int = 1000) -> float:
     """The worst mean over any `size` consecutive requests."""
     totals = np.concatenate(([0.0], np.cumsum(gain)))
     size = min(size, len(gain))

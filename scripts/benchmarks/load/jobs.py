@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from policies.formula import FormulaPolicy
 from policies.learned.policy import LearnedPolicy
-from policies.policy import Policy
+from policies.policy import FormulaPolicy, Policy
 from policies.simulator.replay import Requests, replay
 from policies.simulator.scenario import Scenario
 from policies.simulator.simulator import QueueSimulator

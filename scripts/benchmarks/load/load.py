@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from policies.arrays import F64
 from policies.learned.features import CALLER_FEATURES
-from policies.observation import FloatArray
 from policies.simulator.replay import Requests
 from policies.simulator.scenario import BURST_CV, SQUARE_HIGH, SQUARE_LOW, STANDARD, Scenario
 from policies.training.ppo import PPOConfig
@@ -21,7 +21,8 @@ from scripts.benchmarks.load.learning_curve import draw
 from scripts.benchmarks.load.pool import CALLER, DEADLINE_S, TARGET_S
 from scripts.benchmarks.load.replay import blocks, summarise
 from scripts.benchmarks.load.study import Study, make_study
-from scripts.benchmarks.report import Bar, Report, bar, interval, print_table
+from scripts.benchmarks.report import Bar, Report, bar, interval
+from scripts.text_table import print_table
 
 LEARNED = "learned (PPO)"
 OVERLOADED = ("overload 1.5", "gamma bursts", "square 6/40")
@@ -168,7 +169,7 @@ def _seeds(trained: Sequence[Trained]) -> int:
     return sum(run.name == LEARNED for run in trained)
 
 
-def _blocks(replays: Sequence[Requests]) -> FloatArray:
+def _blocks(replays: Sequence[Requests]) -> F64:
     return np.concatenate([blocks(requests, BLOCKS) for requests in replays])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from policies.observation import FloatArray
+from policies.arrays import F64
 from policies.simulator.spec import ModelSpec
 
 TARGET_S = 10.0
@@ -12,7 +12,7 @@ DEADLINE_S = 30.0
 CALLER = np.array([1.0, 1.0, 0.2, TARGET_S])  # the one fixed utility: accuracy, lateness, cost
 
 
-def pool(mean_scores: FloatArray, names: Sequence[str]) -> list[ModelSpec]:
+def pool(mean_scores: F64, names: Sequence[str]) -> list[ModelSpec]:
     """Models in the order of `mean_scores` [M]; rank r in [0, 1] from the weakest to the strongest.
 
     Decode step 8 ms * 5.5^r + 0.3 ms * 3^r per sequence, prefill 20,000 tokens/s / 6^r, prices

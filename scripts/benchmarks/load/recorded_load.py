@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import aiohttp
 import numpy as np
 
-from policies.observation import FloatArray
+from policies.arrays import F64
 from policies.simulator.fit import Served
 
 _TIMEOUT = aiohttp.ClientTimeout(total=300.0)
@@ -19,12 +19,12 @@ _WORDS = ("ship", "crew", "weather", "harbour", "sail", "storm", "captain", "isl
 class Planned:
     """N requests: when [N] in seconds, how many words they say [N], how many tokens they ask for [N]."""
 
-    arrival_s: FloatArray
-    words: FloatArray
-    tokens: FloatArray
+    arrival_s: F64
+    words: F64
+    tokens: F64
 
 
-def planned(arrival_s: FloatArray, words: float, tokens: float, seed: int) -> Planned:
+def planned(arrival_s: F64, words: float, tokens: float, seed: int) -> Planned:
     """Log-normal lengths with these medians."""
     rng = np.random.default_rng([seed, 17])
     count = len(arrival_s)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.observation import FloatArray
+from policies.arrays import F64
 from policies.simulator.queues import DONE
 from policies.simulator.replay import Requests
 
@@ -35,7 +35,7 @@ def summarise(requests: Requests, target_s: float) -> Summary:
     )
 
 
-def blocks(requests: Requests, count: int) -> FloatArray:
+def blocks(requests: Requests, count: int) -> F64:
     """[count] mean utility of consecutive blocks: the pairs of a paired comparison, long enough that a
     queue's memory ends within a block."""
     return np.array([part["reward"].mean() for part in np.array_split(requests, count)])

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from policies.arrays import I64
 from policies.simulator.arrivals import Trace, read_trace, synthetic_trace
 from policies.simulator.environment import DispatchVectorEnv
 from policies.simulator.scenario import Scenario, ScenarioMix, pool_capacity_per_s
-from policies.simulator.scored_prompts import Rows, scored_prompts, synthetic_prompts
+from policies.simulator.scored_prompts import scored_prompts, synthetic_prompts
 from policies.simulator.simulator import QueueSimulator
 from policies.simulator.spec import ModelSpec
 from policies.simulator.workload import Episode, QualityTable
@@ -29,8 +30,8 @@ class Study:
     tasks: tuple[str, ...]  # per row; "" where none is known
     train: Trace
     test: Trace
-    train_rows: Rows
-    test_rows: Rows
+    train_rows: I64
+    test_rows: I64
     capacity: float
     cost_scale_usd: float
 

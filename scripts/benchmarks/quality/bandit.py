@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from policies.arrays import F64
+from policies.baselines.static_mix import best_mix
 from policies.closed_loop.pacer import Foreseen, Pacer, price_for
-from policies.mix import best_mix
-from policies.observation import FloatArray
 from policies.quality.data import QualityData
 from policies.quality.training import QualitySettings, fit
 from scripts.benchmarks.quality.data import Scored
@@ -63,7 +63,7 @@ def budgets_of(train: Scored, count: int) -> list[float]:
     return [float(b) for b in np.geomspace(max(float(costs.min()), 1e-12), float(costs.max()), count)]
 
 
-def predicted_costs(train: Scored, test: Scored, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+def predicted_costs(train: Scored, test: Scored, weights: F64) -> tuple[F64, F64]:
     """[N, M], [T, M] expected costs: TF-IDF ridge on log cost, scaled to the mean of what was seen."""
     logs = np.log(np.maximum(train.costs, 1e-12))
     both = Scored(
@@ -88,11 +88,11 @@ class Foresight:
     """What a router predicts: `rewards` and `costs` of the learned prompts [N, M], `next_rewards` and
     `next_costs` of the scored ones [T, M]; `context` [T, F] is for learning on."""
 
-    rewards: FloatArray
-    costs: FloatArray
-    next_rewards: FloatArray
-    next_costs: FloatArray
-    context: FloatArray
+    rewards: F64
+    costs: F64
+    next_rewards: F64
+    next_costs: F64
+    context: F64
 
 
 class Residuals:
@@ -103,14 +103,14 @@ class Residuals:
         self._weights = np.zeros((arms, width))
         self._bonus = bonus
 
-    def predict(self, context: FloatArray) -> FloatArray:
+    def predict(self, context: F64) -> F64:
         """[M] expected residuals, with an optimistic bonus where one is set (LinUCB)."""
         found = self._weights @ context
         if self._bonus:
             found = found + self._bonus * np.sqrt(np.einsum("f,mfg,g->m", context, self._inverse, context))
         return found
 
-    def learn(self, arm: int, context: FloatArray, residual: float) -> None:
+    def learn(self, arm: int, context: F64, residual: float) -> None:
         """Sherman-Morrison step for the arm that was chosen."""
         inverse = self._inverse[arm]
         gain = inverse @ context
@@ -141,7 +141,7 @@ def stream(
     return reward / len(order), pacer.spent_usd / len(order)
 
 
-def foresight(train: Scored, test: Scored, weights: FloatArray, seed: int) -> Foresight:
+def foresight(train: Scored, test: Scored, weights: F64, seed: int) -> Foresight:
     """Ours: the quality model fitted on what `weights` [N, M] show of `train`."""
     scores = np.where(weights > 0, train.scores, np.nan)
     data = QualityData(train.features, train.models, scores, weights)
@@ -155,10 +155,10 @@ def foresight(train: Scored, test: Scored, weights: FloatArray, seed: int) -> Fo
 
 
 def simple_foresight(
-    predict: Callable[[Scored, Scored], FloatArray],
+    predict: Callable[[Scored, Scored], F64],
     train: Scored,
     test: Scored,
-    weights: FloatArray,
+    weights: F64,
     like: Foresight,
 ) -> Foresight:
     """A simple predictor on the same evidence, with the same cost predictions."""
@@ -254,7 +254,7 @@ def full_budgets(train: Scored, test: Scored, count: int, seeds: int = 10) -> li
     return _rows(found, train, test, budgets)
 
 
-def _sights(train: Scored, test: Scored, weights: FloatArray, seed: int) -> dict[str, Foresight]:
+def _sights(train: Scored, test: Scored, weights: F64, seed: int) -> dict[str, Foresight]:
     own = foresight(train, test, weights, seed)
     found = {"ours": own, "tfidf_ridge": simple_foresight(tfidf_ridge, train, test, weights, own)}
     if len(set(train.tasks)) > 1:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from policies.observation import FloatArray
+from policies.arrays import F64
 from policies.prompt.features import PromptFeatures, extract
 
 Rows = npt.NDArray[np.intp]
@@ -25,10 +25,10 @@ class Scored:
     prompts: tuple[str, ...]
     tasks: tuple[str | None, ...]
     models: tuple[str, ...]
-    scores: FloatArray
-    costs: FloatArray
+    scores: F64
+    costs: F64
     features: tuple[PromptFeatures, ...]
-    output_tokens: FloatArray | None = None
+    output_tokens: F64 | None = None
 
     @property
     def priced(self) -> bool:

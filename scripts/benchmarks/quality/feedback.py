@@ -11,17 +11,17 @@ from typing import Final
 import numpy as np
 from tqdm import tqdm
 
-from policies.feedback_aggregate import KEY_CAP, Vote
-from policies.formula_kernel import masked_softmax
-from policies.observation import FloatArray
+from policies.arrays import F64
+from policies.decision import masked_softmax
 from policies.prompt.features import pack
 from policies.quality.data import QualityData
 from policies.quality.model import QualityModel
 from policies.quality.training import fit
-from policies.quality.votes import with_votes
+from policies.quality.votes import KEY_CAP, Vote, with_votes
 from scripts.benchmarks.quality.data import Scored, read
 from scripts.benchmarks.quality.routers import chosen_scores
-from scripts.benchmarks.report import Bar, Report, bar, interval, print_table
+from scripts.benchmarks.report import Bar, Report, bar, interval
+from scripts.text_table import print_table
 
 SCORED: Final = 0.25  # share of the prompts
 BETA, EPSILON = 20.0, 0.05  # as dispatch has them
@@ -89,7 +89,7 @@ def _once(data: Scored, args: argparse.Namespace, seed: int) -> tuple[float, ...
     )
 
 
-def _apart(scores: FloatArray) -> FloatArray:
+def _apart(scores: F64) -> F64:
     """[N, M] by how much each model is above the mean of all on a prompt."""
     return np.asarray(scores - np.nanmean(scores, axis=1, keepdims=True))
 
@@ -107,5 +107,5 @@ def _votes(model: QualityModel, asked: Scored, keys: int, random: np.random.Gene
     return votes
 
 
-def _predicted(model: QualityModel, data: Scored) -> FloatArray:
+def _predicted(model: QualityModel, data: Scored) -> F64:
     return np.array([model.predict_all(prompt)[0] for prompt in data.features])

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from policies.observation import FloatArray
+from policies.arrays import F64
 from policies.quality.tfidf import embedding_table
 from scripts.benchmarks.quality.data import Rows, Scored
 from scripts.benchmarks.quality.routers import tfidf
@@ -43,7 +43,7 @@ def package_passes(
     return [[(reward, cost) for reward, cost in passes] for passes in found]
 
 
-def _contexts(train: Scored, test: Scored) -> tuple[FloatArray, FloatArray]:
+def _contexts(train: Scored, test: Scored) -> tuple[F64, F64]:
     """[N, 25], [T, 25] whitened principal components of embedding and style, fitted on `train`."""
     x, z = tfidf(train, test)
     table = embedding_table(x, 64, 0)

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from tqdm import tqdm
 
-from policies.observation import FloatArray
+from policies.arrays import F64
 from policies.quality.calibration import brier, reliability
 from scripts.benchmarks.quality.data import Scored
 from scripts.benchmarks.quality.routers import best_single, chosen_scores, predictions
@@ -26,7 +26,7 @@ def summarise(values: Mapping[str, list[float]]) -> Summary:
     return found
 
 
-def single_scores(train: Scored, test: Scored, predicted: Mapping[str, FloatArray]) -> dict[str, float]:
+def single_scores(train: Scored, test: Scored, predicted: Mapping[str, F64]) -> dict[str, float]:
     """Mean score of the model that each router chooses; random, static mix and oracle beside them."""
     found = {name: float(chosen_scores(p, test.scores).mean()) for name, p in predicted.items()}
     found["random"] = float(np.nanmean(test.scores, axis=1).mean())
@@ -97,7 +97,7 @@ def apgr(data: Scored, labels: int, seeds: int) -> dict[str, object]:
     return {metric: summarise(values) for metric, values in found.items()}
 
 
-def recovered(gain: FloatArray, weak: FloatArray, strong: FloatArray) -> tuple[FloatArray, FloatArray]:
+def recovered(gain: F64, weak: F64, strong: F64) -> tuple[F64, F64]:
     """[11] shares of calls to the strong model, highest predicted gain first, [11] gap recovered there.
 
     The gap is the strong model's mean less the weak one's (Ong et al. 2024). Prompts that lack a
@@ -112,7 +112,7 @@ def recovered(gain: FloatArray, weak: FloatArray, strong: FloatArray) -> tuple[F
     return shares, total[at] / gap if abs(gap) > 1e-9 else np.zeros_like(shares)
 
 
-def calibration(ours: FloatArray, base: FloatArray, truth: FloatArray) -> dict[str, object]:
+def calibration(ours: F64, base: F64, truth: F64) -> dict[str, object]:
     """Brier score of ours and of the models' means, expected calibration error, the reliability table."""
     table, error = reliability(ours, truth)
     return {

@@ -12,7 +12,8 @@ from typing import Any, Final
 from scripts.benchmarks.quality.bandit import PUBLISHED, bandit, full_budgets, published_budgets
 from scripts.benchmarks.quality.data import Scored, read
 from scripts.benchmarks.quality.protocols import apgr, full, kfold
-from scripts.benchmarks.report import Bar, Report, bar, print_table
+from scripts.benchmarks.report import Bar, Report, bar
+from scripts.text_table import print_table
 
 KFOLD_BARS: Final = {"llmrouter9": 0.662}
 APGR_BARS: Final = {"routellm_mmlu": 0.625}

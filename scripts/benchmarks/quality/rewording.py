@@ -17,14 +17,15 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from policies.formula_kernel import masked_softmax
-from policies.observation import FloatArray
+from policies.arrays import F64
+from policies.decision import masked_softmax
 from policies.prompt.features import extract
 from policies.quality.data import QualityData, ScoredAnswer
 from policies.quality.model import QualityModel
 from policies.quality.training import fit
 from policies.utility import DEFAULT_BETA
-from scripts.benchmarks.report import Report, interval, print_table
+from scripts.benchmarks.report import Report, interval
+from scripts.text_table import print_table
 
 REWORDINGS: Final[Mapping[str, Callable[[str], str]]] = {
     "polite opening": lambda text: f"Please help me with this. {text}",
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> Report:
     return Report("rewording", (), {"rewordings": rows, "unchanged_mean": mean, "models": list(models)})
 
 
-def compared(name: str, as_is: FloatArray, other: FloatArray, scores: FloatArray) -> dict[str, Any]:
+def compared(name: str, as_is: F64, other: F64, scores: F64) -> dict[str, Any]:
     """Choices by predictions `as_is` [N, M] against those by `other` [N, M]; true `scores` [N, M]."""
     first, second = as_is.argmax(axis=1), other.argmax(axis=1)
     everyone = np.ones(as_is.shape[1], dtype=bool)
@@ -95,12 +96,12 @@ def compared(name: str, as_is: FloatArray, other: FloatArray, scores: FloatArray
     }
 
 
-def predict(model: QualityModel, models: tuple[str, ...], prompt: str) -> FloatArray:
+def predict(model: QualityModel, models: tuple[str, ...], prompt: str) -> F64:
     """[M] expected scores."""
     return model.predict(extract(prompt), models)[0]
 
 
-def read(path: Path) -> tuple[list[str], tuple[str, ...], FloatArray]:
+def read(path: Path) -> tuple[list[str], tuple[str, ...], F64]:
     """Prompts, models and scores [N, M] of a JSONL file; prompts that lack a model's score are left out."""
     opener: Any = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt") as file:

@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from policies.linear_scores import ridge
-from policies.observation import FloatArray
+from policies.arrays import F64
 from policies.quality.data import QualityData
 from policies.quality.model import QualityModel
-from policies.quality.tfidf import tfidf_matrix
+from policies.quality.tfidf import ridge, term_weights, tfidf_matrix
 from policies.quality.training import QualitySettings, fit
-from policies.term_weights import term_weights
 from scripts.benchmarks.quality.data import Scored
 
 BUCKETS: Final = 1 << 18
@@ -23,11 +20,10 @@ _STEPS: Final = 20
 _NEIGHBOURS: Final = 100
 _TASK_PRIOR: Final = 5.0  # prompts that the mean over all tasks is worth
 
-F32 = npt.NDArray[np.float32]
-Predictor = Callable[[Scored, Scored], FloatArray]
+Predictor = Callable[[Scored, Scored], F64]
 
 
-def means(train: Scored) -> FloatArray:
+def means(train: Scored) -> F64:
     """[M] mean known score; the mean of all where a model has none."""
     known = np.isfinite(train.scores)
     overall = float(train.scores[known].mean())
@@ -35,15 +31,15 @@ def means(train: Scored) -> FloatArray:
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), overall)
 
 
-def best_single(train: Scored, test: Scored) -> FloatArray:
+def best_single(train: Scored, test: Scored) -> F64:
     """[N, M] the mean of each model, whatever the prompt."""
     return np.tile(means(train), (len(test), 1))
 
 
-def task_label(train: Scored, test: Scored) -> FloatArray:
+def task_label(train: Scored, test: Scored) -> F64:
     """[N, M] the mean of each model on the prompt's labelled task, drawn to its mean; ours sees no label."""
     overall = means(train)
-    by_task: dict[str | None, FloatArray] = {}
+    by_task: dict[str | None, F64] = {}
     for task in set(train.tasks):
         some = train.scores[[i for i, own in enumerate(train.tasks) if own == task]]
         known = np.isfinite(some)
@@ -58,7 +54,7 @@ def tfidf(train: Scored, test: Scored) -> tuple[sparse.csr_matrix, sparse.csr_ma
     return tfidf_matrix(train.features, weights, BUCKETS), tfidf_matrix(test.features, weights, BUCKETS)
 
 
-def regress(train: Scored, test: Scored, targets: FloatArray, weights: FloatArray) -> FloatArray:
+def regress(train: Scored, test: Scored, targets: F64, weights: F64) -> F64:
     """[T, C] TF-IDF ridge on `targets` [N, C]; NaN targets carry no weight."""
     x, z = tfidf(train, test)
     known = np.isfinite(targets) & (weights > 0)
@@ -69,12 +65,12 @@ def regress(train: Scored, test: Scored, targets: FloatArray, weights: FloatArra
     return centre + np.asarray(z @ solved)
 
 
-def tfidf_ridge(train: Scored, test: Scored) -> FloatArray:
+def tfidf_ridge(train: Scored, test: Scored) -> F64:
     """[T, M] ridge regression of scores on word and character TF-IDF."""
     return regress(train, test, train.scores, np.ones_like(train.scores))
 
 
-def knn(train: Scored, test: Scored) -> FloatArray:
+def knn(train: Scored, test: Scored) -> F64:
     """[T, M] mean score of the 100 nearest prompts by TF-IDF, weighted by the squared cosine."""
     x, z = tfidf(train, test)
     cosine = np.asarray((z @ x.T).todense())
@@ -83,7 +79,7 @@ def knn(train: Scored, test: Scored) -> FloatArray:
     weight = np.take_along_axis(cosine, near, axis=1).clip(0.0) ** 2
     known = np.isfinite(train.scores)[near]
     total = (weight[:, :, None] * np.where(known, train.scores[near], 0.0)).sum(axis=1) + 1e-6 * means(train)
-    found: FloatArray = total / ((weight[:, :, None] * known).sum(axis=1) + 1e-6)
+    found: F64 = total / ((weight[:, :, None] * known).sum(axis=1) + 1e-6)
     return found
 
 
@@ -92,7 +88,7 @@ def quality_model(train: Scored, seed: int = 0) -> QualityModel:
     return fit(QualityData.full(train.features, train.models, train.scores), QualitySettings(seed=seed), 0.0)
 
 
-def ours(train: Scored, test: Scored) -> FloatArray:
+def ours(train: Scored, test: Scored) -> F64:
     """[T, M] the quality model's expected scores, prompt by prompt as served."""
     model = quality_model(train)
     return np.array([model.predict_all(prompt)[0] for prompt in test.features])
@@ -115,14 +111,14 @@ ROUTERS: Final = (
 )
 
 
-def predictions(train: Scored, test: Scored) -> Mapping[str, FloatArray]:
+def predictions(train: Scored, test: Scored) -> Mapping[str, F64]:
     """[T, M] predicted scores by predictor; the task's only where the file labels tasks."""
     labelled = len(set(train.tasks)) > 1
     return {r.name: r.predict(train, test) for r in ROUTERS if labelled or r.name != "task_label"}
 
 
-def chosen_scores(predicted: FloatArray, scores: FloatArray) -> FloatArray:
+def chosen_scores(predicted: F64, scores: F64) -> F64:
     """[N] score of the model with the highest prediction, among those whose score is known."""
     best = np.where(np.isfinite(scores), predicted, -np.inf).argmax(axis=1)
-    picked: FloatArray = scores[np.arange(len(scores)), best]
+    picked: F64 = scores[np.arange(len(scores)), best]
     return picked

@@ -11,8 +11,9 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.benchmarks.report import Report, bar, print_table
+from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
+from scripts.text_table import print_table
 
 REQUEST_S = 300
 TIMEOUT_S = 1_800.0

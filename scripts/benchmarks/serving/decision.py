@@ -30,7 +30,8 @@ from policies.quality.model import QualityModel
 from policies.quality.training import QualitySettings, fit
 from policies.training.network import DispatchNetwork
 from policies.utility import DEFAULT_BETA
-from scripts.benchmarks.report import Report, bar, print_table
+from scripts.benchmarks.report import Report, bar
+from scripts.text_table import print_table
 
 P50_US: Final = 150.0
 P99_US: Final = 600.0

@@ -10,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from scripts.benchmarks.report import Report, bar, print_table
+from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
 from scripts.benchmarks.serving.processes import Groups, Usage
 from scripts.benchmarks.serving.streams import Round, Target, round_of
+from scripts.text_table import print_table
 
 PROMPT: Final = "Write a long story about ship number {}, its crew and the weather they meet."
 PROCESSES: Final = {

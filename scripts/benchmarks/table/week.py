@@ -19,19 +19,26 @@ from typing import Any, Final
 import msgspec
 from tqdm import tqdm
 
-from deployments.engine_record import EngineRecord
 from deployments.learning.candidate_job import JobInput, JobResult
 from deployments.learning.learner import Learner
 from deployments.learning.live_evidence import finished, reference
 from deployments.learning.rollout import ReferenceState, RolloutState
 from deployments.learning.settings import LearnerSettings
-from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
+from deployments.records.records import (
+    DecisionRecord,
+    EngineRecord,
+    EvaluationRecord,
+    FeedbackRecord,
+    OutcomeRecord,
+)
 from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState
 from deployments.table.store.store import Store
-from deployments.table.table import Retention, Table
+from deployments.table.table import Table
+from deployments.table.upkeep import Retention
 from policies.promotion.gates import Verdict
-from scripts.benchmarks.report import Report, bar, print_table
+from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.table.table import FEATURES, MODELS, decision, outcome
+from scripts.text_table import print_table
 
 RATE_PER_S: Final = 10.0
 DAYS: Final = 7

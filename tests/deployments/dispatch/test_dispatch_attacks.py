@@ -7,7 +7,8 @@ import numpy as np
 from deployments.dispatch.dispatcher import Dispatcher, DispatchRequest
 from deployments.dispatch.settings import DispatchSettings
 from deployments.records.records import OutcomeRecord
-from policies.observation import PROMPT_COLUMN, FloatArray
+from policies.arrays import F64
+from policies.observation import PROMPT_COLUMN
 from policies.outcome import Outcome, Status
 from policies.prompt.features import PromptFeatures
 from tests.deployments.pools import Clock, View, model, snapshot
@@ -20,7 +21,7 @@ class Steerable:
 
     revision = "steerable"
 
-    def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[FloatArray, FloatArray]:
+    def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[F64, F64]:
         hard = features.dense[MATHS] > 0
         mean = np.array([0.9 if name == "large" or not hard else 0.2 for name in models])
         return mean, np.full(len(models), 0.05)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.deployments.dispatch.test_policy_host import Made, MadeLoaders, MadeQuality
 
 from deployments.dispatch.dispatcher import (
     Dispatcher,
@@ -19,11 +18,12 @@ from deployments.dispatch.settings import DispatchSettings
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.records.snapshot import ModelRow, ReplicaState
 from policies.decision import draw
-from policies.formula import FormulaPolicy
 from policies.observation import Observation
 from policies.outcome import Outcome, Status
+from policies.policy import FormulaPolicy
 from policies.prompt.features import unpack
 from policies.utility import Weights
+from tests.deployments.dispatch.test_policy_host import Made, MadeLoaders, MadeQuality
 from tests.deployments.pools import NOW_S, Clock, View, model, snapshot
 
 

@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.dispatch.policy_host import PolicyHost
+from deployments.dispatch.policy_host import ArtifactLoaders, PolicyHost
 from deployments.dispatch.settings import DispatchSettings
-from deployments.loaders import ArtifactLoaders
-from policies.formula import FormulaPolicy
 from policies.learned.checkpoint import new_manifest
 from policies.learned.policy import LearnedPolicy
+from policies.policy import FormulaPolicy
 from policies.prompt.features import extract
 from policies.quality.data import QualityData, ScoredAnswer
 from policies.quality.model import QualityModel

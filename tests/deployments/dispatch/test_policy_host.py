@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from deployments.dispatch.policy_host import PolicyHost
 from deployments.dispatch.settings import DispatchSettings
+from policies.arrays import F64
 from policies.latency.model import LatencyModel, LatencyParameters
-from policies.observation import FloatArray, Observation
+from policies.observation import Observation
 from policies.policy import Policy
 from policies.prompt.features import PromptFeatures, extract
 from tests.deployments.pools import Clock, snapshot
@@ -29,7 +30,7 @@ class Made(Policy):
         self.values, self.error, self.sleep_s, self.beta = values, error, sleep_s, 1.0
         self.name = "learned@1"
 
-    def distribution(self, observation: Observation) -> FloatArray:
+    def distribution(self, observation: Observation) -> F64:
         time.sleep(self.sleep_s)
         if self.error is not None:
             raise self.error
@@ -39,7 +40,7 @@ class Made(Policy):
 class Reckless(Made):
     """Overrides what the base class makes safe."""
 
-    def probabilities(self, observation: Observation, epsilon: float = 0.0) -> FloatArray:
+    def probabilities(self, observation: Observation, epsilon: float = 0.0) -> F64:
         return self.distribution(observation)
 
 
@@ -49,7 +50,7 @@ class MadeQuality:
     def __init__(self, revision: str) -> None:
         self.revision = revision
 
-    def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[FloatArray, FloatArray]:
+    def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[F64, F64]:
         if self.revision == "broken":
             raise RuntimeError("shape")
         return np.full(len(models), 0.5), np.full(len(models), 0.1)
@@ -122,7 +123,7 @@ def test_a_slow_policy_is_not_asked_again_until_it_has_cooled_down() -> None:
     class Slow(Made):
         asked = 0
 
-        def distribution(self, observation: Observation) -> FloatArray:
+        def distribution(self, observation: Observation) -> F64:
             Slow.asked += 1
             clock.now_s += 0.2 if Slow.asked == 1 else 0.0
             return np.array([0.0, 1.0, 0.0])

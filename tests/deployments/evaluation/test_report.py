@@ -5,8 +5,9 @@ import json
 import pytest
 from scipy import stats
 
-from deployments.evaluation.report import ALL, differences, latest, summarise, to_json, wilson
-from deployments.records.records import EvaluationRecord
+from deployments.evaluation.report import ALL, differences, summarise, to_json
+from deployments.records.records import EvaluationRecord, latest
+from policies.promotion.confidence import wilson
 
 
 def record(item: int, model: str, score: float, **fields: object) -> EvaluationRecord:

@@ -11,8 +11,8 @@ from deployments.learning.log_fits import fit_pool
 from deployments.learning.settings import LearnerSettings, TrainingSettings
 from deployments.records.records import EvaluationRecord
 from deployments.records.snapshot import Snapshot
-from policies.formula import FormulaPolicy
 from policies.learned.policy import LearnedPolicy
+from policies.policy import FormulaPolicy
 from policies.prompt.features import extract, pack
 from tests.deployments.pools import NOW_S, model
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from tests.deployments.dispatch.test_dispatcher import ask, dispatcher
 
-from deployments.latency_samples import fit_from_log, latency_samples
+from deployments.learning.log_fits import fit_from_log, latency_samples
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from policies.latency.model import LatencyModel
 from policies.outcome import Outcome, Status
+from tests.deployments.dispatch.test_dispatcher import ask, dispatcher
 
 ANSWERED = Outcome(Status.OK, ttft_s=0.2, tpot_s=0.05, e2e_s=1.2, prompt_tokens=40, output_tokens=21)
 

@@ -22,8 +22,8 @@ from policies.observation import CALLER_FIELDS, MODEL_COLUMN, MODEL_FIELDS, PROM
 from policies.outcome import Outcome, Status
 from policies.promotion.gates import Verdict
 from policies.training.network import DispatchNetwork
-from serve_app.cli import CommandError
 from serve_app.commands.policy import act, history, versions
+from serve_app.console.connection import CommandError
 
 MODELS = ("large", "small")
 SETTINGS = LearnerSettings(

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from deployments.child_process import ApartError
-from deployments.evaluation.report import wilson
-from deployments.evaluation.settings import FitSettings
 from deployments.learning.quality_fit import anchors_of, fit_apart, fit_quality, votes_of, with_feedback
+from deployments.learning.settings import FitSettings
 from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
-from policies.feedback_aggregate import Vote
 from policies.outcome import Outcome, Status
+from policies.promotion.confidence import wilson
 from policies.prompt.features import extract, pack, unpack
 from policies.quality.model import QualityModel
+from policies.quality.votes import Vote
 
 
 def records(n: int = 60) -> list[EvaluationRecord]:

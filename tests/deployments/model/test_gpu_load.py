@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from deployments.gpu_load import GpuLoad
+from deployments.model.load import GpuLoad
 
 
 class Nvml:

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from deployments.engine_record import EngineRecord
 from deployments.model import pusher as pusher_module
 from deployments.model.pusher import Pusher
+from deployments.records.records import EngineRecord
 from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState
 from deployments.table.view import TableError
 

@@ -1,7 +1,6 @@
 """Outcome and engine record of one request meet, whichever comes first."""
 
-from deployments.engine_record import EngineRecord
-from deployments.records.records import OutcomeRecord
+from deployments.records.records import EngineRecord, OutcomeRecord
 from deployments.records.snapshot import ModelCard
 from deployments.table.join import KEPT, KEPT_S, EngineJoin
 from policies.outcome import Outcome, Status

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.dispatch.columns import is_usable
-from deployments.engine_record import EngineRecord
 from deployments.records.records import (
     DecisionRecord,
+    EngineRecord,
     EvaluationRecord,
     FeedbackRecord,
     OutcomeRecord,
@@ -22,7 +22,8 @@ from deployments.records.records import (
 )
 from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState, Snapshot
 from deployments.table.store.store import StorageUnavailableError, Store
-from deployments.table.table import Retention, Table
+from deployments.table.table import Table
+from deployments.table.upkeep import Retention
 from deployments.table.view import TableView
 from policies.outcome import Outcome, Status
 

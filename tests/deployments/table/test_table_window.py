@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from deployments.table_window import SLICES, WINDOW_S, Window
-from policies.observation import FloatArray
+from deployments.table.statistics import SLICES, WINDOW_S, Window
+from policies.arrays import F64
 
 SPAN_S = 0.99 * WINDOW_S * (SLICES - 1) / SLICES  # never longer than the window, wherever its slices begin
 
-Draw = Callable[[np.random.Generator, int], FloatArray]
+Draw = Callable[[np.random.Generator, int], F64]
 
 SHAPES: dict[str, Draw] = {
     "uniform": lambda rng, n: rng.uniform(0.001, 1000.0, n),

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.baselines.simple import BestSinglePolicy, LeastLoadedPolicy, RandomPolicy, RoundRobinPolicy
+from policies.baselines.simple import BestSinglePolicy, LeastLoadedPolicy
 from policies.baselines.static_mix import StaticMixPolicy
 from policies.decision import Decision
 from policies.observation import Observation
 from policies.outcome import Outcome, Status, Transition
 from policies.policy import Policy
 from policies.utility import Weights
+from scripts.benchmarks.baselines.blind import RandomPolicy, RoundRobinPolicy
 from scripts.benchmarks.baselines.context import CONTEXT_SIZE, context, prompt_kind
 from scripts.benchmarks.baselines.knn import KnnPolicy
 from scripts.benchmarks.baselines.lin_ucb import LinUcbPolicy

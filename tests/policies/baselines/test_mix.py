@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.mix import best_mix
+from policies.baselines.static_mix import best_mix
 
 FREE = np.zeros(2)
 

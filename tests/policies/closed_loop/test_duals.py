@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from policies.closed_loop.duals import Duals, DualSettings, Paced
 from policies.closed_loop.pacer import Foreseen
-from policies.formula import FormulaPolicy
+from policies.policy import FormulaPolicy
 from policies.profile import Profile
 from policies.utility import Weights, relative, utility
 from tests.policies.examples import observe

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.latency.model import F32, LatencyModel, LatencyParameters, LatencySample, LiveLoad, fit_latency
-from policies.observation import PROMPT_COLUMN, PROMPT_FIELDS, FloatArray
+from policies.arrays import F32, F64
+from policies.latency.fit import LatencySample, fit_latency
+from policies.latency.model import LatencyModel, LatencyParameters, LiveLoad
+from policies.observation import PROMPT_COLUMN, PROMPT_FIELDS
 from policies.prompt.style import style
 
 NAN = float("nan")
@@ -20,7 +22,7 @@ def live(m: int = 1, **columns: list[float]) -> LiveLoad:
     return LiveLoad(models=tuple("abcdefgh"[:m]), **arrays)
 
 
-def prompt(tokens: float = 100.0, text: str = "", **fields: float) -> tuple[FloatArray, F32]:
+def prompt(tokens: float = 100.0, text: str = "", **fields: float) -> tuple[F64, F32]:
     """Prompt fields and the style of a text."""
     values = np.zeros(len(PROMPT_FIELDS))
     for name, value in {"prompt_tokens": tokens, "turns": 1.0, **fields}.items():

@@ -4,12 +4,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.formula import FormulaPolicy
 from policies.learned import policy
 from policies.learned.checkpoint import CheckpointError, new_manifest
 from policies.learned.features import network_inputs
 from policies.learned.policy import LearnedPolicy
 from policies.observation import MODEL_FIELDS, PROMPT_FIELDS, Observation
+from policies.policy import FormulaPolicy
 from policies.training import network
 from policies.training.network import DispatchNetwork
 from policies.training.trainer import weights_of

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.feedback_aggregate import KEY_CAP, Anchor, Vote, VotedScore, aggregate, anchored, key_weights
+from policies.quality.votes import KEY_CAP, Anchor, Vote, VotedScore, aggregate, anchored, key_weights
 
 QUALITY = {"a": 0.9, "b": 0.8, "c": 0.6, "d": 0.4}
 

@@ -8,7 +8,7 @@ from policies.prompt.features import PromptFeatures, extract
 from policies.prompt.style import STYLE_SIZE
 from policies.quality.kernel import EMBEDDING_SCALE, STYLE_LIMIT
 from policies.quality.model import QualityManifest, QualityModel
-from policies.term_weights import normalised
+from policies.quality.tfidf import normalised
 
 BUCKETS, D, H, N, T = 1 << 10, 24, 16, 4, 5
 

@@ -5,13 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.feedback_aggregate import KEY_CAP, Vote
-from policies.observation import FloatArray
+from policies.arrays import F64
 from policies.prompt.features import extract, pack
 from policies.quality.data import QualityData
 from policies.quality.model import QualityModel
 from policies.quality.training import QualitySettings, fit
-from policies.quality.votes import LEAF_ANSWERS, with_votes
+from policies.quality.votes import KEY_CAP, LEAF_ANSWERS, Vote, with_votes
 
 SUMS, SONGS = (
     [f"{kind} {i} and {i * 7}?" for i in range(60)] for kind in ("Add the numbers", "Sing a song of")
@@ -28,7 +27,7 @@ def vote(text: str, score: float, key: str = "k", model: str = "a", **given: flo
     return Vote(key, model, score, pack(extract(text)), **given)
 
 
-def expected(model: QualityModel, texts: list[str]) -> FloatArray:
+def expected(model: QualityModel, texts: list[str]) -> F64:
     """[N, 2]"""
     return np.array([model.predict_all(extract(text))[0] for text in texts])
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from policies.environment import DispatchEnv
 from policies.simulator import arrivals
 from policies.simulator.arrivals import Trace
+from policies.simulator.environment import DispatchEnv
 from policies.simulator.spec import ModelSpec
 from policies.simulator.workload import Episode, episode_from_trace, synthetic_quality
 

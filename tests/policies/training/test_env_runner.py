@@ -3,13 +3,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from policies.arrays import F32
 from policies.learned.features import FEATURES
 from policies.simulator import arrivals
 from policies.simulator.arrivals import Trace
 from policies.simulator.environment import DispatchVectorEnv
 from policies.simulator.spec import ModelSpec
 from policies.simulator.workload import Episode, episode_from_trace, synthetic_quality
-from policies.training.env_runner import EnvRunner, Floats, concatenate
+from policies.training.env_runner import EnvRunner, concatenate
 from policies.training.network import DispatchNetwork
 from policies.training.trainer import weights_of
 
@@ -56,7 +57,7 @@ def _crowded(rng: np.random.Generator) -> Episode:
 
 
 def test_decisions_are_charged_for_the_delays_of_others_only_where_the_future_counts() -> None:
-    def cost(source: Callable[[np.random.Generator], Episode], horizon_s: float) -> Floats:
+    def cost(source: Callable[[np.random.Generator], Episode], horizon_s: float) -> F32:
         runner = EnvRunner(
             lambda seed: DispatchVectorEnv(MODELS, TABLE, source, 4, seed=seed),
             DispatchNetwork(8), 20.0, lag=31, horizon_s=horizon_s, seed=0,

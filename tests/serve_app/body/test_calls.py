@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.body.calls import Calls
-from serve_app.call import Call
+from serve_app.body.calls import Call, Calls
 from serve_app.config import Caps
 from serve_app.http.errors import ApiError
 

@@ -3,8 +3,8 @@
 import pytest
 
 from policies.utility import Weights
+from serve_app.body.calls import Call
 from serve_app.body.preferences import NONE, Preferences, take
-from serve_app.call import Call
 from serve_app.http.errors import ApiError
 
 

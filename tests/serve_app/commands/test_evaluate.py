@@ -6,8 +6,9 @@ import pytest
 
 from deployments.evaluation.report import differences, summarise
 from deployments.records.records import EvaluationRecord
-from serve_app.cli import CommandError, main
+from serve_app.cli import main
 from serve_app.commands.evaluate import DEFAULT_SUITES, load_suites, print_report
+from serve_app.console.connection import CommandError
 from tests.deployments.fake_endpoint import sums_file
 
 

@@ -4,14 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.feedback import (
-    BROWSER_METRIC,
-    Feedback,
-    FeedbackError,
-    FeedbackTokenError,
-    FeedbackTokens,
-    parse_feedback,
-)
+from serve_app.access.feedback_tokens import FeedbackTokenError, FeedbackTokens
+from serve_app.routes.feedback import BROWSER_METRIC, Feedback, FeedbackError, parse_feedback
 
 BASE = {"decision_id": "d-1", "metric": "quality"}
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from deployments.records.snapshot import ModelCard
-from serve_app.call import Call
+from serve_app.body.calls import Call
 from serve_app.http.errors import ApiError
 from serve_app.upstream.outgoing import check_fits, outgoing
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from deployments.records.snapshot import ReplicaRow, ReplicaState
 from policies.outcome import Status
-from serve_app.call import Call
+from serve_app.body.calls import Call
 from serve_app.config import Deadlines
 from serve_app.upstream.attempt import NEVER, Attempt
 from serve_app.upstream.job import Job

@@ -11,7 +11,6 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.model.engines.http import disconnected, read_body, request_id, send_error, send_json
 from deployments.model.engines.simulated.clock import BatchClock, Sequence
-from deployments.model.engines.simulated.settings import SimulatedFaults, SimulatedSettings
 from deployments.model.engines.simulated.shapes import (
     BadRequestError,
     Chat,
@@ -21,6 +20,7 @@ from deployments.model.engines.simulated.shapes import (
     Usage,
 )
 from deployments.model.engines.simulated.text import Plan, Question, count_tokens, embedding, plan
+from deployments.model.simulated_settings import SimulatedFaults, SimulatedSettings
 
 SHAPES: dict[str, type[Shape]] = {
     "/v1/chat/completions": Chat,

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from deployments.model.engines.simulated.settings import SimulatedSettings
-from deployments.rate_window import RateWindow
+from deployments.model.engines.base import RateWindow
+from deployments.model.simulated_settings import SimulatedSettings
 
 RATE_WINDOW_S = 2.0
 

@@ -13,11 +13,11 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from deployments.engine_record import EngineRecord
 from deployments.model.engines.base import Engine, EngineError, EngineStats
 from deployments.model.engines.simulated.app import SimulatedApp
 from deployments.model.engines.simulated.clock import BatchClock, Sequence
-from deployments.model.engines.simulated.settings import SimulatedFaults, SimulatedSettings
+from deployments.model.simulated_settings import SimulatedFaults, SimulatedSettings
+from deployments.records.records import EngineRecord
 
 
 class SimulatedEngine(Engine):

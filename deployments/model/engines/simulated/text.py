@@ -5,7 +5,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from deployments.model.engines.simulated.settings import SimulatedSettings
+from deployments.model.simulated_settings import SimulatedSettings
 
 OPENING = ("[simulated]", "This", "text", "is", "canned;", "no", "model", "wrote", "it.")
 WORDS = (

@@ -13,14 +13,14 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from deployments.engine_record import EngineRecord
 from deployments.model.config import ModelConfig
 from deployments.model.engines.base import Engine
-from deployments.model.engines.http import EngineServer, Gate
 from deployments.model.engines.openai import OpenAiEngine
 from deployments.model.engines.simulated.engine import SimulatedEngine
-from deployments.model.engines.simulated.settings import SimulatedSettings
 from deployments.model.engines.vllm import VllmEngine
+from deployments.model.server import EngineServer, Gate
+from deployments.model.simulated_settings import SimulatedSettings
+from deployments.records.records import EngineRecord
 from tests.deployments.tiny_llama import make_tiny_llama
 
 TOKEN = "internal-secret"

@@ -7,7 +7,8 @@ import aiohttp
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from deployments.model.engines.http import EngineServer, Gate, read_body, send_json
+from deployments.model.engines.http import read_body, send_json
+from deployments.model.server import EngineServer, Gate
 
 
 class Held:

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from deployments.model.config import ModelConfig
 from deployments.model.engines.base import EngineError
-from deployments.model.engines.http import EngineServer, Gate
 from deployments.model.engines.openai import OpenAiEngine, renamed
+from deployments.model.server import EngineServer, Gate
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 BODY = {"model": "ours", "messages": [{"role": "user", "content": "Hi"}]}

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.rate_window import RateWindow
+from deployments.model.engines.base import RateWindow
 
 
 def test_old_values_leave() -> None:

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.engine_record import EngineRecord
-from deployments.record_merge import decision_id, merge
+from deployments.model.engines.vllm_records import decision_id, merge
+from deployments.records.records import EngineRecord
 
 
 @pytest.mark.parametrize(

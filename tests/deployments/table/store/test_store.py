@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, event, text
 
-from deployments import migrations
 from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.records.report import decision_row
-from deployments.table.store import ledger
+from deployments.table.store import ledger, migrations
 from deployments.table.store.store import StorageUnavailableError, Store
 from policies.outcome import Outcome, Status
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from deployments.model.engines.simulated.clock import BatchClock, Sequence
-from deployments.model.engines.simulated.settings import SimulatedSettings
+from deployments.model.simulated_settings import SimulatedSettings
 
 
 @contextlib.asynccontextmanager

@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 
 from deployments.model.engines.base import EngineError
-from deployments.model.engines.http import EngineServer, Gate
 from deployments.model.engines.simulated.engine import SimulatedEngine
-from deployments.model.engines.simulated.settings import SimulatedSettings
+from deployments.model.server import EngineServer, Gate
+from deployments.model.simulated_settings import SimulatedSettings
 
 FAST = {"decode_step_s": 0.001, "decode_step_per_sequence_s": 0.0}
 
