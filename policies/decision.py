@@ -9,6 +9,7 @@ from numba import types
 
 from policies.arrays import F64, Bools
 from policies.compiled import array, compiled, readonly
+from policies.decider import Decider
 
 _WEIGHT = 0  # column of a row, as policies.observation has it
 
@@ -67,15 +68,14 @@ class Decision:
     """What a policy chose for one request; enough to replay it.
 
     `probabilities` [M] is the distribution that was sampled, exploration included; `propensity` is
-    its entry for the chosen model, exactly as used. `policy` names who decided, with the reason
-    where it was not the active policy, such as `formula;fallback=error`.
+    its entry for the chosen model, exactly as used.
     """
 
     index: int
     model: str
     propensity: float
     probabilities: F64
-    policy: str
+    decider: Decider
     epsilon: float
     seed: int
 

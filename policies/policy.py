@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from policies.arrays import F64, Bools
+from policies.decider import Decider
 from policies.decision import Decision, draw, explored, masked_softmax
 from policies.observation import Observation
 from policies.outcome import Transition
@@ -55,7 +56,7 @@ class Policy(ABC):
             model=observation.models[index],
             propensity=float(pi[index]),
             probabilities=pi,
-            policy=self.name,
+            decider=Decider(self.name),
             epsilon=epsilon,
             seed=seed,
         )

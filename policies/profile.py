@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from policies.utility import Weights
+
+AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,21 @@ class Profile:
     budget_usd: float = 0.0
     sticky: bool = False
     generation_defaults: Mapping[str, object] = field(default_factory=dict)
+
+
+def is_auto(requested: str) -> bool:
+    """Whether a request's `model` leaves the choice to the policy: `auto` or `auto:<profile>`."""
+    return requested.partition(":")[0] == AUTO
+
+
+def auto_name(profile: str) -> str:
+    """The `model` that selects a profile: `auto:<profile>`, and `auto` for ""."""
+    return f"{AUTO}:{profile}" if profile else AUTO
+
+
+def selected_profile(requested: str) -> str:
+    """The profile's name in `auto:<profile>`; "" for `auto`."""
+    return requested.partition(":")[2]
 
 
 class UnknownProfileError(ValueError):

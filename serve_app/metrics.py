@@ -6,17 +6,12 @@ from deployments.metrics.meter import Meter
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.table.view import TableView
 from policies.outcome import Outcome, Status
-
-
-def policy_label(policy: str) -> str:
-    """Who decided, without the version, which would make a new series for each: `learned@7` -> `learned`."""
-    name, separator, detail = policy.partition(";")
-    return name.partition("@")[0] + separator + detail
+from policies.profile import AUTO, is_auto
 
 
 def requested_label(requested: str, model: str) -> str:
     """What was asked for: `auto`, `auto:<profile>`, or the model's own name; names of callers stay out."""
-    return requested if requested.partition(":")[0] == "auto" or requested == model else "other"
+    return requested if is_auto(requested) or requested == model else "other"
 
 
 class IngressMetrics:
@@ -29,14 +24,14 @@ class IngressMetrics:
 
     def decided(self, record: DecisionRecord) -> None:
         """A decision was made."""
-        policy = policy_label(record.policy)
+        decider = record.decider
         requested = requested_label(record.requested, record.model)
-        self.meter.count("fastserve_dispatches", (requested, record.model, policy))
-        self.meter.observe("fastserve_decision_time", (policy,), record.decide_s)
+        self.meter.count("fastserve_dispatches", (requested, record.model, decider.label))
+        self.meter.observe("fastserve_decision_time", (decider.label,), record.decide_s)
         if record.probabilities and record.propensity < max(record.probabilities):
             self.meter.count("fastserve_explorations", (record.model,))
-        if "fallback=" in record.policy:
-            self.degraded(policy)
+        if decider.fallback:
+            self.degraded(decider.label)
 
     def finished(self, record: OutcomeRecord, requested: str, operation: str) -> None:
         """A request ended; `operation` is OpenTelemetry's, such as `chat` or `embeddings`."""
@@ -61,7 +56,7 @@ class IngressMetrics:
 
     def refused(self, requested: str, operation: str, error_code: str) -> None:
         """A request ended before any model was chosen; what it asked for may be anything."""
-        requested = "auto" if requested.partition(":")[0] == "auto" else "other"
+        requested = AUTO if is_auto(requested) else "other"
         self.meter.count("fastserve_requests", (operation, requested, "", "rejected", error_code))
 
     def fell_back(self, model: str, reason: str) -> None:

@@ -1,7 +1,6 @@
 """What the dispatcher answers: the request as it was seen, the model drawn, and the record for the log."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -15,8 +14,6 @@ from policies.observation import CALLER_COLUMN, MODEL_COLUMN, OBSERVATION_VERSIO
 from policies.profile import Profile
 from policies.prompt.features import PromptFeatures, pack
 from policies.utility import observed_utility
-
-NAMED: Final = "named"  # the policy's name where the caller chose
 
 
 @dataclass(slots=True)
@@ -63,7 +60,7 @@ class Considered:
     def explanation(self) -> dict[str, object]:
         """The body of `/v1/dispatch/explain`."""
         return {
-            "policy": self.choice.policy,
+            "policy": str(self.choice.decider),
             "profile": self.profile.name,
             "epsilon": self.choice.epsilon,
             "caller": {name: float(self.observation.caller[i]) for name, i in CALLER_COLUMN.items()},
@@ -102,7 +99,7 @@ def record_of(
         requested=request.requested,
         profile=seen.profile.name,
         model=decision.model,
-        policy=decision.policy,
+        policy=str(decision.decider),
         propensity=decision.propensity,
         epsilon=decision.epsilon,
         seed=decision.seed,

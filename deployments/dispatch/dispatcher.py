@@ -12,26 +12,26 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 
 from deployments.dispatch.columns import Columns, Observer, fill_accuracy, fill_rows
-from deployments.dispatch.dispatched import NAMED, Considered, Dispatched, record_of
+from deployments.dispatch.dispatched import Considered, Dispatched, record_of
 from deployments.dispatch.key_guard import KeyGuard
 from deployments.dispatch.masks import Mask, NoModelError, Reason, keep_probation, request_mask, static_mask
 from deployments.dispatch.policy_host import ArtifactLoaders, Choice, Loaders, PolicyHost
-from deployments.dispatch.request import AUTO, DispatchRequest, UnknownModelError
+from deployments.dispatch.request import DispatchRequest, UnknownModelError
 from deployments.dispatch.settings import DispatchSettings
 from deployments.records.records import OutcomeRecord
 from deployments.records.snapshot import Snapshot
 from policies.arrays import F64
 from policies.closed_loop.duals import Duals, Paced
 from policies.closed_loop.pacer import Foreseen
+from policies.decider import NAMED, NOBODY
 from policies.decision import Decision, draw, hash64, rendezvous
 from policies.observation import MODEL_COLUMN, PROMPT_COLUMN, Observation
 from policies.outcome import Status
-from policies.profile import Profile, UnknownProfileError
+from policies.profile import AUTO, Profile, UnknownProfileError, auto_name, is_auto, selected_profile
 from policies.prompt.features import PromptFeatures, extract
 from policies.utility import Weights, relative, utility
 
 __all__ = [
-    "AUTO",
     "DispatchRequest",
     "Dispatched",
     "Dispatcher",
@@ -119,15 +119,13 @@ class Dispatcher:
             if old and (old.profile, old.settings, old.beta) == (new.profile, new.settings, new.beta):
                 duals[name] = old
         self._duals = duals
-        self._profiles = {f"{AUTO}:{name}" if name else AUTO: p for name, p in profiles.items()}
+        self._profiles = {auto_name(name): p for name, p in profiles.items()}
 
     def profile(self, requested: str) -> Profile | None:
         """The profile that `requested` selects, None for a model's name. Raises UnknownProfileError."""
         profile = self._profiles.get(requested)
-        if profile is None and requested.startswith(f"{AUTO}:"):
-            raise UnknownProfileError(
-                requested.removeprefix(f"{AUTO}:"), tuple(sorted(self.settings.profiles))
-            )
+        if profile is None and is_auto(requested):
+            raise UnknownProfileError(selected_profile(requested), tuple(sorted(self.settings.profiles)))
         return profile
 
     def prepare(self) -> None:
@@ -143,7 +141,7 @@ class Dispatcher:
         decision = self._draw(seen)
         self._remember(seen, decision)
         shadow = ""
-        if decision.policy != NAMED:
+        if decision.decider != NAMED:
             state = self.view.snapshot.policy
             shadow = self.host.shadow(state, seen.observation, decision.epsilon, decision.seed)
         prompt_hash = self._prompt_hash(request.text)
@@ -200,7 +198,7 @@ class Dispatcher:
             seen.flags.writeable = False  # what is logged is what the policy saw, whatever it does
         observation = Observation(columns.models, rows, features.dense, caller, mask.allowed)
         if selected is None or len(mask.reasons) == len(columns.models):
-            choice = Choice(mask.allowed.astype(np.float64), NAMED if selected is None else "none", 0.0)
+            choice = Choice(mask.allowed.astype(np.float64), NAMED if selected is None else NOBODY, 0.0)
         else:
             choice = self._choose(observation, request, alarmed=alarmed, sticky=session is not None)
         return Considered(
@@ -265,14 +263,14 @@ class Dispatcher:
             return self.host.baseline(observation, epsilon, "alarm")
         version = self.host.assigned(self.view.snapshot.policy, request.decision_id, request.key_id)
         choice = self.host.choose(observation, version, epsilon)
-        return replace(choice, policy=f"{choice.policy};sticky") if sticky else choice
+        return replace(choice, decider=replace(choice.decider, sticky=True)) if sticky else choice
 
     @staticmethod
     def _draw(seen: Considered) -> Decision:
         """Sample; a new session by rendezvous, so that ingress replicas agree about it."""
         pi, models, choice = seen.probabilities, seen.observation.models, seen.choice
         index = draw(pi, seen.seed) if seen.session is None else rendezvous(pi, models, seen.seed)
-        return Decision(index, models[index], float(pi[index]), pi, choice.policy, choice.epsilon, seen.seed)
+        return Decision(index, models[index], float(pi[index]), pi, choice.decider, choice.epsilon, seen.seed)
 
     def _remember(self, seen: Considered, decision: Decision) -> None:
         """Keep what the outcome, the session and the caps will ask for."""
@@ -280,12 +278,12 @@ class Dispatcher:
         cost_usd, now_s = float(row[_COST]), self._wall()
         pending = _Pending(
             seen.profile.name, request.key_id, float(row[_ACCURACY]), cost_usd, seen.observation.models,
-            None if decision.policy == NAMED else self._foreseen(seen),
+            None if decision.decider == NAMED else self._foreseen(seen),
         )  # fmt: skip
         _put(self._pending, request.decision_id, pending, _MOST_PENDING)
         if seen.session is not None:
             _put(self._sessions, seen.session, decision.model, _MOST_SESSIONS)
-        if decision.policy == NAMED:
+        if decision.decider == NAMED:
             self.guard.spend(request.key_id, now_s, cost_usd)
             return
         plausible = len(seen.observation.models) - len(seen.reasons)

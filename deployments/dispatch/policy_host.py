@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -12,6 +12,7 @@ from deployments.dispatch.masks import is_distribution
 from deployments.dispatch.settings import BreakerSettings, DispatchSettings
 from deployments.records.snapshot import Snapshot
 from policies.arrays import F64
+from policies.decider import FORMULA, Decider, learned
 from policies.decision import hash64, uniform_from_seed
 from policies.latency.model import LatencyModel
 from policies.learned.policy import LearnedPolicy
@@ -64,10 +65,10 @@ class Loaders(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Probabilities [M] and who gave them, such as `learned@7` or `formula;fallback=error`."""
+    """Probabilities [M] and who gave them."""
 
     probabilities: F64
-    policy: str
+    decider: Decider
     epsilon: float
 
 
@@ -138,9 +139,7 @@ class PolicyHost:
             self.latency = LatencyModel.from_bytes(data)
         elif name.startswith(POLICY):
             version = int(name.removeprefix(POLICY))
-            policy = self._loaders.policy(data)
-            policy.name = f"learned@{version}"
-            self.hold(version, policy, revision)
+            self.hold(version, self._loaders.policy(data), revision)
 
     def hold(self, version: int, policy: Policy, revision: str = "") -> None:
         """Keep `policy` as `version`, and of older ones the three newest."""
@@ -194,7 +193,7 @@ class PolicyHost:
             return self._fall_back(observation, epsilon, version, f"breaker: {took_s * 1e3:.0f} ms")
         if why:
             return self._fall_back(observation, epsilon, version, why)
-        return Choice(probabilities, held.policy.name, epsilon)
+        return Choice(probabilities, learned(version), epsilon)
 
     def shadow(self, state: Mapping[str, object], observation: Observation, epsilon: float, seed: int) -> str:
         """`version:model` that a candidate in shadow would choose, "" where there is none or it failed."""
@@ -208,7 +207,7 @@ class PolicyHost:
         try:
             model = held.policy.decide(observation, seed, epsilon).model
         except Exception as error:  # the same reason as in choose; a shadow costs the user nothing
-            self._count(f"shadow of learned@{candidate['version']}", "shadow", repr(error))
+            self._count(f"shadow of {learned(candidate['version']).name}", "shadow", repr(error))
             return ""
         if self._clock() - started_s > self.breaker.decision_s:
             held.open_until_s = self._clock() + self.breaker.cooldown_s
@@ -217,15 +216,16 @@ class PolicyHost:
     def baseline(self, observation: Observation, epsilon: float, why: str) -> Choice:
         """The formula's choice where a guard asks for it, named `why`."""
         self.fallbacks[why] += 1
-        return self._formula(observation, epsilon, f";fallback={why}")
+        return self._formula(observation, epsilon, why)
 
-    def _formula(self, observation: Observation, epsilon: float, suffix: str) -> Choice:
-        return Choice(self.formula.probabilities(observation, epsilon), "formula" + suffix, epsilon)
+    def _formula(self, observation: Observation, epsilon: float, fallback: str) -> Choice:
+        decider = replace(FORMULA, fallback=fallback)
+        return Choice(self.formula.probabilities(observation, epsilon), decider, epsilon)
 
     def _fall_back(self, observation: Observation, epsilon: float, version: int, why: str) -> Choice:
         reason, _, detail = why.partition(": ")
-        self._count(f"learned@{version}", reason, detail)
-        return self._formula(observation, epsilon, f";fallback={reason}")
+        self._count(learned(version).name, reason, detail)
+        return self._formula(observation, epsilon, reason)
 
     def _count(self, who: str, reason: str, detail: str) -> None:
         self.fallbacks[reason] += 1

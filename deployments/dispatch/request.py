@@ -1,12 +1,9 @@
 """What the dispatcher is asked: one request, reduced to what a choice of model depends on."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from policies.profile import Profile
 from policies.utility import Weights
-
-AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from deployments.learning.rollout import ReferenceState, RolloutState, TrialStat
 from deployments.learning.settings import LearnerSettings
 from deployments.records.records import EvaluationRecord, PolicyEvent
 from deployments.records.snapshot import Snapshot
+from policies.decider import version_name
 from policies.latency.model import LatencyModel
 from policies.learned.checkpoint import CheckpointError
 from policies.learned.policy import LearnedPolicy
@@ -181,7 +182,7 @@ class Learner:
         if watch.alarms is None:
             watch.alarms = Alarms(state.reference.value(), self.settings.alarms.value())
         for one in await watch.reader.fresh(self._clock()):
-            if one.record.policy.partition(";")[0] == f"learned@{state.active}":
+            if one.record.decider.version == state.active:
                 reason = watch.alarms.update(seen(one))
                 if reason is not None:
                     await self._roll_back(state.reverted(self._clock()), state.active, reason)
@@ -298,7 +299,7 @@ class Learner:
     async def _promote(self, state: RolloutState, log: Sequence[Finished]) -> None:
         assert state.candidate is not None
         version = state.candidate.version
-        others = [one for one in log if one.record.policy.partition(";")[0] != f"learned@{version}"]
+        others = [one for one in log if one.record.decider.version != version]
         yardstick = reference(others) or reference(log)
         kept = ReferenceState(**asdict(yardstick)) if yardstick is not None else None
         await self._save(state.promoted(self._clock(), kept))
@@ -306,7 +307,7 @@ class Learner:
 
     async def _roll_back(self, state: RolloutState, version: int | None, reason: str) -> None:
         await self._save(state)
-        logger.warning("Policy 'learned@%s' is rolled back: %s", version, reason)
+        logger.warning("Policy '%s' is rolled back: %s", version_name(version), reason)
         await self._tell(version or 0, "rolled_back", {"reason": reason})
 
     # -- the table --------------------------------------------------------------------------------
@@ -332,7 +333,7 @@ class Learner:
                 self._policies = {version: LearnedPolicy.from_bytes(await self._checkpoint(version))}
             except (CheckpointError, KeyError) as error:
                 logger.error(
-                    "Policy 'learned@%d' cannot be loaded, the formula stands in: %s", version, error
+                    "Policy '%s' cannot be loaded, the formula stands in: %s", version_name(version), error
                 )
                 return FormulaPolicy()
         return self._policies[version]

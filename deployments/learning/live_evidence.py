@@ -69,7 +69,7 @@ def finished(
     """
     found = []
     for record, result in transitions:
-        if result is None or not record.rows or not record.requested.startswith("auto"):
+        if result is None or not record.rows or not record.is_dispatched:
             continue
         outcome = result.outcome
         if outcome.status not in (Status.OK, Status.FAILED) or outcome.attempts > 1:
@@ -112,7 +112,7 @@ def votes_by_decision(feedback: Iterable[FeedbackRecord]) -> dict[str, float]:
 def trial(one: Finished, version: int, usual: F64) -> Trial:
     """A finished request as the canary of `version` sees it; `usual` [M] is the incumbent's choice."""
     expected = float(np.dot(usual, one.expected))
-    candidate = one.record.policy == f"learned@{version}"
+    candidate = one.record.decider.version == version
     return Trial(candidate, one.utility, expected, one.failed, one.result.finished_s)
 
 

@@ -11,9 +11,9 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from deployments.model.simulated_settings import SimulatedSettings
 from deployments.records.snapshot import ModelCard
 from deployments.strict import StrictModel
+from policies.profile import is_auto
 
 Capability = Literal["chat", "tools", "vision", "json", "embeddings"]
-RESERVED_IDS = frozenset({"auto"})
 PASSED_ON = ("FASTSERVE_HOME", "FASTSERVE_STORE")  # where weights and the table's store are
 SHUTDOWN_MARGIN_S = 45.0  # in HAProxy mode Serve waits 30 s before it lets a replica drain
 
@@ -88,7 +88,7 @@ class ModelConfig(StrictModel):
     @field_validator("id")
     @classmethod
     def _free_id(cls, value: str) -> str:
-        if value in RESERVED_IDS:
+        if is_auto(value):
             raise ValueError(f"Model id '{value}' is reserved for dispatch.")
         return value
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from policies.decider import Decider
 from policies.outcome import Outcome
+from policies.profile import is_auto
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
     requested: str  # the `model` that was asked for
     profile: str
     model: str  # the model that the decision chose
-    policy: str
+    policy: str  # who decided, the text form of policies.decider.Decider
     propensity: float
     epsilon: float
     seed: int
@@ -62,6 +64,16 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
     decide_s: float = 0.0  # time the decision took
     shadow: str = ""  # `version:model` that a candidate policy in shadow would have chosen
     text: str | None = None  # only where the operator opted in, redacted
+
+    @property
+    def decider(self) -> Decider:
+        """Who decided."""
+        return Decider.parse(self.policy)
+
+    @property
+    def is_dispatched(self) -> bool:
+        """Whether the policy chose the model, not the caller by name."""
+        return is_auto(self.requested)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from deployments.learning.rollout import RolloutState, TrialState
 from deployments.records.records import PolicyEvent
 from deployments.table.actor import RayTable, TableError
+from policies.decider import version_name
 from serve_app.console.connection import CommandError, connect
 
 ACTIONS: Final = ("list", "show", "promote", "rollback", "shadow", "pause", "resume")
@@ -58,7 +59,7 @@ def versions(state: RolloutState, events: Sequence[PolicyEvent]) -> list[dict[st
         0: {"version": 0, "name": "formula", "state": "", "last": "always loaded"}
     }
     for event in sorted(events, key=lambda event: event.at_s):
-        row = rows.setdefault(event.version, {"version": event.version, "name": f"learned@{event.version}"})
+        row = rows.setdefault(event.version, {"version": event.version, "name": version_name(event.version)})
         row["last"] = _told(event)
         row["at"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at_s))
     for version, row in rows.items():
@@ -150,9 +151,9 @@ _ACT: Final[dict[str, Act]] = {
 
 
 def _summary(state: RolloutState) -> str:
-    active = "formula" if state.active is None else f"learned@{state.active}"
+    active = version_name(state.active)
     trial = state.candidate
-    on_trial = "none" if trial is None else f"learned@{trial.version}, {trial.stage} {trial.share:.0%}"
+    on_trial = "none" if trial is None else f"{version_name(trial.version)}, {trial.stage} {trial.share:.0%}"
     return f"active: {active}\non trial: {on_trial}\npaused: {'yes' if state.paused else 'no'}"
 
 

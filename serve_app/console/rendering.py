@@ -11,6 +11,7 @@ from rich.text import Text
 
 from deployments.dispatch.columns import is_usable
 from deployments.records.snapshot import Estimate, ModelRow, Quantiles, ReplicaRow, Snapshot
+from policies.decider import version_name
 
 NOTHING: Final = "–"
 
@@ -158,8 +159,7 @@ def status_page(status: Mapping[str, Any], problems: Sequence[str]) -> Renderabl
             ),
         )
     policy = status["policy"]
-    active = policy.get("active")
-    table.add_row("policy", "formula" if active is None else f"learned@{active}")
+    table.add_row("policy", version_name(policy.get("active")))
     if candidate := policy.get("candidate"):
         shown = ", ".join(f"{key} {value}" for key, value in candidate.items())
         table.add_row("candidate", shown)

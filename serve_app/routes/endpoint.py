@@ -9,10 +9,10 @@ from collections.abc import Callable
 from deployments.dispatch.dispatched import Dispatched
 from deployments.dispatch.dispatcher import Dispatcher
 from deployments.dispatch.masks import NoModelError
-from deployments.dispatch.request import AUTO, DispatchRequest, UnknownModelError
+from deployments.dispatch.request import DispatchRequest, UnknownModelError
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from policies.outcome import Status
-from policies.profile import UnknownProfileError
+from policies.profile import UnknownProfileError, is_auto
 from serve_app.access.feedback_tokens import FeedbackTokens
 from serve_app.access.keys import Key, KeyRing
 from serve_app.access.limits import Limiter
@@ -180,7 +180,7 @@ class Endpoint:
         decision_id = _new_id()
         asked = self._asked(key, call, wishes, decision_id)
         models = self.view.snapshot.models
-        named = not _is_auto(call.model)
+        named = not is_auto(call.model)
         if named and call.model in models:
             check_fits(call, models[call.model].card)
         try:
@@ -228,7 +228,7 @@ class Endpoint:
                         f"Model '{model[:64]}' is not served.", "fastserve.models", "model_not_found"
                     )
             allowed = tuple(m for m in wishes.models if allowed is None or m in allowed)
-        if allowed is not None and not _is_auto(call.model) and call.model not in allowed:
+        if allowed is not None and not is_auto(call.model) and call.model not in allowed:
             raise model_not_allowed(call.model)
         return DispatchRequest(
             decision_id=decision_id,
@@ -262,7 +262,7 @@ class Endpoint:
         decision_id = dispatched.record.decision_id
         headers = [
             (b"x-fastserve-decision-id", decision_id.encode()),
-            (b"x-fastserve-policy", dispatched.decision.policy.encode()),
+            (b"x-fastserve-policy", str(dispatched.decision.decider).encode()),
         ]
         tokens = self.feedback_tokens if self.settings.feedback_tokens else None
         if tokens is not None:
@@ -311,10 +311,6 @@ def _blame(job: Job, error: ApiError) -> None:
     error.headers.setdefault("x-fastserve-decision-id", job.decision_id)
     if job.result.fallbacks:
         error.headers.setdefault("x-fastserve-fallbacks", ",".join(job.result.fallbacks))
-
-
-def _is_auto(model: str) -> bool:
-    return model == AUTO or model.startswith(f"{AUTO}:")
 
 
 def _new_id() -> str:

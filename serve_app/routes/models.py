@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from deployments.dispatch.request import AUTO
 from deployments.records.snapshot import ModelRow, Snapshot
+from policies.profile import auto_name
 from serve_app.http.errors import model_not_found
 
 _CREATED = 0  # OpenAI's clients want the field; a model of the pool has no date that means anything
@@ -32,7 +32,7 @@ def one(
 
 def auto_names(profiles: Iterable[str]) -> list[str]:
     """`auto` and `auto:<profile>`."""
-    return [AUTO, *(f"{AUTO}:{name}" for name in sorted(profiles))]
+    return [auto_name(""), *(auto_name(name) for name in sorted(profiles))]
 
 
 def _served(models: Mapping[str, ModelRow], allowed: tuple[str, ...] | None) -> list[ModelRow]:

@@ -18,6 +18,7 @@ from deployments.dispatch.columns import is_usable
 from deployments.learning.rollout import RolloutState
 from deployments.records.snapshot import Snapshot
 from deployments.table.publisher import decode_snapshot
+from policies.profile import is_auto
 from scripts.local_pool import LocalPool
 
 KEY = "fs-integration-key-0123456789"
@@ -116,7 +117,7 @@ class Cluster:
         """Models in the listing, `auto` left out."""
         with self.client() as client:
             data = client.get("/v1/models").json()["data"]
-        return [one["id"] for one in data if not one["id"].startswith("auto")]
+        return [one["id"] for one in data if not is_auto(one["id"])]
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> float:
         """Seconds until the condition held. Fails the test after `timeout_s`."""

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from policies.decider import Decider, version_name
 from tests.integration.conftest import Callers, Cluster
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(420)]
@@ -64,7 +65,7 @@ class Users(Callers):
 
     def deciding(self) -> set[str]:
         """Policies behind the last answers."""
-        return {policy.partition(";")[0] for policy in self.policies[-2 * CALLERS :]}
+        return {Decider.parse(text).name for text in self.policies[-2 * CALLERS :]}
 
     def _ask(self, client: httpx.Client, turn: int) -> None:
         time.sleep(PAUSE_S)
@@ -181,7 +182,7 @@ def test_kills_at_every_step_and_a_bad_policy(restored: Cluster, tmp_path: Path)
         kill_while_training(loop)
         kill_while_on_trial(loop)
         version = loop.state().active
-        loop.wait_for(lambda: users.deciding() == {f"learned@{version}"}, 20.0)
+        loop.wait_for(lambda: users.deciding() == {version_name(version)}, 20.0)
         time.sleep(5.0)
         assert loop.state().active == version
         users.score = 0.0  # from now on nobody likes the answers

@@ -9,7 +9,7 @@ from deployments.metrics.names import METRICS, Kind, markdown
 from deployments.model.pusher import EngineMetrics
 from deployments.records.records import DecisionRecord, EngineRecord, OutcomeRecord
 from policies.outcome import Outcome, Status
-from serve_app.metrics import IngressMetrics, policy_label, requested_label
+from serve_app.metrics import IngressMetrics, requested_label
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -70,12 +70,17 @@ def test_an_engine_tells_queue_and_engine_time() -> None:
     assert meter.value("fastserve_cached_tokens", "m") == 64
 
 
-@pytest.mark.parametrize(
-    ("policy", "label"),
-    [("learned@7", "learned"), ("formula;fallback=breaker", "formula;fallback=breaker"), ("named", "named")],
-)
-def test_versions_make_no_new_series(policy: str, label: str) -> None:
-    assert policy_label(policy) == label
+def test_versions_make_no_new_series() -> None:
+    meter = MemoryMeter()
+    metrics = IngressMetrics(meter)
+    for version in range(9):
+        metrics.decided(decision(policy=f"learned@{version};sticky"))
+    assert meter.values["fastserve_dispatches"] == {("auto", "m", "learned;sticky"): 9.0}
+
+
+def test_a_model_whose_name_begins_with_auto_is_counted_under_its_own() -> None:
+    assert requested_label("automat", "automat") == "automat"
+    assert requested_label("autopilot", "m") == "other"
 
 
 def test_what_callers_write_makes_no_new_series() -> None:

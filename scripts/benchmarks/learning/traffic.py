@@ -16,6 +16,7 @@ from deployments.learning.live_evidence import utility
 from deployments.suites.graders import grade
 from deployments.suites.item import Item
 from deployments.suites.suite import parse_item
+from policies.profile import AUTO, auto_name
 from scripts.models.item import Item as Generated
 
 _TIMEOUT = aiohttp.ClientTimeout(total=120.0)
@@ -70,7 +71,7 @@ class User:
     async def ask(self, generated: Generated, model: str | None = None, vote: bool = True) -> Asked:
         """One item to `auto:<profile>`, or to a model by name; a vote follows an `auto` answer."""
         item = parse_item(json.loads(generated.to_json()))
-        way = model or f"auto:{item.profile}"
+        way = model or auto_name(item.profile)
         body = {
             "model": way,
             "messages": list(item.messages),
@@ -116,7 +117,7 @@ class User:
             at_s=at_s,
             item=item.id,
             profile=item.profile,
-            way=model or "auto",
+            way=model or AUTO,
             model=answered,
             policy=headers.get("x-fastserve-policy", ""),
             score=score,

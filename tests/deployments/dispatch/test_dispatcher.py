@@ -17,6 +17,7 @@ from deployments.dispatch.dispatcher import (
 from deployments.dispatch.settings import DispatchSettings
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.records.snapshot import ModelRow, ReplicaState
+from policies.decider import NAMED
 from policies.decision import draw
 from policies.observation import Observation
 from policies.outcome import Outcome, Status
@@ -107,7 +108,7 @@ def test_explain_answers_even_when_every_model_is_masked() -> None:
 def test_a_named_model_is_taken_as_it_is() -> None:
     dispatched = dispatcher().dispatch(ask(requested="small"))
     assert dispatched.decision.model == "small"
-    assert dispatched.decision.policy == "named"
+    assert dispatched.decision.decider == NAMED
     assert dispatched.decision.propensity == 1.0
     assert dispatched.ranking == ()
 
@@ -125,10 +126,8 @@ def test_what_is_not_served_or_configured_is_named_in_the_error() -> None:
 
 
 def test_a_model_whose_name_begins_with_auto_can_be_named() -> None:
-    assert (
-        dispatcher(model("autocoder"), model("b")).dispatch(ask(requested="autocoder")).decision.policy
-        == "named"
-    )
+    dispatched = dispatcher(model("autocoder"), model("b")).dispatch(ask(requested="autocoder"))
+    assert dispatched.decision.decider == NAMED
 
 
 def test_the_ranking_holds_the_other_allowed_models_best_first() -> None:
@@ -206,7 +205,7 @@ def test_a_session_stays_with_its_model_while_that_is_healthy() -> None:
     for session, chosen in first.items():
         again = made.dispatch(ask("d1", "auto:chat", session=session))
         assert again.decision.model == chosen
-        assert again.decision.policy == "formula;sticky"
+        assert str(again.decision.decider) == "formula;sticky"
         assert again.decision.propensity == 1.0
         assert again.decision.probabilities.sum() == 1.0
         assert len(again.ranking) == 2
@@ -270,7 +269,7 @@ def test_an_active_policy_decides_and_a_shadow_is_logged() -> None:
     state = {"active": 7, "candidate": {"version": 8, "share": 0.5, "stage": "shadow"}}
     made.view.snapshot = snapshot(*pool(), version=2, policy=state)  # type: ignore[misc]
     record = made.dispatch(ask()).record
-    assert (record.model, record.policy, record.shadow) == ("small", "learned@1", "8:large")
+    assert (record.model, record.policy, record.shadow) == ("small", "learned@7", "8:large")
 
 
 def test_a_failing_policy_costs_no_request() -> None:

@@ -42,7 +42,7 @@ def test_an_untrained_policy_is_exactly_the_formula(checkpoint: bytes) -> None:
     kept = host()
     assert kept.install("policy:3", "r", checkpoint)
     choice = kept.choose(SEEN, 3, 0.0)
-    assert choice.policy == "learned@3"
+    assert str(choice.decider) == "learned@3"
     assert np.allclose(choice.probabilities, FormulaPolicy().probabilities(SEEN), atol=1e-12)
 
 
@@ -60,7 +60,7 @@ def test_a_damaged_checkpoint_is_refused(checkpoint: bytes) -> None:
     for damaged in (checkpoint[:-1], checkpoint[:100], checkpoint[:-4] + b"\x00\x00\xc0\x7f", b""):
         kept = host()
         assert not kept.install("policy:1", "r", damaged)
-        assert kept.choose(SEEN, 1, 0.0).policy == "formula;fallback=missing"
+        assert str(kept.choose(SEEN, 1, 0.0).decider) == "formula;fallback=missing"
 
 
 @settings(max_examples=60, deadline=None)
@@ -69,4 +69,4 @@ def test_no_bytes_stop_the_host(name: str, data: bytes) -> None:
     kept = host()
     assert not kept.install(name, "r", data)
     assert kept.fallbacks["artifact"] == 1
-    assert kept.choose(SEEN, None, 0.0).policy == "formula"
+    assert str(kept.choose(SEEN, None, 0.0).decider) == "formula"

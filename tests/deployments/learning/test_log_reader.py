@@ -1,9 +1,62 @@
+"""What the log reader gives to the canary and the alarms: each request once, for the version that decided."""
+
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from deployments.learning.log_reader import newest
+import numpy as np
+import pytest
+
+from deployments.learning.live_evidence import trial
+from deployments.learning.log_reader import LogReader, newest
 from deployments.records.records import DecisionRecord
 from deployments.table.store.store import Store
 from deployments.table.table import Table
+from tests.deployments.traffic import decision, outcome
+
+NOW_S = 1_000.0
+
+
+@pytest.fixture
+async def table(tmp_path: Path) -> AsyncIterator[Table]:
+    table = Table(Store(f"sqlite:///{tmp_path}/store.sqlite3"), clock=lambda: NOW_S)
+    yield table
+    await table.close()
+
+
+async def report(table: Table, *decisions: DecisionRecord, ended: bool = True) -> None:
+    outcomes = [outcome(record, record.created_s + 1.0) for record in decisions]
+    await table.report_ingress("i", 1, {}, list(decisions), outcomes if ended else [])
+
+
+def reader(table: Table, settle_s: float = 0.0) -> LogReader:
+    return LogReader(table, 0.0, target_s=5.0, settle_s=settle_s)
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_candidate"),
+    [
+        ("learned@7", True),
+        ("learned@7;sticky", True),
+        ("learned@6", False),
+        ("learned@77", False),
+        ("formula;sticky", False),
+        ("formula;fallback=error", False),
+    ],
+)
+async def test_a_request_counts_for_the_version_that_decided_it(
+    table: Table, policy: str, is_candidate: bool
+) -> None:
+    await report(table, decision("d", 10.0, policy))
+    (request,) = await reader(table).fresh(NOW_S)
+    assert trial(request, 7, np.array([0.5, 0.5])).candidate is is_candidate
+
+
+async def test_a_named_request_says_nothing_about_the_policy(
+    table: Table,
+) -> None:
+    named = [decision(f"d{n}", 10.0 + n, "named", requested=r) for n, r in enumerate(("small", "automat"))]
+    await report(table, *named, decision("a", 20.0), decision("p", 21.0, requested="auto:support"))
+    assert [one.record.decision_id for one in await reader(table).fresh(NOW_S)] == ["a", "p"]
 
 
 async def test_only_the_newest_decisions_are_read(tmp_path: Path) -> None:

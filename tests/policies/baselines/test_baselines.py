@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from policies.baselines.simple import BestSinglePolicy, LeastLoadedPolicy
 from policies.baselines.static_mix import StaticMixPolicy
+from policies.decider import Decider
 from policies.decision import Decision
 from policies.observation import Observation
 from policies.outcome import Outcome, Status, Transition
@@ -48,7 +49,7 @@ def learned(
 ) -> None:
     """One outcome of one model."""
     chosen = np.eye(len(seen.models))[model]
-    decision = Decision(model, seen.models[model], 1.0, chosen, policy.name, 0.0, 0)
+    decision = Decision(model, seen.models[model], 1.0, chosen, Decider(policy.name), 0.0, 0)
     policy.learn(Transition(seen, decision, Outcome(Status.OK, quality=quality), reward))
 
 
