@@ -6,10 +6,11 @@ import numpy as np
 
 from policies.arrays import F64, Bools
 from policies.decider import Decider
-from policies.decision import Decision, draw, explored, masked_softmax
+from policies.decision import Decision, draw
+from policies.formula_kernel import explored, formula_logits, masked_softmax
 from policies.observation import Observation
 from policies.outcome import Transition
-from policies.utility import DEFAULT_BETA, formula_logits
+from policies.utility import DEFAULT_BETA
 
 
 class PolicyError(RuntimeError):

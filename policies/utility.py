@@ -5,45 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import types
 
 from policies.arrays import F64, Bools
-from policies.compiled import array, compiled, readonly
 from policies.observation import Observation
 
 _TINY: Final = 1e-9
-_WEIGHT, _ACCURACY, _E2E, _COST = 0, 1, 4, 6  # columns of a row, as policies.observation has them
-
-
-_F64, _ROWS, _MASK = readonly(types.float64), readonly(types.float64, 2), readonly(types.boolean)
-
-
-@compiled(array(types.float64)(_ROWS, _F64, _MASK))
-def formula_utility(rows: F64, caller: F64, mask: Bools) -> F64:
-    """[M] U_i of rows [M, F] and the caller's fields [C]; entries outside `mask` [M] mean nothing."""
-    fastest, cheapest = math.inf, math.inf
-    for m in range(len(rows)):
-        if mask[m]:
-            fastest, cheapest = min(fastest, rows[m, _E2E]), min(cheapest, rows[m, _COST])
-    utility = np.zeros(len(rows))
-    if fastest == math.inf:
-        return utility
-    for m in range(len(rows)):
-        speed = min((fastest + _TINY) / (rows[m, _E2E] + _TINY), 1.0)
-        utility[m] = caller[0] * rows[m, _ACCURACY] + caller[1] * speed
-        if caller[2] != 0.0:
-            utility[m] += caller[2] * min((cheapest + _TINY) / (rows[m, _COST] + _TINY), 1.0)
-    return utility
-
-
-@compiled(array(types.float64)(_ROWS, _F64, _MASK, types.float64))
-def formula_logits(rows: F64, caller: F64, mask: Bools, beta: float) -> F64:
-    """[M] beta * w_i * U_i; -inf where w_i is 0."""
-    logits = formula_utility(rows, caller, mask)
-    for m in range(len(rows)):
-        weight = rows[m, _WEIGHT]
-        logits[m] = beta * weight * logits[m] if weight > 0.0 else -math.inf
-    return logits
 
 
 DEFAULT_BETA = 20.0  # utilities of a good and a bad choice differ by some tenths; 20 makes that decisive

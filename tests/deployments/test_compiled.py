@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 
 from deployments.dispatch import columns
-from policies import decision, utility
+from policies import formula_kernel
 from policies.latency import model as latency_model
 from policies.learned import features as network_features
 from policies.learned import kernel as network_kernel
@@ -33,7 +33,7 @@ COLUMNS = {
 
 @pytest.mark.parametrize(
     ("module", "least"),
-    [(utility, 4), (decision, 1), (network_features, 22), (network_kernel, 1), (columns, 9)],
+    [(formula_kernel, 4), (network_features, 22), (network_kernel, 1), (columns, 9)],
 )
 def test_columns_are_those_of_the_observation(module: ModuleType, least: int) -> None:
     own = {name: value for name, value in vars(module).items() if name in COLUMNS}

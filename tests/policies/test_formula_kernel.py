@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from policies.decision import explored, masked_softmax
-from policies.utility import Weights, formula_logits, observed_utility
+from policies.formula_kernel import explored, formula_logits, masked_softmax
+from policies.utility import Weights, observed_utility
 from tests.policies.examples import observe
 
 seeds, sizes = st.integers(0, 10_000), st.integers(1, 40)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.arrays import F64
-from policies.decision import masked_softmax
+from policies.formula_kernel import masked_softmax
 from policies.observation import Observation
 from policies.policy import Policy, PolicyError
 from tests.policies.examples import observe

@@ -18,7 +18,7 @@ def section(title):
 
 
 def test_every_error_code_of_the_page_is_made_somewhere():
-    source = "".join(path.read_text() for path in (ROOT / "serve_app").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "serve_app").rglob("*.py"))
     codes = re.findall(r"`([a-z]+(?:_[a-z]+)+)`", section("Errors").split("An engine")[0])
     assert len(codes) > 20
     configured = {"body_s", "body_bytes"}
