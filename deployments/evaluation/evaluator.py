@@ -14,7 +14,15 @@ from deployments.evaluation.client import EvaluationClient
 from deployments.evaluation.pace import Pace
 from deployments.evaluation.report import differences, summarise, to_json
 from deployments.evaluation.resource_use import ResourceUse
-from deployments.evaluation.run import EvaluationRun, EvaluationTable, Job, Progress, affordable, missing
+from deployments.evaluation.run import (
+    EvaluationRun,
+    EvaluationTable,
+    Job,
+    Progress,
+    affordable,
+    missing,
+    ungradable,
+)
 from deployments.evaluation.settings import BudgetSettings, EvaluatorSettings
 from deployments.home import home
 from deployments.learning.quality_fit import fit_apart, votes_of, with_feedback
@@ -118,6 +126,7 @@ class Evaluator:
             return Progress()
         records = await self._table.evaluations(None, None)
         jobs = missing(suites, cards, lambda card: model_revision(card, settings.refresh_s), records)
+        self.problems += ungradable(suites)
         tokens, usd = left_today(records, settings.budget)
         taken = affordable(jobs, cards, tokens, usd)
         if len(taken) < len(jobs):

@@ -73,17 +73,30 @@ def missing(
     revision_of: Callable[[ModelCard], str],
     records: Iterable[EvaluationRecord],
 ) -> list[Job]:
-    """What was not asked yet, item by item so that a part of it is paired; never-asked models' first."""
+    """What was not asked yet, item by item so that a part of it is paired; never-asked models' first.
+
+    Items that this machine cannot grade are left out, see `ungradable`.
+    """
     done = {(r.suite, r.suite_revision, r.item, r.model, r.model_revision) for r in records}
     known = {(suite, revision, model, model_revision) for suite, revision, _, model, model_revision in done}
     jobs = []
     for suite in suites:
-        for item in suite.items:
+        for item in (item for item in suite.items if not graders.refusal(item)):
             for name, card in cards.items():
                 job = Job(suite.name, suite.revision, item, name, revision_of(card))
                 if (job.suite, job.suite_revision, item.id, name, job.model_revision) not in done:
                     jobs.append(job)
     return sorted(jobs, key=lambda j: (j.suite, j.suite_revision, j.model, j.model_revision) in known)
+
+
+def ungradable(suites: Iterable[Suite]) -> list[str]:
+    """One sentence for each suite with items that this machine cannot grade."""
+    sentences = []
+    for suite in suites:
+        refusals = [reason for item in suite.items if (reason := graders.refusal(item))]
+        if refusals:
+            sentences.append(f"Suite '{suite.name}': {len(refusals)} items are not asked. {refusals[0]}")
+    return sentences
 
 
 def affordable(jobs: Sequence[Job], cards: Mapping[str, ModelCard], tokens: float, usd: float) -> list[Job]:

@@ -41,6 +41,12 @@ def check(item: Item) -> None:
     GRADERS[item.grader][0](item)
 
 
+def refusal(item: Item) -> str:
+    """Why this machine cannot grade the item; '' where it can."""
+    reason = unit_test.refusal() if item.grader == "unit_test" else ""
+    return f"Grader '{item.grader}' cannot run here: {reason}." if reason else ""
+
+
 def grade(item: Item, text: str) -> Grade:
     """The grade of a model's answer; an empty one is 0 with every grader. Takes seconds for `unit_test`."""
     given = answer_text(text)

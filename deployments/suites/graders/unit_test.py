@@ -4,9 +4,9 @@ import ast
 import re
 from typing import Final
 
-from deployments.suites.graders import sandbox
 from deployments.suites.graders.grade import Grade, right_or_wrong
 from deployments.suites.item import Item
+from deployments.suites.sandbox import sandbox
 
 _FENCE: Final = re.compile(r"```[ \t]*(?:python|py|Python)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
@@ -28,8 +28,13 @@ def check(item: Item) -> None:
             raise ValueError(f"'{key}' of grader 'unit_test' must be a text.")
 
 
+def refusal() -> str:
+    """Why this machine cannot lock code down; '' where it can."""
+    return sandbox.unavailable()
+
+
 def grade(item: Item, text: str) -> Grade:
-    """1 if the tests run to their end within the limits."""
+    """1 if the tests run to their end within the limits. Raises SandboxUnavailableError."""
     result = sandbox.run(
         candidate_code(item, text), str(item.extra["test"]), str(item.extra.get("entry_point", ""))
     )

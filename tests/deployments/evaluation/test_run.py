@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from deployments.evaluation.run import (
     cost_usd,
     expected_tokens,
     missing,
+    ungradable,
 )
 from deployments.evaluation.settings import PaceSettings
 from deployments.records.records import EvaluationRecord
 from deployments.records.snapshot import ModelRow, Snapshot
+from deployments.suites.sandbox import sandbox
 from deployments.suites.suite import Suite
 from deployments.table.store.store import Store
 from deployments.table.table import Table
@@ -88,6 +91,19 @@ async def test_every_model_is_asked_every_item_once(
 async def test_a_second_round_asks_nothing(table: Table, endpoint: FakeEndpoint, suite: Suite) -> None:
     await make(table, endpoint)[0].run(jobs(suite))
     assert jobs(suite, await table.evaluations(None, None)) == []
+
+
+def test_items_that_this_machine_cannot_grade_are_left_out_and_named(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = replace(suite.items[0], id="code", grader="unit_test", extra={"test": "assert True"})
+    mixed = replace(suite, items=(*suite.items, code))
+    assert "code" in {job.item.id for job in jobs(mixed)}
+    monkeypatch.setattr(sandbox, "unavailable", lambda: "this kernel has no Landlock")
+    assert {job.item.id for job in jobs(mixed)} == {item.id for item in suite.items}
+    [sentence] = ungradable([mixed, suite])
+    assert "1 items" in sentence
+    assert "Landlock" in sentence
 
 
 async def test_a_changed_model_or_suite_is_asked_again_and_comes_first(
