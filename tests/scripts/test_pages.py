@@ -23,9 +23,14 @@ def test_the_configuration_page_is_up_to_date() -> None:
 
 
 def test_every_setting_has_a_meaning() -> None:
-    said = [row for _, kind in config_page.PARTS for row in config_page.rows(kind)]
-    assert len(said) > 150
-    assert [key for key, _, meaning in said if not meaning] == []
+    settings = list(config_page.all_rows())
+    assert len(settings) > 150
+    assert [row.key for row in settings if not row.meaning] == []
+
+
+def test_no_setting_shows_a_value_as_python_writes_it() -> None:
+    written = [f"{row.type} {row.default} {row.example}" for row in config_page.all_rows()]
+    assert [text for text in written if re.search(r"\bNone\b|\bTrue\b|\bFalse\b|\(\)|frozenset", text)] == []
 
 
 def test_the_results_page_is_up_to_date() -> None:
