@@ -31,8 +31,8 @@ def type_and_bounds(schema: Mapping[str, Any]) -> str:
         name = f"list of {type_and_bounds(schema.get('items', {}))}"
     elif kind == "object":
         inner = schema.get("additionalProperties")
-        of_any = not isinstance(inner, dict) or "$ref" in inner
-        name = "map" if of_any else f"map of names to {type_and_bounds(inner)}"
+        is_typed = isinstance(inner, dict) and "$ref" not in inner
+        name = f"map of names to {type_and_bounds(dict(inner or {}))}" if is_typed else "map"
     else:
         name = names.get(kind, kind)
     return ", ".join([name, *_bounds(schema)])

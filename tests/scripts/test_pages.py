@@ -10,7 +10,7 @@ from scripts import config_page, readme, results
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
-PAGES = [*READMES, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*READMES, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_both_readmes_have_the_same_commands_links_and_code() -> None:
     english, chinese = (page.read_text() for page in READMES)
     for pattern in (
         r"^scripts/\S+(?: --check)?",
-        r"\]\((docs/\S+|benchmarks/\S*)\)",
+        r"\]\((docs/[^)\s]+|benchmarks/[^)\s]*)\)",
         r"`(x-fastserve-[a-z-]+)`",
     ):
         assert re.findall(pattern, english, re.M) == re.findall(pattern, chinese, re.M)

@@ -9,7 +9,7 @@ import yaml
 
 from deployments.evaluation.settings import EvaluatorSettings
 from deployments.suites.graders import GRADERS
-from serve_app.app import CompanionArgs, evaluator
+from deployments.suites.suite import load_suite
 from serve_app.routes.feedback import parse_feedback
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,22 +37,17 @@ def test_every_grader_and_only_those_are_described() -> None:
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(GRADERS)
 
 
-def test_every_setting_is_described_with_its_default() -> None:
-    table = TEXT.partition("| key | default | meaning |")[2].partition("\n\n")[0]
-    for name in EvaluatorSettings.model_fields:
-        assert f"`{name}`" in table or f"`{name}." in table
-    described = re.findall(r"`pace\.(\w+)` \| (\S+) \|", table)
-    defaults = EvaluatorSettings().pace
-    assert {name: str(getattr(defaults, name)).lower().removesuffix(".0") for name, _ in described} == dict(
-        described
-    )
-    assert len(described) == len(type(defaults).model_fields)
+def test_the_deployment_shown_is_the_one_that_is_shipped() -> None:
+    (shown,) = yaml.safe_load(TEXT.partition("```yaml\n")[2].partition("```")[0])
+    document = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    endpoint = next(app for app in document["applications"] if app["name"] == "fastserve")
+    assert shown in endpoint["deployments"]
+    assert endpoint["args"]["evaluator"] is True
+    assert all(path.is_file() for path in EvaluatorSettings.model_validate(shown["user_config"]).paths())
 
 
-def test_the_app_shown_can_be_deployed() -> None:
-    (app,) = yaml.safe_load(TEXT.partition("```yaml\n")[2].partition("```")[0])
-    CompanionArgs.model_validate(app["args"])
-    settings = EvaluatorSettings.model_validate(app["deployments"][0]["user_config"])
-    assert all(path.is_file() for path in settings.paths())
-    module, _, name = app["import_path"].partition(":")
-    assert (module, name) == (evaluator.__module__, evaluator.__name__)
+def test_the_suite_shown_loads(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "write-a-suite.md").read_text()
+    file = tmp_path / "mine.jsonl"
+    file.write_text(page.partition("```json\n")[2].partition("```")[0])
+    assert {item.grader for item in load_suite(file).items} == {"label", "number", "json_schema"}
