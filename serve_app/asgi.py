@@ -20,6 +20,7 @@ from serve_app.http.request import (
 )
 from serve_app.routes.endpoint import Endpoint
 from serve_app.routes.feedback import FeedbackApi, FeedbackTable
+from serve_app.routes.models import ModelsApi
 
 logger = logging.getLogger("ray.serve")
 
@@ -49,6 +50,7 @@ class Router:
     def __init__(self, endpoint: Endpoint, table: FeedbackTable) -> None:
         self.endpoint = endpoint
         feedback = FeedbackApi(endpoint, table)
+        self._models = models = ModelsApi(endpoint)
         self._routes: dict[str, tuple[str, Handler]] = {
             "/v1/chat/completions": ("POST", self._chat),
             "/v1/completions": ("POST", self._completion),
@@ -56,7 +58,7 @@ class Router:
             "/v1/embeddings": ("POST", self._embedding),
             "/v1/dispatch/explain": ("POST", endpoint.explain),
             "/v1/feedback": ("POST", feedback.vote),
-            "/v1/models": ("GET", endpoint.models),
+            "/v1/models": ("GET", models.get),
             "/health": ("GET", self._health),
             "/ready": ("GET", self._ready),
         }
@@ -66,7 +68,7 @@ class Router:
         path = request.path
         found = self._routes.get(path)
         if found is None and path.startswith("/v1/models/"):
-            found = ("GET", self.endpoint.models)
+            found = ("GET", self._models.get)
         if found is None:
             raise not_found(path)
         method, handler = found

@@ -17,6 +17,7 @@ from serve_app.config import IngressConfig, IngressSettings
 from serve_app.http import guard
 from serve_app.metrics import IngressMetrics
 from serve_app.routes.endpoint import Endpoint
+from serve_app.routes.report import Reporter
 from serve_app.upstream.attempt import PERIOD_S
 from serve_app.upstream.ejection import Ejections
 from serve_app.upstream.forward import Forwarder
@@ -55,7 +56,7 @@ class Ingress:
             self.forwarder,
             KeyRing(ensure_key(home()).with_name(KEY_FILE)),
             settings,
-            self.metrics,
+            Reporter(self.view, self.dispatcher.settlement, self.metrics),
             max_in_flight=config.max_in_flight,
         )
         self._guarded = table is None

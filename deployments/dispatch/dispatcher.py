@@ -5,47 +5,38 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import numpy as np
 
 from deployments.dispatch.columns import Columns, Observer, fill_accuracy, fill_rows
-from deployments.dispatch.dispatched import Considered, Dispatched, record_of
-from deployments.dispatch.key_guard import KeyGuard
-from deployments.dispatch.masks import Mask, NoModelError, Reason, keep_probation, request_mask, static_mask
-from deployments.dispatch.policy_host import ArtifactLoaders, Choice, Loaders, PolicyHost
+from deployments.dispatch.dispatch import Dispatch
+from deployments.dispatch.masks import (
+    Mask,
+    NoModelError,
+    Reason,
+    keep_probation,
+    length_limit,
+    request_mask,
+    static_mask,
+)
+from deployments.dispatch.policy_host import ArtifactLoaders, Loaders, PolicyHost
 from deployments.dispatch.request import DispatchRequest, UnknownModelError
 from deployments.dispatch.settings import DispatchSettings
-from deployments.records.records import OutcomeRecord
+from deployments.dispatch.settlement import Settlement
 from deployments.records.snapshot import Snapshot
 from policies.arrays import F64
-from policies.closed_loop.duals import Duals, Paced
-from policies.closed_loop.pacer import Foreseen
-from policies.decider import NAMED, NOBODY
+from policies.decider import NAMED, NOBODY, Decider
 from policies.decision import Decision, draw, hash64, rendezvous
 from policies.observation import MODEL_COLUMN, PROMPT_COLUMN, Observation
-from policies.outcome import Status
 from policies.profile import AUTO, Profile, UnknownProfileError, auto_name, is_auto, selected_profile
 from policies.prompt.features import PromptFeatures, extract
-from policies.utility import Weights, relative, utility
 
-__all__ = [
-    "DispatchRequest",
-    "Dispatched",
-    "Dispatcher",
-    "NoModelError",
-    "UnknownModelError",
-    "UnknownProfileError",
-]
-
-_T = TypeVar("_T")
-
-_MOST_PENDING: Final = 50_000
 _MOST_SESSIONS: Final = 50_000
 
-_ACCURACY, _COST = MODEL_COLUMN["accuracy"], MODEL_COLUMN["cost_usd"]
+_COST = MODEL_COLUMN["cost_usd"]
 _PROMPT_TOKENS = PROMPT_COLUMN["prompt_tokens"]
 
 
@@ -61,18 +52,6 @@ class View(Protocol):
 
     def in_flight(self, model: str) -> int:
         """Requests sent to the model and not finished, all ingress replicas."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """What the outcome of one decision is joined with."""
-
-    profile: str
-    key_id: str
-    accuracy: float
-    cost_usd: float
-    models: tuple[str, ...]
-    foreseen: Foreseen | None  # None where the profile has no budget
 
 
 class Dispatcher:
@@ -96,29 +75,21 @@ class Dispatcher:
         self.view = view
         self.settings = settings
         self.host = PolicyHost(settings, loaders or ArtifactLoaders(), clock)
-        self.guard = KeyGuard(settings)
+        self.settlement = Settlement(settings)
         self._wall = wall
         self._observer = Observer(ejected)
         self._prompt_key = (prompt_key or os.urandom(16))[:64]
         self._profiles: dict[str, Profile] = {}
-        self._duals: dict[str, Duals] = {}
         self._sessions: OrderedDict[str, str] = OrderedDict()
-        self._pending: OrderedDict[str, _Pending] = OrderedDict()
         self.reconfigure(settings)
 
     def reconfigure(self, settings: DispatchSettings) -> None:
         """Take new settings at once; the multipliers of profiles that did not change are kept."""
         self.settings = settings
         self.host.reconfigure(settings)
-        self.guard.settings = settings
         self._observer.forget()
         profiles = {name: p for name in ("", *settings.profiles) if (p := settings.profile(name))}
-        duals = {name: Duals(p, settings.duals.value(), settings.beta) for name, p in profiles.items()}
-        for name, new in duals.items():
-            old = self._duals.get(name)
-            if old and (old.profile, old.settings, old.beta) == (new.profile, new.settings, new.beta):
-                duals[name] = old
-        self._duals = duals
+        self.settlement.reconfigure(settings, profiles)
         self._profiles = {auto_name(name): p for name, p in profiles.items()}
 
     def profile(self, requested: str) -> Profile | None:
@@ -132,89 +103,88 @@ class Dispatcher:
         """Do now what the next request of this snapshot would wait for."""
         self._observer.columns(self.view.snapshot, self.view.age_s(), self.host.latency)
 
-    def dispatch(self, request: DispatchRequest) -> Dispatched:
+    def dispatch(self, request: DispatchRequest) -> Dispatch:
         """Choose a model. Raises NoModelError, UnknownModelError, UnknownProfileError."""
         started_s = perf_counter()
-        seen = self._consider(request)
-        if len(seen.reasons) == len(seen.observation.models):
-            raise NoModelError(seen.reasons)
-        decision = self._draw(seen)
-        self._remember(seen, decision)
+        dispatch = self.explain(request)
+        if not dispatch.observation.mask.any():
+            raise NoModelError(dispatch.reasons)
+        decision = dispatch.decision = self._draw(dispatch)
+        now_s = self._wall()
+        self.settlement.charge(dispatch, now_s)
+        if dispatch.session is not None:
+            self._keep(dispatch.session, decision.model)
         shadow = ""
-        if decision.decider != NAMED:
+        if not dispatch.is_named:
             state = self.view.snapshot.policy
-            shadow = self.host.shadow(state, seen.observation, decision.epsilon, decision.seed)
-        prompt_hash = self._prompt_hash(request.text)
-        took_s = perf_counter() - started_s
-        record = record_of(seen, decision, self._wall(), prompt_hash, shadow, took_s)
-        preference = seen.choice.probabilities
-        return Dispatched(decision, seen.observation, seen.reasons, record, seen.profile, preference)
+            shadow = self.host.shadow(state, dispatch.observation, decision.epsilon, decision.seed)
+        prompt_hash = self._prompt_hash(request.prompt.text)
+        dispatch.record = dispatch.record_as(now_s, prompt_hash, shadow, perf_counter() - started_s)
+        return dispatch
 
-    def explain(self, request: DispatchRequest) -> list[dict[str, object]]:
-        """The candidates as dispatch would see them now; nothing is drawn, counted or kept."""
-        return self._consider(request).candidates()
+    def explain(self, request: DispatchRequest) -> Dispatch:
+        """The request as dispatch sees it now, up to its draw; nothing is counted or kept.
 
-    def explained(self, request: DispatchRequest) -> dict[str, object]:
-        """The body of `/v1/dispatch/explain`: policy, profile, exploration, caller's fields, candidates."""
-        return self._consider(request).explanation()
-
-    def finished(self, record: OutcomeRecord) -> None:
-        """Close the loop: the outcome moves its profile's multipliers and settles its key's spending."""
-        pending = self._pending.pop(record.decision_id, None)
-        if pending is None:
-            return
-        outcome = record.outcome
-        self.guard.spend(pending.key_id, self._wall(), outcome.cost_usd - pending.cost_usd)
-        duals = self._duals.get(pending.profile)
-        if duals is not None and outcome.status in (Status.OK, Status.FAILED):
-            quality = pending.accuracy if outcome.quality is None else outcome.quality
-            duals.observe(outcome.cost_usd, quality, outcome.e2e_s, _paced(pending, record))
-
-    def _consider(self, request: DispatchRequest) -> Considered:
-        """Observe, mask, ask the policy: the one path behind dispatch and explain."""
+        Raises UnknownModelError, UnknownProfileError.
+        """
         selected = self.profile(request.requested)
         age_s = self.view.age_s()
         columns = self._observer.columns(self.view.snapshot, age_s, self.host.latency)
         if selected is None and request.requested not in columns.index:
             raise UnknownModelError(request.requested, columns.models)
         profile = selected or self._profiles[AUTO]
-        features = extract(request.text, request.turns, request.structured)
-        alarmed = self.guard.is_alarmed(request.key_id)
+        prompt = request.prompt
+        features = extract(prompt.text, prompt.turns, prompt.is_structured)
+        alarmed = self.settlement.guard.is_alarmed(request.key_id)
         rows, revision = self._rows(columns, features, request, age_s, alarmed)
-        static = static_mask(columns, request, selected, self.settings.limits)
-        mask = request_mask(static, columns, rows, float(features.dense[_PROMPT_TOKENS]), request)
-        if columns.priced and self.guard.is_spent(request.key_id, self._wall()):
-            mask.keep(columns.completion_usd <= columns.completion_usd.min(), Reason.BUDGET)
-        pacer = self._duals[profile.name].pacer
-        if pacer and selected and columns.priced and mask.allowed.any():
-            mask.keep(pacer.affordable(np.where(mask.allowed, rows[:, _COST], np.inf)), Reason.PROFILE_BUDGET)
         session = request.session_key(profile) if selected else None
         seed = hash64(request.decision_id if session is None else session)
-        stay = self._stay(session, mask)
-        if static.new is not None and session is None:
-            keep_probation(mask, static.new, self.settings.limits.new_model_share, seed)
+        mask = self._mask(columns, rows, features, request, selected, seed if session is None else None)
         caller = self._caller(profile, request)
-        for seen in (rows, features.dense, caller, mask.allowed):
-            seen.flags.writeable = False  # what is logged is what the policy saw, whatever it does
+        for array in (rows, features.dense, caller, mask.allowed):
+            array.flags.writeable = False  # what is logged is what the policy saw, whatever it does
         observation = Observation(columns.models, rows, features.dense, caller, mask.allowed)
-        if selected is None or len(mask.reasons) == len(columns.models):
-            choice = Choice(mask.allowed.astype(np.float64), NAMED if selected is None else NOBODY, 0.0)
-        else:
-            choice = self._choose(observation, request, alarmed=alarmed, sticky=session is not None)
-        return Considered(
+        probabilities, decider, epsilon = self._probabilities(
+            observation, request, selected, alarmed=alarmed, sticky=session is not None
+        )
+        return Dispatch(
             request=request,
             profile=profile,
             columns=columns,
             features=features,
             observation=observation,
             reasons=mask.reasons,
-            choice=choice,
+            decider=decider,
+            policy_probabilities=probabilities,
+            epsilon=epsilon,
             seed=seed,
             session=session,
-            stay=stay,
+            stay=self._stay(session, mask),
             age_s=age_s,
             quality_revision=revision,
         )
+
+    def _mask(
+        self,
+        columns: Columns,
+        rows: F64,
+        features: PromptFeatures,
+        request: DispatchRequest,
+        selected: Profile | None,
+        seed: int | None,
+    ) -> Mask:
+        """Every hard constraint on one request; `seed` draws its part in probation, None: it has none."""
+        limits, settlement = self.settings.limits, self.settlement
+        static = static_mask(columns, request, selected, limits)
+        mask = request_mask(static, columns, rows, float(features.dense[_PROMPT_TOKENS]), request)
+        if columns.priced and settlement.guard.is_spent(request.key_id, self._wall()):
+            mask.keep(columns.completion_usd <= columns.completion_usd.min(), Reason.BUDGET)
+        pacer = settlement.duals(selected).pacer if selected else None
+        if pacer and columns.priced and mask.allowed.any():
+            mask.keep(pacer.affordable(np.where(mask.allowed, rows[:, _COST], np.inf)), Reason.PROFILE_BUDGET)
+        if static.new is not None and seed is not None:
+            keep_probation(mask, static.new, limits.new_model_share, seed)
+        return mask
 
     def _rows(
         self,
@@ -230,11 +200,11 @@ class Dispatcher:
         crafted prompt steers, is not heard.
         """
         rows, prompt = columns.rows.copy(), features.dense
-        if request.prompt_tokens is not None:
-            prompt[_PROMPT_TOKENS] = request.prompt_tokens
+        if request.prompt.tokens is not None:
+            prompt[_PROMPT_TOKENS] = request.prompt.tokens
         count = self.view.in_flight
         in_flight = np.array([count(model) for model in columns.models], dtype=np.float64)
-        predicted = columns.latency.predict(prompt, features.style, in_flight, request.max_tokens)
+        predicted = columns.latency.predict(prompt, features.style, in_flight, length_limit(columns, request))
         fill_rows(rows, prompt, in_flight, *predicted, columns.prompt_usd, columns.completion_usd, age_s)
         quality = None if alarmed else self.host.predicted_quality(features, columns.models)
         if quality is None or self.host.quality is None:
@@ -251,80 +221,42 @@ class Dispatcher:
 
     def _caller(self, profile: Profile, request: DispatchRequest) -> F64:
         """[C] the caller's fields, with what the closed loop asks for on top of the weights."""
-        w = self._duals[profile.name].weights(request.weights or profile.weights)
+        w = self.settlement.duals(profile).weights(request.preferences.weights or profile.weights)
         return np.array([w.accuracy, w.latency, w.cost, profile.target_s])
 
-    def _choose(
-        self, observation: Observation, request: DispatchRequest, *, alarmed: bool, sticky: bool
-    ) -> Choice:
-        """Ask whoever decides this request of `auto`."""
-        epsilon = 0.0 if sticky else self.guard.epsilon(request.key_id)
+    def _probabilities(
+        self,
+        observation: Observation,
+        request: DispatchRequest,
+        selected: Profile | None,
+        *,
+        alarmed: bool,
+        sticky: bool,
+    ) -> tuple[F64, Decider, float]:
+        """Probabilities [M] by whoever decides this request, who that is, and the exploration in them."""
+        if selected is None or not observation.mask.any():
+            return observation.mask.astype(np.float64), NAMED if selected is None else NOBODY, 0.0
+        epsilon = 0.0 if sticky else self.settlement.guard.epsilon(request.key_id)
         if alarmed:
-            return self.host.baseline(observation, epsilon, "alarm")
+            return *self.host.baseline(observation, epsilon, "alarm"), epsilon
         version = self.host.assigned(self.view.snapshot.policy, request.decision_id, request.key_id)
-        choice = self.host.choose(observation, version, epsilon)
-        return replace(choice, decider=replace(choice.decider, sticky=True)) if sticky else choice
+        probabilities, decider = self.host.choose(observation, version, epsilon)
+        return probabilities, replace(decider, sticky=True) if sticky else decider, epsilon
 
     @staticmethod
-    def _draw(seen: Considered) -> Decision:
+    def _draw(dispatch: Dispatch) -> Decision:
         """Sample; a new session by rendezvous, so that ingress replicas agree about it."""
-        pi, models, choice = seen.probabilities, seen.observation.models, seen.choice
-        index = draw(pi, seen.seed) if seen.session is None else rendezvous(pi, models, seen.seed)
-        return Decision(index, models[index], float(pi[index]), pi, choice.decider, choice.epsilon, seen.seed)
+        pi, models, seed = dispatch.probabilities, dispatch.observation.models, dispatch.seed
+        index = draw(pi, seed) if dispatch.session is None else rendezvous(pi, models, seed)
+        return Decision(index, models[index], float(pi[index]), pi, dispatch.decider, dispatch.epsilon, seed)
 
-    def _remember(self, seen: Considered, decision: Decision) -> None:
-        """Keep what the outcome, the session and the caps will ask for."""
-        request, row = seen.request, seen.observation.rows[decision.index]
-        cost_usd, now_s = float(row[_COST]), self._wall()
-        pending = _Pending(
-            seen.profile.name, request.key_id, float(row[_ACCURACY]), cost_usd, seen.observation.models,
-            None if decision.decider == NAMED else self._foreseen(seen),
-        )  # fmt: skip
-        _put(self._pending, request.decision_id, pending, _MOST_PENDING)
-        if seen.session is not None:
-            _put(self._sessions, seen.session, decision.model, _MOST_SESSIONS)
-        if decision.decider == NAMED:
-            self.guard.spend(request.key_id, now_s, cost_usd)
-            return
-        plausible = len(seen.observation.models) - len(seen.reasons)
-        explored = decision.epsilon > 0.5 * decision.propensity * plausible
-        price_usd = float(seen.columns.completion_usd[decision.index])
-        expensive = price_usd >= self.settings.guard.expensive_factor * seen.columns.cheapest_usd
-        self.guard.chosen(request.key_id, now_s, cost_usd, expensive=expensive, explored=explored)
-
-    def _foreseen(self, seen: Considered) -> Foreseen | None:
-        """What the profile's pacer has to know of this request; None where the profile has no budget."""
-        duals, observed = self._duals[seen.profile.name], seen.observation
-        if duals.pacer is None:
-            return None
-        unpaced = ("", Reason.PROFILE_BUDGET)
-        mask = np.array([seen.reasons.get(model, "") in unpaced for model in observed.models])
-        accuracy, latency, cost = observed.caller[:3].tolist()
-        weight, cost_usd = observed.column("weight"), observed.column("cost_usd")
-        value = utility(
-            observed.column("accuracy"), observed.column("e2e_s"), cost_usd,
-            Weights(accuracy, latency, cost - duals.budget), mask,
-        )  # fmt: skip
-        return Foreseen(np.where(mask, weight * value, -np.inf), weight * relative(cost_usd, mask), cost_usd)
+    def _keep(self, session: str, model: str) -> None:
+        """Keep a session's model, and drop the oldest session beyond the most that are kept."""
+        self._sessions[session] = model
+        self._sessions.move_to_end(session)
+        if len(self._sessions) > _MOST_SESSIONS:
+            self._sessions.popitem(last=False)
 
     def _prompt_hash(self, text: str) -> str:
         data = text.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(data, digest_size=8, key=self._prompt_key).hexdigest()
-
-
-def _paced(pending: _Pending, record: OutcomeRecord) -> Paced | None:
-    """What the pacer learns: the model that answered in the end may be another than the chosen one. None
-    where nobody answered and nothing was paid, which says nothing about what models cost."""
-    if pending.foreseen is None or record.model not in pending.models:
-        return None
-    if record.outcome.status is Status.FAILED and not record.outcome.cost_usd:
-        return None
-    return Paced(pending.models, pending.foreseen, pending.models.index(record.model))
-
-
-def _put(kept: OrderedDict[str, _T], key: str, value: _T, most: int) -> None:
-    """Put at the young end, and drop the oldest beyond `most`."""
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > most:
-        kept.popitem(last=False)

@@ -36,7 +36,6 @@ class Reason(StrEnum):
     QUALITY = "below the quality floor"
     UNHEALTHY = "unhealthy"  # no replica is warm, recently heard of and not ejected
     CAPABILITY = "missing capability"
-    EXCLUDED = "already tried"
     CONTEXT = "context too short"
     OVER_LIMIT = "over its limit"
     LATENCY = "too slow for max_latency_s"
@@ -92,7 +91,8 @@ def static_mask(
     columns: Columns, request: DispatchRequest, profile: Profile | None, limits: LimitSettings
 ) -> StaticMask:
     """What does not depend on the prompt or the load; `profile` None means that a model is named."""
-    key = (request.requested, request.allowed, request.needs)
+    needs, listed = request.prompt.needs, request.preferences.models
+    key = (request.requested, request.key_models, listed, needs)
     static = columns.kept.get(key)
     if not isinstance(static, StaticMask):
         static = _static_mask(columns, request, profile, limits)
@@ -115,11 +115,13 @@ def _static_mask(
         if profile.quality_floor > 0.0:
             score = np.array([evaluated(scores, profile.tasks) for scores in columns.by_task])
             mask.keep(~(score < profile.quality_floor), Reason.QUALITY)
-    if request.allowed is not None:
-        mask.keep_only(request.allowed, Reason.NOT_ALLOWED)
+    for allowed in (request.key_models, request.preferences.models):
+        if allowed is not None:
+            mask.keep_only(allowed, Reason.NOT_ALLOWED)
     mask.keep(columns.usable, Reason.UNHEALTHY)
-    if request.needs:
-        able = np.array([request.needs <= has for has in columns.capabilities], dtype=bool)
+    needs = request.prompt.needs
+    if needs:
+        able = np.array([needs <= has for has in columns.capabilities], dtype=bool)
         mask.keep(able, Reason.CAPABILITY)
     mask.allowed.flags.writeable = False
     limit = limits.in_flight_per_slot * np.maximum(columns.rows[:, _SLOTS], 1.0)
@@ -145,18 +147,26 @@ def request_mask(
 ) -> Mask:
     """The static constraints and those of this prompt at this load; `rows` [M, F] are complete."""
     mask = Mask(columns.models, static.allowed, dict(static.reasons))
-    if request.excluded:
-        mask.keep(np.array([model not in request.excluded for model in columns.models]), Reason.EXCLUDED)
-    tokens = prompt_tokens if request.prompt_tokens is not None else prompt_tokens * SURE_SHARE
-    tokens += request.max_tokens or ROOM_TOKENS
+    preferences = request.preferences
+    tokens = prompt_tokens if request.prompt.tokens is not None else prompt_tokens * SURE_SHARE
+    tokens += length_limit(columns, request) or ROOM_TOKENS
     if tokens > columns.least_context_tokens:
         mask.keep(columns.context_tokens >= tokens, Reason.CONTEXT)
     mask.keep(rows[:, _IN_FLIGHT] < static.in_flight_limit, Reason.OVER_LIMIT)
-    if request.max_latency_s is not None:
-        mask.keep(rows[:, _E2E] <= request.max_latency_s, Reason.LATENCY)
-    if request.max_cost_usd is not None:
-        mask.keep(rows[:, _COST] <= request.max_cost_usd, Reason.COST)
+    if preferences.max_latency_s is not None:
+        mask.keep(rows[:, _E2E] <= preferences.max_latency_s, Reason.LATENCY)
+    if preferences.max_cost_usd is not None:
+        mask.keep(rows[:, _COST] <= preferences.max_cost_usd, Reason.COST)
     return mask
+
+
+def length_limit(columns: Columns, request: DispatchRequest) -> int | None:
+    """The caller's limit on the answer where it can bind: at or over the longest context it never does."""
+    limit, named = request.prompt.max_tokens, columns.index.get(request.requested)
+    if limit is None:
+        return None
+    longest = columns.context_tokens.max(initial=0.0) if named is None else columns.context_tokens[named]
+    return limit if limit < longest else None
 
 
 def keep_probation(mask: Mask, new: Bools, share: float, seed: int) -> None:

@@ -63,15 +63,6 @@ class Loaders(Protocol):
         """A learned policy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Probabilities [M] and who gave them."""
-
-    probabilities: F64
-    decider: Decider
-    epsilon: float
-
-
 @dataclass(slots=True)
 class _Held:
     """One learned version, with its breaker: closed while `open_until_s` lies in the past."""
@@ -170,8 +161,8 @@ class PolicyHost:
                 return _version(version)
         return _version(active)
 
-    def choose(self, observation: Observation, version: int | None, epsilon: float) -> Choice:
-        """Probabilities by `version`, or by the formula where there is none or it cannot."""
+    def choose(self, observation: Observation, version: int | None, epsilon: float) -> tuple[F64, Decider]:
+        """Probabilities [M] by `version`, or by the formula where there is none or it fails; and by whom."""
         if version is None:
             return self._formula(observation, epsilon, "")
         held = self._versions.get(version)
@@ -193,7 +184,7 @@ class PolicyHost:
             return self._fall_back(observation, epsilon, version, f"breaker: {took_s * 1e3:.0f} ms")
         if why:
             return self._fall_back(observation, epsilon, version, why)
-        return Choice(probabilities, learned(version), epsilon)
+        return probabilities, learned(version)
 
     def shadow(self, state: Mapping[str, object], observation: Observation, epsilon: float, seed: int) -> str:
         """`version:model` that a candidate in shadow would choose, "" where there is none or it failed."""
@@ -213,16 +204,18 @@ class PolicyHost:
             held.open_until_s = self._clock() + self.breaker.cooldown_s
         return f"{candidate['version']}:{model}"
 
-    def baseline(self, observation: Observation, epsilon: float, why: str) -> Choice:
+    def baseline(self, observation: Observation, epsilon: float, why: str) -> tuple[F64, Decider]:
         """The formula's choice where a guard asks for it, named `why`."""
         self.fallbacks[why] += 1
         return self._formula(observation, epsilon, why)
 
-    def _formula(self, observation: Observation, epsilon: float, fallback: str) -> Choice:
+    def _formula(self, observation: Observation, epsilon: float, fallback: str) -> tuple[F64, Decider]:
         decider = replace(FORMULA, fallback=fallback)
-        return Choice(self.formula.probabilities(observation, epsilon), decider, epsilon)
+        return self.formula.probabilities(observation, epsilon), decider
 
-    def _fall_back(self, observation: Observation, epsilon: float, version: int, why: str) -> Choice:
+    def _fall_back(
+        self, observation: Observation, epsilon: float, version: int, why: str
+    ) -> tuple[F64, Decider]:
         reason, _, detail = why.partition(": ")
         self._count(learned(version).name, reason, detail)
         return self._formula(observation, epsilon, reason)

@@ -1,43 +1,73 @@
-"""What the dispatcher is asked: one request, reduced to what a choice of model depends on."""
+"""One request as dispatch reads it: the prompt, the caller's preferences, and the key behind it."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from policies.profile import Profile
 from policies.utility import Weights
 
+_STRUCTURED: Final = frozenset({"json", "tools"})
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is to be answered, reduced to what a choice of model depends on."""
+
+    text: str = ""  # all of it as one string
+    turns: int = 1
+    max_tokens: int | None = None  # the caller's limit on the answer
+    needs: frozenset[str] = frozenset()  # capabilities
+    tokens: int | None = None  # where the prompt came as token ids
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether JSON, a schema or tools are requested."""
+        return not self.needs.isdisjoint(_STRUCTURED)
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What the caller prefers; None where nothing is said. `deadline_s` bounds the whole request."""
+
+    weights: Weights | None = None  # instead of the profile's
+    models: tuple[str, ...] | None = None  # only these
+    max_latency_s: float | None = None
+    max_cost_usd: float | None = None
+    deadline_s: float | None = None
+    session: str | None = None
+
+
+NO_PREFERENCES: Final = Preferences()
+
 
 @dataclass(frozen=True, slots=True)
 class DispatchRequest:
-    """`requested` is "auto", "auto:<profile>" or a model id; None means that there is no such limit."""
+    """`requested` is "auto", "auto:<profile>" or a model id; `key_models` None: the key may use all."""
 
     decision_id: str
     requested: str
-    text: str  # the prompt as one string
-    turns: int = 1
-    max_tokens: int | None = None
-    needs: frozenset[str] = frozenset()  # capabilities
-    weights: Weights | None = None  # instead of the profile's
-    allowed: tuple[str, ...] | None = None  # by key and request
-    max_latency_s: float | None = None
-    max_cost_usd: float | None = None
+    prompt: Prompt
+    preferences: Preferences = NO_PREFERENCES
     key_id: str = ""
-    session: str | None = None
-    excluded: frozenset[str] = frozenset()  # models already tried
-    prompt_tokens: int | None = None  # where it is known exactly
-    structured: bool = False  # JSON, a schema or tools are asked for
+    key_models: tuple[str, ...] | None = None
+
+    def allows(self, model: str) -> bool:
+        """Whether neither the key nor the caller's own list leaves `model` out."""
+        lists = (self.key_models, self.preferences.models)
+        return all(models is None or model in models for models in lists)
 
     def session_key(self, profile: Profile) -> str | None:
         """Under what the session's model is kept; None without a session or where the profile keeps none."""
-        if not (profile.sticky and self.session):
+        if not (profile.sticky and self.preferences.session):
             return None
-        return f"{profile.name}\0{self.key_id}\0{self.session}"
+        return f"{profile.name}\0{self.key_id}\0{self.preferences.session}"
 
 
 class UnknownModelError(LookupError):
     """A request named a model that is not served."""
 
     def __init__(self, model: str, served: tuple[str, ...]) -> None:
-        listed = ", ".join(f"'{one}'" for one in served) or "none"
+        listed = ", ".join(f"'{name}'" for name in served) or "none"
         super().__init__(f"Model '{model}' is not served. Served: {listed}.")
         self.model = model
         self.served = served

@@ -16,7 +16,7 @@ from deployments.model.config import ModelConfig
 from deployments.model.engines.base import Engine, EngineError, EngineStats
 from deployments.model.load import ProcessLoad
 from deployments.model.pusher import Pusher, ReplicaTable
-from deployments.model.server import EngineServer, Gate
+from deployments.model.server import Admission, EngineServer
 from deployments.records.snapshot import ReplicaRow, ReplicaState
 from deployments.table.actor import RayTable, TableError, get_or_create_table
 
@@ -68,14 +68,14 @@ class Model:
         self._state = ReplicaState.COLD
         self._engine = make_engine(config)
         self._load = ProcessLoad()
-        self._gate = Gate(self._token, config.max_ongoing_requests)
-        self._server = EngineServer(self._gate, host or node_address())
+        self._admission = Admission(self._token, config.max_ongoing_requests)
+        self._server = EngineServer(self._admission, host or node_address())
         self._table = table or RayTable(get_or_create_table())
         self._is_removed = is_removed or app_is_deleted
         self._pusher = Pusher(self._table, config.card(), self.row)
         await self._server.start()
         await self._join_table()
-        self._gate.app = await self._engine.start()
+        self._admission.app = await self._engine.start()
         self._state = ReplicaState.WARM
         self._pusher.touch()
         logger.info("Model '%s' serves on %s.", config.id, self._server.url)
@@ -115,7 +115,7 @@ class Model:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Requests in the replica, for deployments.model.autoscaling."""
-        return {"ongoing": float(self._gate.ongoing)}
+        return {"ongoing": float(self._admission.ongoing)}
 
     def state(self) -> ReplicaState:
         """The replica's state now."""
@@ -159,8 +159,8 @@ class Model:
         self._pusher.touch()
         until_s = time.monotonic() + self.config.drain_s
         await asyncio.sleep(min(NOTICE_S, self.config.drain_s))
-        self._gate.draining = True
-        while self._gate.ongoing and time.monotonic() < until_s:
+        self._admission.draining = True
+        while self._admission.ongoing and time.monotonic() < until_s:
             await asyncio.sleep(DRAIN_POLL_S)
         await self._pusher.close()
         await self._retire()

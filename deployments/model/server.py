@@ -12,7 +12,7 @@ from deployments.model.engines.http import header, send_error
 RETRY_AFTER_S = 1
 
 
-class Gate:
+class Admission:
     """ASGI middleware: only with the bearer token, at most `limit` requests at once; counts them."""
 
     def __init__(self, token: Callable[[], str], limit: int, app: ASGIApp | None = None) -> None:

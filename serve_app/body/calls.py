@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from deployments.dispatch.request import Prompt
 from serve_app.body import checks, fields
 from serve_app.body.fields import check_part
 from serve_app.body.strict_json import Body
@@ -18,22 +19,10 @@ class Call:
     path: str  # of the engine, such as /v1/chat/completions
     body: Body
     model: str
+    prompt: Prompt
     stream: bool = False
-    text: str = ""  # the prompt as one string, for features
-    turns: int = 1
-    max_tokens: int | None = None
     max_tokens_field: str = "max_tokens"
-    needs: frozenset[str] = frozenset({"chat"})
-    prompt_tokens: int | None = None  # where the prompt came as token ids
     changed: bool = field(default=False)  # `body` is no longer what the caller's bytes say
-
-
-def set_default(call: Call, defaults: Any) -> None:
-    """Generation defaults for fields that the caller left out."""
-    for name, value in defaults.items():
-        if name not in call.body:
-            call.body[name] = value
-            call.changed = True
 
 
 Builder = Callable[[Body], Call]
@@ -77,9 +66,7 @@ class Calls:
         text, tokens = self._prompts(_present(body, "prompt"), "prompt", self.caps.prompts)
         reader = _Reader(self.caps)
         reader.add(text, "prompt")
-        call = self._call("/v1/completions", body, reader, "max_tokens", 1)
-        call.prompt_tokens = tokens
-        return call
+        return self._call("/v1/completions", body, reader, "max_tokens", 1, tokens)
 
     def response(self, body: Body) -> Call:
         """/v1/responses. Raises ApiError (400)."""
@@ -106,25 +93,33 @@ class Calls:
             path="/v1/embeddings",
             body=body,
             model=_model(body),
-            text=text,
-            max_tokens=0,
-            needs=frozenset({"embeddings"}),
-            prompt_tokens=tokens,
+            prompt=Prompt(text, max_tokens=0, needs=frozenset({"embeddings"}), tokens=tokens),
         )
 
-    def _call(self, path: str, body: Body, reader: "_Reader", limit_field: str, turns: int) -> Call:
+    def _call(
+        self,
+        path: str,
+        body: Body,
+        reader: "_Reader",
+        limit_field: str,
+        turns: int,
+        tokens: int | None = None,
+    ) -> Call:
         if body.get("tools") is not None:
             fields.tools(body["tools"], "tools", self.caps)
         return Call(
             path=path,
             body=body,
             model=_model(body),
+            prompt=Prompt(
+                text="\n".join(reader.texts),
+                turns=turns,
+                max_tokens=body.get(limit_field),
+                needs=_needs(body, reader.media > 0),
+                tokens=tokens,
+            ),
             stream=body.get("stream") is True,
-            text="\n".join(reader.texts),
-            turns=turns,
-            max_tokens=body.get(limit_field),
             max_tokens_field=limit_field,
-            needs=_needs(body, reader.media > 0),
         )
 
     def _prompts(self, value: Any, param: str, most: int) -> tuple[str, int | None]:

@@ -1,9 +1,9 @@
-"""What a caller asks of the dispatch, in `extra_body.fastserve` or `x-fastserve-*` headers."""
+"""What a caller prefers of the dispatch, in `extra_body.fastserve` or `x-fastserve-*` headers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from deployments.dispatch.request import NO_PREFERENCES, Preferences
 from policies.utility import Weights
 from serve_app.body import checks
 from serve_app.body.calls import Call
@@ -27,44 +27,29 @@ _HEADERS = {
 _NAMES = frozenset(_HEADERS.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Preferences:
-    """The caller's wishes; None where there is none. `deadline_s` bounds the whole request."""
-
-    weights: Weights | None = None
-    models: tuple[str, ...] | None = None
-    max_latency_s: float | None = None
-    max_cost_usd: float | None = None
-    deadline_s: float | None = None
-    session: str | None = None
-
-
-NONE = Preferences()
-
-
 def take(call: Call, headers: Mapping[bytes, bytes]) -> Preferences:
     """The preferences of a request, taken out of its body. The body wins over a header.
 
     Raises ApiError (400) naming the field at fault.
     """
-    wishes = _from_headers(headers)
+    preferences = _from_headers(headers)
     given = _pop(call.body)
     if given is not None:
         call.changed = True
-        wishes |= given
-    if not wishes:
-        return NONE
-    for name in wishes:
+        preferences |= given
+    if not preferences:
+        return NO_PREFERENCES
+    for name in preferences:
         if name not in _NAMES:
             known = ", ".join(sorted(_NAMES))
             raise bad_request(f"Unknown preference {quoted(name)}. Known: {known}.", f"{FIELD}.{name[:64]}")
     return Preferences(
-        weights=_weights(wishes.get("weights")),
-        models=_models(wishes.get("models")),
-        max_latency_s=_number(wishes, "max_latency_s", _SECONDS),
-        max_cost_usd=_number(wishes, "max_cost_usd", _USD),
-        deadline_s=_number(wishes, "deadline_s", _SECONDS),
-        session=_session(wishes.get("session")),
+        weights=_weights(preferences.get("weights")),
+        models=_models(preferences.get("models")),
+        max_latency_s=_number(preferences, "max_latency_s", _SECONDS),
+        max_cost_usd=_number(preferences, "max_cost_usd", _USD),
+        deadline_s=_number(preferences, "deadline_s", _SECONDS),
+        session=_session(preferences.get("session")),
     )
 
 
@@ -76,21 +61,21 @@ def _pop(body: Body) -> dict[str, Any] | None:
 
 
 def _from_headers(headers: Mapping[bytes, bytes]) -> dict[str, Any]:
-    wishes: dict[str, Any] = {}
+    preferences: dict[str, Any] = {}
     for header, name in _HEADERS.items():
         raw = headers.get(header)
         if raw is None:
             continue
         text = raw.decode("latin-1").strip()
         if name == "weights":
-            wishes[name] = _pairs(text)
+            preferences[name] = _pairs(text)
         elif name == "models":
-            wishes[name] = [entry.strip() for entry in text.split(",")]
+            preferences[name] = [entry.strip() for entry in text.split(",")]
         elif name == "session":
-            wishes[name] = text
+            preferences[name] = text
         else:
-            wishes[name] = _header_number(text, f"{FIELD}.{name}")
-    return wishes
+            preferences[name] = _header_number(text, f"{FIELD}.{name}")
+    return preferences
 
 
 def _pairs(text: str) -> dict[str, float]:
@@ -129,8 +114,8 @@ def _models(value: Any) -> tuple[str, ...] | None:
     return tuple(checks.text(name, param, 256) for name in checks.array(value, param, _MAX_MODELS, 1))
 
 
-def _number(wishes: Mapping[str, Any], name: str, check: checks.Check) -> float | None:
-    value = wishes.get(name)
+def _number(preferences: Mapping[str, Any], name: str, check: checks.Check) -> float | None:
+    value = preferences.get(name)
     if value is None:
         return None
     check(value, f"{FIELD}.{name}")

@@ -6,8 +6,28 @@ from typing import Any
 from deployments.records.snapshot import ModelRow, Snapshot
 from policies.profile import auto_name
 from serve_app.http.errors import model_not_found
+from serve_app.http.request import Request, Send, send_json
+from serve_app.routes.endpoint import Endpoint
 
 _CREATED = 0  # OpenAI's clients want the field; a model of the pool has no date that means anything
+
+
+class ModelsApi:
+    """The routes: all models, or the one that the path names."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def get(self, request: Request, send: Send) -> None:
+        """GET /v1/models and /v1/models/{id}. Raises ApiError (401, 403, 404)."""
+        key = self._endpoint.authorize(request, "infer")
+        snapshot, profiles = self._endpoint.view.snapshot, self._endpoint.settings.dispatch.profiles
+        name = request.path.removeprefix("/v1/models").strip("/")
+        if name:
+            body = model(snapshot, profiles, key.limits.models, name)
+        else:
+            body = listing(snapshot, profiles, key.limits.models)
+        await send_json(send, body)
 
 
 def listing(snapshot: Snapshot, profiles: Iterable[str], allowed: tuple[str, ...] | None) -> dict[str, Any]:
@@ -17,7 +37,7 @@ def listing(snapshot: Snapshot, profiles: Iterable[str], allowed: tuple[str, ...
     return {"object": "list", "data": data}
 
 
-def one(
+def model(
     snapshot: Snapshot, profiles: Iterable[str], allowed: tuple[str, ...] | None, name: str
 ) -> dict[str, Any]:
     """The body of GET /v1/models/{id}. Raises ApiError (404)."""

@@ -26,7 +26,7 @@ def refusal(error: NoModelError, model: str, context_tokens: Mapping[str, int]) 
         return unavailable("The pool has no model yet.", "no_models")
     if Reason.OVER_LIMIT in kinds:
         return overloaded(f"No capacity is left for '{model}'.", "overloaded")
-    if Reason.UNHEALTHY in kinds or Reason.EXCLUDED in kinds:
+    if Reason.UNHEALTHY in kinds:
         return unavailable(f"No healthy replica can answer for '{model}'.")
     if Reason.CONTEXT in kinds:
         fitting = [context_tokens[name] for name, why in reasons.items() if why == Reason.CONTEXT]

@@ -1,13 +1,10 @@
 """One try at one replica, and the watch that ends tries which take too long, without a timer for each."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from deployments.records.snapshot import ReplicaRow
-
-logger = logging.getLogger(__name__)
 
 PERIOD_S = 0.25
 NEVER = float("inf")
@@ -16,14 +13,12 @@ NEVER = float("inf")
 class Attempt:
     """A try in progress. `limit_s` is the loop time at which the watch ends it; `reason` says why it did."""
 
-    __slots__ = ("began_s", "first_byte_s", "limit_s", "phase", "reason", "row", "send_limit_s", "timer")
+    __slots__ = ("limit_s", "reason", "row", "send_limit_s", "timer")
 
-    def __init__(self, row: ReplicaRow, began_s: float, limit_s: float, timer: asyncio.Timeout) -> None:
+    def __init__(self, row: ReplicaRow, limit_s: float, timer: asyncio.Timeout) -> None:
         self.row = row
-        self.began_s = began_s
         self.limit_s = limit_s
         self.send_limit_s = NEVER
-        self.first_byte_s: float | None = None
         self.reason = ""
         self.timer = timer
 

@@ -70,10 +70,9 @@ class Forwarder:
 
     def _order(self, job: Job) -> list[str]:
         """Models in the order of the tries: the named one; else the best, the next best, then all again."""
-        most = self._settings.retries.per_request + 1
-        if job.named:
-            return [job.models[0]] * most
-        return [*job.models, *job.models][:most]
+        most, dispatch = self._settings.retries.per_request + 1, job.dispatch
+        models = [dispatch.decision.model, *dispatch.ranking]
+        return models * most if dispatch.is_named else (models * 2)[:most]
 
     def _may_retry(self, job: Job) -> bool:
         now_s = asyncio.get_running_loop().time()
@@ -85,7 +84,7 @@ class Forwarder:
         result.attempts += 1
         result.model, result.replica = row.model, row.replica
         card = view.snapshot.models[row.model].card
-        body = outgoing(job.call, job.raw, card, job.defaults, job.cache_salt)
+        body = outgoing(job.call, job.raw, card, job.dispatch.profile.generation_defaults, job.cache_salt)
         now_s = loop.time()
         if result.sent_s is None:
             result.sent_s = now_s
@@ -93,7 +92,7 @@ class Forwarder:
         attempt = None
         try:
             async with asyncio.timeout(None) as timer:
-                attempt = Attempt(row, now_s, min(now_s + self._try_s(job), job.deadline_s), timer)
+                attempt = Attempt(row, min(now_s + self._try_s(job), job.deadline_s), timer)
                 self.watch.attempts.add(attempt)
                 await self._exchange(job, attempt, body, send)
         except TimeoutError:
@@ -159,7 +158,7 @@ class Forwarder:
     def _blame(self, job: Job, row: ReplicaRow, error: TryFailedError) -> None:
         job.result.fallbacks.append(row.model)
         job.result.error_code = error.code
-        if not job.named:
+        if not job.dispatch.is_named:
             self._metrics.fell_back(row.model, error.code)
         out = False if error.busy else self._upstreams.ejections.failed(row.replica, gone=error.gone)
         logger.warning(
@@ -177,7 +176,7 @@ class Forwarder:
         if asyncio.get_running_loop().time() >= job.deadline_s:
             return deadline_exceeded(job.limit_s)
         if failure is None:
-            return unavailable(f"Model '{job.models[0]}' has no healthy replica.")
+            return unavailable(f"Model '{job.dispatch.decision.model}' has no healthy replica.")
         if failure.busy:
             result.status = Status.REJECTED
             return overloaded("All replicas that could answer are full.", "overloaded")

@@ -1,9 +1,9 @@
 """One request on its way through the pool: what was asked of it, and what came of it."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from deployments.dispatch.dispatch import Dispatch
 from policies.outcome import Outcome, Status
 from serve_app.body.calls import Call
 
@@ -57,19 +57,21 @@ class Result:
 
 @dataclass(slots=True)
 class Job:
-    """One request after dispatch. `models` are to be tried in order; times are the loop's."""
+    """One request after dispatch, which decided what is tried in which order. Times are the loop's."""
 
     call: Call
     raw: bytes
-    decision_id: str
-    models: tuple[str, ...]
-    named: bool  # the caller named the model: only its own replicas may answer
+    dispatch: Dispatch
     began_s: float
     limit_s: float  # seconds allowed in all, for the message
-    defaults: Mapping[str, object]
     cache_salt: str
     headers: list[tuple[bytes, bytes]]  # of the answer, whoever gives it
     result: Result = field(default_factory=Result)
+
+    @property
+    def decision_id(self) -> str:
+        """The decision's id, under which engine, log and feedback know the request."""
+        return self.dispatch.request.decision_id
 
     @property
     def deadline_s(self) -> float:

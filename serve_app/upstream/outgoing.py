@@ -23,9 +23,10 @@ def outgoing(call: Call, raw: bytes, card: ModelCard, defaults: Mapping[str, obj
         for name, value in source.items():
             if body.get(name) is None and name not in changes and not _is_other_limit(call, name):
                 changes[name] = value
-    if card.engine == "vllm" and "embeddings" not in call.needs:
+    if card.engine == "vllm" and "embeddings" not in call.prompt.needs:
         changes["cache_salt"] = salt
-    if call.max_tokens is not None and call.max_tokens >= card.context_tokens:
+    limit = call.prompt.max_tokens
+    if limit is not None and limit >= card.context_tokens:
         changes[call.max_tokens_field] = (
             None  # never binds: the engine's own limit, what the prompt leaves, does
         )
@@ -36,16 +37,16 @@ def outgoing(call: Call, raw: bytes, card: ModelCard, defaults: Mapping[str, obj
 
 def check_fits(call: Call, card: ModelCard) -> None:
     """Raises ApiError (400) for a prompt that is certainly longer than the context."""
-    least = call.prompt_tokens
+    least = call.prompt.tokens
     if least is None:
-        least = len(call.text) // _MOST_CHARS_PER_TOKEN
-    if least >= card.context_tokens and "embeddings" not in call.needs:
+        least = len(call.prompt.text) // _MOST_CHARS_PER_TOKEN
+    if least >= card.context_tokens and "embeddings" not in call.prompt.needs:
         raise context_too_long(card.context_tokens)
 
 
 def _is_other_limit(call: Call, name: str) -> bool:
     """Whether `name` is a length limit and the caller has set one under another name."""
-    return call.max_tokens is not None and name in (
+    return call.prompt.max_tokens is not None and name in (
         "max_tokens",
         "max_completion_tokens",
         "max_output_tokens",

@@ -19,7 +19,8 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from deployments.dispatch.dispatcher import Dispatcher, DispatchRequest
+from deployments.dispatch.dispatcher import Dispatcher
+from deployments.dispatch.request import DispatchRequest, Prompt
 from deployments.dispatch.settings import DispatchSettings
 from deployments.records.snapshot import ModelCard, ModelRow, Quantiles, ReplicaRow, ReplicaState, Snapshot
 from policies.learned.checkpoint import new_manifest
@@ -95,7 +96,8 @@ def timed(
             began_s = time.perf_counter()
             dispatcher.prepare()  # as the ingress does when a snapshot comes, with no request waiting
             prepared_s.append(time.perf_counter() - began_s)
-        request = DispatchRequest(f"d{i}", "auto", prompts[i % len(prompts)], max_tokens=256, key_id="k")
+        prompt = Prompt(prompts[i % len(prompts)], max_tokens=256)
+        request = DispatchRequest(f"d{i}", "auto", prompt, key_id="k")
         cpu, wall = time.thread_time_ns(), time.perf_counter_ns()
         dispatched = dispatcher.dispatch(request)
         if i >= 0:

@@ -2,18 +2,16 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.dispatch.dispatcher import (
-    Dispatcher,
-    DispatchRequest,
-    UnknownModelError,
-    UnknownProfileError,
-)
+from deployments.dispatch.dispatch import Dispatch
+from deployments.dispatch.dispatcher import Dispatcher
+from deployments.dispatch.request import DispatchRequest, UnknownModelError
 from deployments.dispatch.settings import DispatchSettings
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.records.snapshot import ModelRow, ReplicaState
@@ -22,8 +20,10 @@ from policies.decision import draw
 from policies.observation import Observation
 from policies.outcome import Outcome, Status
 from policies.policy import FormulaPolicy
+from policies.profile import UnknownProfileError
 from policies.prompt.features import unpack
 from policies.utility import Weights
+from tests.deployments.dispatch import asking
 from tests.deployments.dispatch.test_policy_host import Made, MadeLoaders, MadeQuality
 from tests.deployments.pools import NOW_S, Clock, View, model, snapshot
 
@@ -48,8 +48,15 @@ def dispatcher(*rows: ModelRow, wall: Clock | None = None, **given: object) -> D
     )
 
 
-def ask(decision_id: str = "d", requested: str = "auto", **fields: object) -> DispatchRequest:
-    return DispatchRequest(decision_id, requested, "Tell me a joke", **fields)  # type: ignore[arg-type]
+def ask(decision_id: str = "d", requested: str = "auto", **fields: Any) -> DispatchRequest:
+    return asking.ask(decision_id, requested, **{"text": "Tell me a joke", **fields})
+
+
+def finish(made: Dispatcher, dispatch: Dispatch, model: str = "", **outcome: Any) -> None:
+    """Settle a dispatch; `model` answered, by default the chosen one."""
+    result = Outcome(**{"status": Status.OK, "e2e_s": 1.0, **outcome})
+    record = OutcomeRecord(dispatch.record.decision_id, 0.0, model or dispatch.decision.model, "r", result)
+    made.settlement.settle(dispatch, record, made._wall())
 
 
 def observation_of(record: DecisionRecord) -> Observation:
@@ -76,7 +83,7 @@ def test_the_choice_is_the_formulas_and_its_probability_is_logged() -> None:
 def test_replay_from_the_record_reproduces_the_choice(
     text: str, decision_id: str, accuracy: float, latency: float
 ) -> None:
-    asked = replace(ask(decision_id), text=text, weights=Weights(accuracy, latency, 0.1))
+    asked = ask(decision_id, text=text, weights=Weights(accuracy, latency, 0.1))
     record = dispatcher(epsilon=0.05).dispatch(asked).record
     again = FormulaPolicy().decide(observation_of(record), record.seed, record.epsilon)
     assert (again.model, again.propensity) == (record.model, record.propensity)
@@ -87,10 +94,10 @@ def test_replay_from_the_record_reproduces_the_choice(
 def test_explain_shows_what_dispatch_does_and_changes_nothing() -> None:
     made = dispatcher()
     made.view.flight = {"small": 40}  # type: ignore[attr-defined]
-    before = made.explained(ask())
+    before = made.explain(ask()).explanation()
     dispatched = made.dispatch(ask())
-    assert made.explained(ask("other")) == before
-    shown = {one["model"]: one for one in made.explain(ask())}
+    assert made.explain(ask("other")).explanation() == before
+    shown = {one["model"]: one for one in made.explain(ask()).candidates()}
     for i, name in enumerate(dispatched.observation.models):
         assert shown[name]["probability"] == dispatched.decision.probabilities[i]
         assert shown[name]["masked"] == (name in dispatched.reasons)
@@ -101,7 +108,7 @@ def test_explain_shows_what_dispatch_does_and_changes_nothing() -> None:
 
 
 def test_explain_answers_even_when_every_model_is_masked() -> None:
-    shown = dispatcher(model("a", state=ReplicaState.COLD)).explain(ask())
+    shown = dispatcher(model("a", state=ReplicaState.COLD)).explain(ask()).candidates()
     assert [(one["model"], one["reason"], one["probability"]) for one in shown] == [("a", "unhealthy", 0.0)]
 
 
@@ -131,7 +138,7 @@ def test_a_model_whose_name_begins_with_auto_can_be_named() -> None:
 
 
 def test_the_ranking_holds_the_other_allowed_models_best_first() -> None:
-    dispatched = dispatcher().dispatch(ask(allowed=("large", "medium", "small")))
+    dispatched = dispatcher().dispatch(ask(key_models=("large", "medium", "small")))
     order = [dispatched.decision.model, *dispatched.ranking]
     assert sorted(order) == ["large", "medium", "small"]
     p = dict(zip(dispatched.observation.models, dispatched.decision.probabilities, strict=True))
@@ -154,7 +161,7 @@ def test_more_weight_on_accuracy_never_lowers_the_expected_accuracy(start: float
     made = dispatcher(epsilon=0.0)
     means = []
     for weight in (start, start + more):
-        shown = made.explain(ask(weights=Weights(weight, 1.0, 0.0)))
+        shown = made.explain(ask(weights=Weights(weight, 1.0, 0.0))).candidates()
         means.append(sum(float(one["probability"]) * float(one["accuracy"]) for one in shown))  # type: ignore[arg-type]
     assert means[1] >= means[0] - 1e-9
 
@@ -209,9 +216,7 @@ def test_a_session_stays_with_its_model_while_that_is_healthy() -> None:
         assert again.decision.propensity == 1.0
         assert again.decision.probabilities.sum() == 1.0
         assert len(again.ranking) == 2
-    moved = {
-        s: made.dispatch(ask("d2", "auto:chat", session=s, excluded=frozenset({"small"}))) for s in first
-    }
+    moved = {s: made.dispatch(ask("d2", "auto:chat", session=s, models=("medium", "large"))) for s in first}
     for session, dispatched in moved.items():
         assert dispatched.decision.model == first[session] or first[session] == "small"
 
@@ -221,10 +226,7 @@ def test_a_budget_moves_a_session_for_good() -> None:
     asked = ask("s0", "auto:paced", session="s", weights=Weights(1.0, 0.0, 0.0))
     assert made.dispatch(asked).decision.model == "large"
     for i, cost_usd in enumerate([1e-2] * 120 + [0.0] * 12_000):
-        chosen = made.dispatch(ask(f"d{i}", "auto:paced")).decision.model
-        made.finished(
-            OutcomeRecord(f"d{i}", 0.0, chosen, "r", Outcome(Status.OK, e2e_s=1.0, cost_usd=cost_usd))
-        )
+        finish(made, made.dispatch(ask(f"d{i}", "auto:paced")), cost_usd=cost_usd)
         if i == 119:
             moved = made.dispatch(replace(asked, decision_id="s1"))
             assert moved.decision.model == "small"
@@ -291,7 +293,7 @@ def test_a_policy_cannot_change_what_is_logged() -> None:
     made = dispatcher()
     made.host.hold(7, Forger())
     made.view.snapshot = snapshot(*pool(), version=2, policy={"active": 7})  # type: ignore[misc]
-    record = made.dispatch(ask(excluded=frozenset({"large"}))).record
+    record = made.dispatch(ask(models=("medium", "small"))).record
     assert record.policy == "formula;fallback=error"
     assert record.mask == (False, True, True)
     assert record.rows[1][0] == 1.0
@@ -313,8 +315,9 @@ def test_the_quality_model_replaces_the_estimate_where_it_knows_the_model() -> N
 def test_a_spent_budget_leaves_the_cheapest_model() -> None:
     wall = Clock()
     made = dispatcher(wall=wall, guard={"key_usd_per_day": 0.01}, weights={"accuracy": 9.0, "latency": 0.0})
-    assert made.dispatch(ask(key_id="k")).decision.model == "large"
-    made.finished(OutcomeRecord("d", 0.0, "large", "r", Outcome(Status.OK, cost_usd=0.02)))
+    first = made.dispatch(ask(key_id="k"))
+    assert first.decision.model == "large"
+    finish(made, first, cost_usd=0.02)
     after = made.dispatch(ask("e", key_id="k"))
     assert after.decision.model == "small"
     assert after.reasons["large"] == "key's daily budget is spent"
@@ -326,9 +329,9 @@ def test_a_spent_budget_leaves_the_cheapest_model() -> None:
 def test_an_alarmed_key_gets_the_formula_without_the_quality_model() -> None:
     made = dispatcher(epsilon=0.0)
     for i in range(2_000):
-        made.guard.chosen("k", float(i), 0.0, expensive=i % 50 == 0, explored=False)
+        made.settlement.guard.chosen("k", float(i), 0.0, expensive=i % 50 == 0, explored=False)
     for i in range(120):
-        made.guard.chosen("k", 2_000.0 + i, 0.0, expensive=True, explored=False)
+        made.settlement.guard.chosen("k", 2_000.0 + i, 0.0, expensive=True, explored=False)
     made.host.quality = MadeQuality("q1")
     record = made.dispatch(ask(key_id="k")).record
     assert (record.policy, record.quality_revision) == ("formula;fallback=alarm", "")
@@ -340,8 +343,7 @@ def test_outcomes_move_the_weights_of_their_profile_only() -> None:
         epsilon=0.0, profiles={"cheap": {"budget_usd": 1e-5, "weights": {"accuracy": 1.0, "latency": 0.0}}}
     )
     for i in range(60):
-        chosen = made.dispatch(ask(f"d{i}", "auto:cheap")).decision.model
-        made.finished(OutcomeRecord(f"d{i}", 0.0, chosen, "r", Outcome(Status.OK, e2e_s=1.0, cost_usd=1e-3)))
+        finish(made, made.dispatch(ask(f"d{i}", "auto:cheap")), cost_usd=1e-3)
     record = made.dispatch(ask("z", "auto:cheap")).record
     assert record.caller[2] > 0.0
     assert record.model == "small"
@@ -358,8 +360,7 @@ def test_a_profile_spends_its_budget_and_not_more() -> None:
         dispatched = made.dispatch(ask(f"d{i}", "auto:paced"))
         index = dispatched.decision.index
         cost_usd = float(dispatched.observation.column("cost_usd")[index])
-        outcome = Outcome(Status.OK, e2e_s=1.0, cost_usd=cost_usd)
-        made.finished(OutcomeRecord(f"d{i}", 0.0, dispatched.decision.model, "r", outcome))
+        finish(made, dispatched, cost_usd=cost_usd)
         spent += cost_usd
         models.add(dispatched.decision.model)
         struck |= set(dispatched.reasons.values())
@@ -374,9 +375,8 @@ def test_what_an_answer_cost_is_learned_of_the_model_that_gave_it() -> None:
     for i, (name, status, cost_usd) in enumerate(
         [("small", Status.OK, 5e-3), ("medium", Status.FAILED, 0.0), ("elsewhere", Status.OK, 9.0)]
     ):
-        made.dispatch(ask(f"d{i}", "auto:paced"))
-        made.finished(OutcomeRecord(f"d{i}", 0.0, name, "r", Outcome(status, cost_usd=cost_usd)))
-    pacer = made._duals["paced"].pacer
+        finish(made, made.dispatch(ask(f"d{i}", "auto:paced")), name, status=status, cost_usd=cost_usd)
+    pacer = made.settlement.duals(made._profiles["auto:paced"]).pacer
     assert pacer is not None
     names = made.dispatch(ask("z", "auto:paced")).observation.models
     found = dict(zip(names, pacer.bias(len(names)), strict=True))
@@ -388,9 +388,7 @@ def test_what_an_answer_cost_is_learned_of_the_model_that_gave_it() -> None:
 def test_outcomes_that_say_nothing_about_a_model_move_nothing() -> None:
     made = dispatcher(profiles={"cheap": {"budget_usd": 1e-9}})
     for i, status in enumerate((Status.CANCELLED, Status.REJECTED)):
-        made.dispatch(ask(f"d{i}", "auto:cheap"))
-        made.finished(OutcomeRecord(f"d{i}", 0.0, "small", "r", Outcome(status, cost_usd=1.0)))
-    made.finished(OutcomeRecord("unknown", 0.0, "small", "r", Outcome(Status.OK, cost_usd=1.0)))
+        finish(made, made.dispatch(ask(f"d{i}", "auto:cheap")), "small", status=status, cost_usd=1.0)
     assert made.dispatch(ask("z", "auto:cheap")).record.caller[2] == 0.0
 
 

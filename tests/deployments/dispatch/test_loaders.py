@@ -41,9 +41,9 @@ def host() -> PolicyHost:
 def test_an_untrained_policy_is_exactly_the_formula(checkpoint: bytes) -> None:
     kept = host()
     assert kept.install("policy:3", "r", checkpoint)
-    choice = kept.choose(SEEN, 3, 0.0)
-    assert str(choice.decider) == "learned@3"
-    assert np.allclose(choice.probabilities, FormulaPolicy().probabilities(SEEN), atol=1e-12)
+    probabilities, decider = kept.choose(SEEN, 3, 0.0)
+    assert str(decider) == "learned@3"
+    assert np.allclose(probabilities, FormulaPolicy().probabilities(SEEN), atol=1e-12)
 
 
 def test_a_quality_model_keeps_its_revision_and_does_not_know_strangers(quality: QualityModel) -> None:
@@ -60,7 +60,7 @@ def test_a_damaged_checkpoint_is_refused(checkpoint: bytes) -> None:
     for damaged in (checkpoint[:-1], checkpoint[:100], checkpoint[:-4] + b"\x00\x00\xc0\x7f", b""):
         kept = host()
         assert not kept.install("policy:1", "r", damaged)
-        assert str(kept.choose(SEEN, 1, 0.0).decider) == "formula;fallback=missing"
+        assert str(kept.choose(SEEN, 1, 0.0)[1]) == "formula;fallback=missing"
 
 
 @settings(max_examples=60, deadline=None)
@@ -69,4 +69,4 @@ def test_no_bytes_stop_the_host(name: str, data: bytes) -> None:
     kept = host()
     assert not kept.install(name, "r", data)
     assert kept.fallbacks["artifact"] == 1
-    assert str(kept.choose(SEEN, None, 0.0).decider) == "formula"
+    assert str(kept.choose(SEEN, None, 0.0)[1]) == "formula"

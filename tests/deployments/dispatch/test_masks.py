@@ -7,18 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.dispatch.dispatcher import Dispatcher, DispatchRequest, NoModelError
-from deployments.dispatch.masks import Mask, Reason, is_distribution, keep_probation
+from deployments.dispatch.dispatcher import Dispatcher
+from deployments.dispatch.masks import Mask, NoModelError, Reason, is_distribution, keep_probation
 from deployments.dispatch.settings import DispatchSettings
 from deployments.records.snapshot import Estimate, ModelRow, ReplicaState
+from tests.deployments.dispatch.asking import ask
 from tests.deployments.pools import View, model, snapshot
 
 
 def reasons(*rows: ModelRow, settings: DispatchSettings | None = None, **fields: object) -> dict[str, str]:
     """Why which model is masked for one request."""
-    request = DispatchRequest(**{"decision_id": "d", "requested": "auto", "text": "hello", **fields})  # type: ignore[arg-type]
-    candidates = Dispatcher(View(snapshot(*rows)), settings or DispatchSettings()).explain(request)
-    return {str(one["model"]): str(one["reason"]) for one in candidates if one["masked"]}
+    return Dispatcher(View(snapshot(*rows)), settings or DispatchSettings()).explain(ask(**fields)).reasons
 
 
 @pytest.mark.parametrize(
@@ -26,11 +25,11 @@ def reasons(*rows: ModelRow, settings: DispatchSettings | None = None, **fields:
     [
         (model("x", state=ReplicaState.DRAINING), {}, Reason.UNHEALTHY),
         (model("x", weight=0.0), {}, Reason.WEIGHT),
-        (model("x", context_tokens=64), {"max_tokens": 60, "prompt_tokens": 10}, Reason.CONTEXT),
+        (model("x", context_tokens=64), {"max_tokens": 60, "tokens": 10}, Reason.CONTEXT),
         (model("x", context_tokens=64), {"text": "word " * 200}, Reason.CONTEXT),
         (model("x"), {"needs": frozenset({"tools"})}, Reason.CAPABILITY),
-        (model("x"), {"allowed": ("a",)}, Reason.NOT_ALLOWED),
-        (model("x"), {"excluded": frozenset({"x"})}, Reason.EXCLUDED),
+        (model("x"), {"key_models": ("a",)}, Reason.NOT_ALLOWED),
+        (model("x"), {"models": ("a",)}, Reason.NOT_ALLOWED),
         (model("x", tpot_s=2.0), {"max_latency_s": 30.0}, Reason.LATENCY),
         (model("x", usd=100.0), {"max_cost_usd": 1e-3}, Reason.COST),
     ],
@@ -45,7 +44,7 @@ def test_each_constraint_masks_with_its_reason(
 def test_a_model_with_too_much_in_flight_is_over_its_limit() -> None:
     view = View(snapshot(model("a", slots=2), model("b")))
     dispatcher = Dispatcher(view, DispatchSettings.model_validate({"limits": {"in_flight_per_slot": 2.0}}))
-    request = DispatchRequest("d", "auto", "hello")
+    request = ask()
     view.flight = {"a": 3}
     assert not dispatcher.dispatch(request).reasons
     view.flight = {"a": 4}
@@ -80,16 +79,16 @@ def test_a_named_model_keeps_its_hard_limits_and_forgets_its_weight() -> None:
     assert reasons(model("a"), model("b", weight=0.0), requested="b") == {"a": Reason.NOT_NAMED.value}
     dispatcher = Dispatcher(View(snapshot(model("a", context_tokens=8))), DispatchSettings())
     with pytest.raises(NoModelError) as caught:
-        dispatcher.dispatch(DispatchRequest("d", "a", "hello", max_tokens=100))
+        dispatcher.dispatch(ask("d", "a", max_tokens=100))
     assert caught.value.reasons == {"a": "context too short"}
 
 
 def test_when_nothing_is_left_the_error_says_why_for_each() -> None:
     view = View(snapshot(model("a", state=ReplicaState.COLD), model("b", weight=0.0)))
     with pytest.raises(NoModelError, match="'a': unhealthy, 'b': weight is 0"):
-        Dispatcher(view, DispatchSettings()).dispatch(DispatchRequest("d", "auto", "hello"))
+        Dispatcher(view, DispatchSettings()).dispatch(ask())
     with pytest.raises(NoModelError, match="the pool is empty"):
-        Dispatcher(View(snapshot()), DispatchSettings()).dispatch(DispatchRequest("d", "auto", "hello"))
+        Dispatcher(View(snapshot()), DispatchSettings()).dispatch(ask())
 
 
 def test_probation_shows_a_new_model_to_its_share_only() -> None:

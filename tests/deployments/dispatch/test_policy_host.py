@@ -74,17 +74,17 @@ def host(clock: Clock | None = None) -> PolicyHost:
 
 
 def test_without_a_version_the_formula_decides() -> None:
-    choice = host().choose(SEEN, None, 0.05)
-    assert str(choice.decider) == "formula"
-    assert np.array_equal(choice.probabilities, host().formula.probabilities(SEEN, 0.05))
+    probabilities, decider = host().choose(SEEN, None, 0.05)
+    assert str(decider) == "formula"
+    assert np.array_equal(probabilities, host().formula.probabilities(SEEN, 0.05))
 
 
 def test_an_active_version_decides() -> None:
     kept = host()
     kept.hold(1, Made())
-    choice = kept.choose(SEEN, 1, 0.0)
-    assert str(choice.decider) == "learned@1"
-    assert choice.probabilities.tolist() == [0.0, 1.0, 0.0]
+    probabilities, decider = kept.choose(SEEN, 1, 0.0)
+    assert str(decider) == "learned@1"
+    assert probabilities.tolist() == [0.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -105,14 +105,14 @@ def test_an_active_version_decides() -> None:
 def test_the_formula_steps_in_and_says_so(policy: Policy, policy_string: str) -> None:
     kept = host()
     kept.hold(1, policy)
-    choice = kept.choose(SEEN, 1, 0.05)
-    assert str(choice.decider) == policy_string
-    assert np.array_equal(choice.probabilities, kept.formula.probabilities(SEEN, 0.05))
+    probabilities, decider = kept.choose(SEEN, 1, 0.05)
+    assert str(decider) == policy_string
+    assert np.array_equal(probabilities, kept.formula.probabilities(SEEN, 0.05))
     assert kept.fallbacks == Counter({policy_string.partition("=")[2]: 1})
 
 
 def test_a_version_that_is_not_here_yet_is_replaced_by_the_formula() -> None:
-    assert str(host().choose(SEEN, 7, 0.0).decider) == "formula;fallback=missing"
+    assert str(host().choose(SEEN, 7, 0.0)[1]) == "formula;fallback=missing"
 
 
 def test_a_slow_policy_is_not_asked_again_until_it_has_cooled_down() -> None:
@@ -128,11 +128,11 @@ def test_a_slow_policy_is_not_asked_again_until_it_has_cooled_down() -> None:
             return np.array([0.0, 1.0, 0.0])
 
     kept.hold(1, Slow())
-    assert str(kept.choose(SEEN, 1, 0.0).decider) == "formula;fallback=breaker"
-    assert str(kept.choose(SEEN, 1, 0.0).decider) == "formula;fallback=breaker"
+    assert str(kept.choose(SEEN, 1, 0.0)[1]) == "formula;fallback=breaker"
+    assert str(kept.choose(SEEN, 1, 0.0)[1]) == "formula;fallback=breaker"
     assert Slow.asked == 1
     clock.now_s += 31.0
-    assert str(kept.choose(SEEN, 1, 0.0).decider) == "learned@1"
+    assert str(kept.choose(SEEN, 1, 0.0)[1]) == "learned@1"
 
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
@@ -152,10 +152,10 @@ def test_whatever_a_policy_gives_the_choice_can_be_sampled(
 ) -> None:
     kept = host()
     kept.hold(1, kind(answer, error))
-    choice = kept.choose(SEEN, 1, 0.05)
-    assert abs(float(choice.probabilities.sum()) - 1.0) < 1e-6
-    assert (choice.probabilities >= 0.0).all()
-    assert choice.probabilities[2] == 0.0
+    probabilities, _ = kept.choose(SEEN, 1, 0.05)
+    assert abs(float(probabilities.sum()) - 1.0) < 1e-6
+    assert (probabilities >= 0.0).all()
+    assert probabilities[2] == 0.0
 
 
 def test_the_canary_gets_its_share_by_decision() -> None:
@@ -226,7 +226,7 @@ def test_bytes_that_cannot_be_used_leave_in_place_what_was_there() -> None:
         assert not kept.install(name, "new", b"bad")
     assert kept.quality is not None
     assert kept.quality.revision == "q1"
-    assert str(kept.choose(SEEN, 1, 0.0).decider) == "learned@1"
+    assert str(kept.choose(SEEN, 1, 0.0)[1]) == "learned@1"
     assert kept.fallbacks["artifact"] == 3
     assert kept.wanted(snapshot(artifacts={"quality": "new", "latency": "new"})) == []
 
@@ -252,5 +252,5 @@ def test_old_versions_are_forgotten() -> None:
     kept = host()
     for version in range(1, 8):
         kept.hold(version, Made())
-    assert str(kept.choose(SEEN, 7, 0.0).decider) == "learned@7"
-    assert str(kept.choose(SEEN, 2, 0.0).decider) == "formula;fallback=missing"
+    assert str(kept.choose(SEEN, 7, 0.0)[1]) == "learned@7"
+    assert str(kept.choose(SEEN, 2, 0.0)[1]) == "formula;fallback=missing"

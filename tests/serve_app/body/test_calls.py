@@ -65,9 +65,9 @@ def test_text_turns_and_limits_are_read():
             "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": parts}],
         }
     )
-    assert (made.text, made.turns, made.stream) == ("s\na", 2, True)
-    assert (made.max_tokens, made.max_tokens_field) == (9, "max_completion_tokens")
-    assert made.needs == {"chat", "vision"}
+    assert (made.prompt.text, made.prompt.turns, made.stream) == ("s\na", 2, True)
+    assert (made.prompt.max_tokens, made.max_tokens_field) == (9, "max_completion_tokens")
+    assert made.prompt.needs == {"chat", "vision"}
 
 
 @pytest.mark.parametrize(
@@ -82,18 +82,18 @@ def test_text_turns_and_limits_are_read():
     ],
 )
 def test_what_a_body_needs_of_a_model(fields, needs):
-    assert chat(**fields).needs == needs
+    assert chat(**fields).prompt.needs == needs
 
 
 def test_token_ids_are_counted_exactly():
-    assert CALLS.completion({"model": "m", "prompt": [1, 2, 3]}).prompt_tokens == 3
-    assert CALLS.embedding({"model": "m", "input": [[1], [2, 3]]}).prompt_tokens == 3
+    assert CALLS.completion({"model": "m", "prompt": [1, 2, 3]}).prompt.tokens == 3
+    assert CALLS.embedding({"model": "m", "input": [[1], [2, 3]]}).prompt.tokens == 3
 
 
 def test_hosts_that_the_operator_named_may_be_fetched_from():
     image = [{"type": "image_url", "image_url": {"url": "https://images.example/x.png"}}]
     body = {"model": "auto", "messages": [{"role": "user", "content": image}]}
-    assert Calls(Caps(media_domains=("images.example",))).chat(body).needs == {"chat", "vision"}
+    assert Calls(Caps(media_domains=("images.example",))).chat(body).prompt.needs == {"chat", "vision"}
     for url in (
         "https://images.example.evil/x",
         "https://images.example@127.0.0.1/x",

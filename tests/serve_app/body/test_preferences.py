@@ -2,19 +2,20 @@
 
 import pytest
 
+from deployments.dispatch.request import NO_PREFERENCES, Preferences, Prompt
 from policies.utility import Weights
 from serve_app.body.calls import Call
-from serve_app.body.preferences import NONE, Preferences, take
+from serve_app.body.preferences import take
 from serve_app.http.errors import ApiError
 
 
 def call(**body):
-    return Call("/v1/chat/completions", {"model": "auto", **body}, "auto")
+    return Call("/v1/chat/completions", {"model": "auto", **body}, "auto", Prompt())
 
 
-def test_none_asked_none_taken():
+def test_without_preferences_nothing_changes():
     made = call()
-    assert take(made, {b"host": b"x"}) is NONE
+    assert take(made, {b"host": b"x"}) is NO_PREFERENCES
     assert not made.changed
 
 
@@ -81,5 +82,5 @@ def test_preferences_that_are_no_object_are_400(value):
 
 def test_null_is_none():
     made = call(fastserve=None)
-    assert take(made, {}) is NONE
+    assert take(made, {}) is NO_PREFERENCES
     assert "fastserve" not in made.body

@@ -182,7 +182,7 @@ async def test_a_bad_body_is_400_with_its_param(pool, name):
 
 
 async def test_no_bad_body_reached_an_engine(pool):
-    assert pool.models[0]._gate.ongoing == 0
+    assert pool.models[0]._admission.ongoing == 0
     assert await pool.table.transitions(0.0, 10) == []
 
 

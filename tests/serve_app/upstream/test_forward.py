@@ -115,14 +115,14 @@ async def test_a_4xx_of_the_engine_is_never_retried(pool):
 
 
 async def test_full_replicas_are_429_with_retry_after(pool):
-    limits = [model._gate._limit for model in pool.models]
+    limits = [model._admission._limit for model in pool.models]
     for model in pool.models:
-        model._gate._limit = 0
+        model._admission._limit = 0
     try:
         answer = await pool.chat("auto")
     finally:
         for model, limit in zip(pool.models, limits, strict=True):
-            model._gate._limit = limit
+            model._admission._limit = limit
     assert answer.status_code == 429
     assert answer.headers["retry-after"]
     assert pool.ingress.ejections.current() == frozenset()
@@ -153,9 +153,9 @@ async def test_a_client_that_leaves_stops_the_engine_and_blames_nobody(pool):
         )
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(head.encode() + raw)
-        await _until(lambda: model._gate.ongoing == 1)
+        await _until(lambda: model._admission.ongoing == 1)
         writer.close()
-        await _until(lambda: model._gate.ongoing == 0)
+        await _until(lambda: model._admission.ongoing == 0)
     await pool.ingress.view.flush()
     log = await pool.table.transitions(0.0, 10_000)
     kept = [o.outcome.status for d, o in log if d.model == "slow"]
@@ -179,8 +179,8 @@ async def test_a_client_that_does_not_read_is_left_and_the_engine_stopped(pool):
     stalled.connect((host, int(port)))
     try:
         stalled.sendall(head.encode() + raw)
-        await _until(lambda: model._gate.ongoing == 1)
-        await _until(lambda: model._gate.ongoing == 0, 10.0)
+        await _until(lambda: model._admission.ongoing == 1)
+        await _until(lambda: model._admission.ongoing == 0, 10.0)
         await pool.ingress.view.flush()
         kept = [o for d, o in await pool.table.transitions(0.0, 10_000) if d.model == "endless"]
         assert [(o.outcome.status, o.outcome.error_code) for o in kept] == [("cancelled", "reader_stalled")]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from deployments.dispatch.request import Prompt
 from deployments.records.snapshot import ModelCard
 from serve_app.body.calls import Call
 from serve_app.http.errors import ApiError
@@ -16,9 +17,10 @@ def card(**changes):
     return ModelCard(**{"model": "m", "engine": "simulated", "source": "", "context_tokens": 100, **changes})
 
 
-def call(raw=RAW, **fields):
+def call(raw=RAW, max_tokens_field="max_tokens", **prompt):
     body = json.loads(raw)
-    return Call("/v1/chat/completions", body, body["model"], **fields)
+    path = "/v1/chat/completions"
+    return Call(path, body, body["model"], Prompt(**prompt), max_tokens_field=max_tokens_field)
 
 
 def sent(made, card, defaults=None):
@@ -67,4 +69,4 @@ def test_only_a_prompt_that_cannot_fit_is_refused():
         check_fits(call(text="x" * 1600), card())
     assert caught.value.code == "context_length_exceeded"
     with pytest.raises(ApiError):
-        check_fits(call(prompt_tokens=100), card())
+        check_fits(call(tokens=100), card())

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from deployments.records.snapshot import ReplicaRow, ReplicaState
 from policies.outcome import Status
-from serve_app.body.calls import Call
 from serve_app.config import Deadlines
 from serve_app.upstream.attempt import NEVER, Attempt
-from serve_app.upstream.job import Job
 from serve_app.upstream.relay import StreamRelay, TryFailedError, whole
+from tests.serve_app.jobs import made_job
 
 
 class Response:
@@ -58,17 +57,12 @@ class Client:
         return b"".join(self.pieces)
 
 
-def job(path="/v1/chat/completions"):
-    call = Call(path, {}, "m", stream=True)
-    return Job(call, b"", "d-1", ("m",), True, 0.0, 1e9, {}, "", [(b"x-a", b"b")])
-
-
 async def relay(response, made=None):
-    made = made or job()
+    made = made or made_job()
     client = Client()
     row = ReplicaRow("r", "m", "http://r", ReplicaState.WARM)
     async with asyncio.timeout(None) as timer:
-        attempt = Attempt(row, 0.0, NEVER, timer)
+        attempt = Attempt(row, NEVER, timer)
         made.result.model = "m"
         await StreamRelay(attempt, response, made, Deadlines()).run(client.send)
     return client, made.result
@@ -121,7 +115,7 @@ async def test_an_end_without_its_mark_is_an_interruption():
 
 async def test_responses_have_no_mark_and_need_none():
     client, result = await relay(
-        Response(b'event: response.completed\ndata: {"a":1}\n\n'), job("/v1/responses")
+        Response(b'event: response.completed\ndata: {"a":1}\n\n'), made_job("/v1/responses")
     )
     assert result.status is Status.OK
     assert b"upstream_interrupted" not in client.body
@@ -158,7 +152,7 @@ async def test_nothing_at_all_is_a_failed_try():
 
 async def test_a_plain_answer_is_the_engine_s_bytes_with_its_usage():
     body = b'{"model":"m","choices":[],"usage":{"prompt_tokens": 5, "completion_tokens":\n2}}'
-    made, client = job(), Client()
+    made, client = made_job(), Client()
     made.result.model = "m"
     await whole(Response(body[:10], body[10:]), made, client.send)
     assert client.body == body
@@ -168,7 +162,7 @@ async def test_a_plain_answer_is_the_engine_s_bytes_with_its_usage():
 
 
 async def test_text_that_looks_like_usage_is_not_usage():
-    made, client = job(), Client()
+    made, client = made_job(), Client()
     text = json.dumps({"choices": [{"text": '"usage":{"prompt_tokens":9}'}]}).encode()
     await whole(Response(text), made, client.send)
     assert made.result.prompt_tokens == 0

@@ -1,4 +1,4 @@
-"""One contract, three engines: the same requests through a replica's gate and HTTP server."""
+"""One contract, three engines: the same requests through a replica's admission and HTTP server."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from deployments.model.engines.base import Engine
 from deployments.model.engines.openai import OpenAiEngine
 from deployments.model.engines.simulated.engine import SimulatedEngine
 from deployments.model.engines.vllm import VllmEngine
-from deployments.model.server import EngineServer, Gate
+from deployments.model.server import Admission, EngineServer
 from deployments.model.simulated_settings import SimulatedSettings
 from deployments.records.records import EngineRecord
 from tests.deployments.tiny_llama import make_tiny_llama
@@ -67,7 +67,7 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serve(engine: Engine, token: str = TOKEN) -> AsyncIterator[Served]:
-    server = EngineServer(Gate(lambda: token, 64, await engine.start()), "127.0.0.1")
+    server = EngineServer(Admission(lambda: token, 64, await engine.start()), "127.0.0.1")
     await server.start()
     headers = {"authorization": f"Bearer {token}"}
     try:

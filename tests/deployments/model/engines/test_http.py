@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from deployments.model.engines.http import read_body, send_json
-from deployments.model.server import EngineServer, Gate
+from deployments.model.server import Admission, EngineServer
 
 
 class Held:
@@ -25,8 +25,8 @@ class Held:
 
 
 @contextlib.asynccontextmanager
-async def serving(gate: Gate) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
-    server = EngineServer(gate, "127.0.0.1")
+async def serving(admission: Admission) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
+    server = EngineServer(admission, "127.0.0.1")
     await server.start()
     try:
         async with aiohttp.ClientSession(headers={"authorization": "Bearer right"}) as client:
@@ -38,7 +38,7 @@ async def serving(gate: Gate) -> AsyncIterator[tuple[str, aiohttp.ClientSession]
 @pytest.mark.parametrize("given", ["", "Bearer wrong", "right", "Bearer right2", "Bearer ñ"])
 async def test_without_the_token_nothing_is_served(given: str) -> None:
     async with (
-        serving(Gate(lambda: "right", 4, Held())) as (url, client),
+        serving(Admission(lambda: "right", 4, Held())) as (url, client),
         client.post(url, data=b"now", headers={"authorization": given}) as answer,
     ):
         assert answer.status == 401
@@ -47,7 +47,7 @@ async def test_without_the_token_nothing_is_served(given: str) -> None:
 
 async def test_no_token_known_yet_lets_nobody_in() -> None:
     async with (
-        serving(Gate(lambda: "", 4, Held())) as (url, client),
+        serving(Admission(lambda: "", 4, Held())) as (url, client),
         client.post(url, data=b"now", headers={"authorization": "Bearer "}) as answer,
     ):
         assert answer.status == 401
@@ -55,7 +55,7 @@ async def test_no_token_known_yet_lets_nobody_in() -> None:
 
 async def test_a_new_token_counts_at_once() -> None:
     tokens = ["old"]
-    async with serving(Gate(lambda: tokens[-1], 4, Held())) as (url, client):
+    async with serving(Admission(lambda: tokens[-1], 4, Held())) as (url, client):
         tokens.append("right")
         async with client.post(url, data=b"now") as answer:
             assert answer.status == 200
@@ -63,10 +63,10 @@ async def test_a_new_token_counts_at_once() -> None:
 
 async def test_beyond_the_limit_is_429_with_retry_after() -> None:
     app = Held()
-    gate = Gate(lambda: "right", 2, app)
-    async with serving(gate) as (url, client):
+    admission = Admission(lambda: "right", 2, app)
+    async with serving(admission) as (url, client):
         held = [asyncio.create_task(client.post(url, data=b"wait")) for _ in range(2)]
-        while gate.ongoing < 2:
+        while admission.ongoing < 2:
             await asyncio.sleep(0.01)
         async with client.post(url, data=b"now") as answer:
             error = (await answer.json())["error"]
@@ -78,12 +78,12 @@ async def test_beyond_the_limit_is_429_with_retry_after() -> None:
             assert answer.status == 200  # reads are not counted
         app.release.set()
         assert [(await answer).status for answer in held] == [200, 200]
-        assert (gate.ongoing, gate.refused) == (0, 1)
+        assert (admission.ongoing, admission.refused) == (0, 1)
 
 
 async def test_a_loading_replica_says_so() -> None:
     async with (
-        serving(Gate(lambda: "right", 2)) as (url, client),
+        serving(Admission(lambda: "right", 2)) as (url, client),
         client.post(url, data=b"now") as answer,
     ):
         assert answer.status == 503
@@ -92,12 +92,12 @@ async def test_a_loading_replica_says_so() -> None:
 
 async def test_a_draining_replica_ends_what_it_has_and_takes_no_more() -> None:
     app = Held()
-    gate = Gate(lambda: "right", 2, app)
-    async with serving(gate) as (url, client):
+    admission = Admission(lambda: "right", 2, app)
+    async with serving(admission) as (url, client):
         held = asyncio.create_task(client.post(url, data=b"wait"))
-        while not gate.ongoing:
+        while not admission.ongoing:
             await asyncio.sleep(0.01)
-        gate.draining = True
+        admission.draining = True
         async with client.post(url, data=b"now") as answer:
             assert answer.status == 503
             assert answer.headers["retry-after"] == "1"
@@ -106,14 +106,14 @@ async def test_a_draining_replica_ends_what_it_has_and_takes_no_more() -> None:
 
 
 async def test_a_client_that_leaves_frees_its_place() -> None:
-    gate = Gate(lambda: "right", 1, Leaving())
-    async with serving(gate) as (url, client):
+    admission = Admission(lambda: "right", 1, Leaving())
+    async with serving(admission) as (url, client):
         call = asyncio.create_task(client.post(url, data=b"wait"))
-        while not gate.ongoing:
+        while not admission.ongoing:
             await asyncio.sleep(0.01)
         call.cancel()
         async with asyncio.timeout(2):
-            while gate.ongoing:
+            while admission.ongoing:
                 await asyncio.sleep(0.01)
 
 
@@ -128,7 +128,7 @@ class Leaving:
 async def test_small_answers_do_not_wait_for_acknowledgements() -> None:
     """Without TCP_NODELAY, headers and body in two writes cost a client 40 ms."""
     took_s = []
-    async with serving(Gate(lambda: "right", 4, Held())) as (url, client):
+    async with serving(Admission(lambda: "right", 4, Held())) as (url, client):
         for _ in range(10):
             began_s = time.monotonic()
             async with client.post(url, data=b"now") as answer:
@@ -138,7 +138,7 @@ async def test_small_answers_do_not_wait_for_acknowledgements() -> None:
 
 
 async def test_a_stopped_server_is_not_alive() -> None:
-    server = EngineServer(Gate(lambda: "x", 1), "127.0.0.1")
+    server = EngineServer(Admission(lambda: "x", 1), "127.0.0.1")
     await server.start()
     assert server.alive
     await server.stop()

@@ -11,7 +11,7 @@ from aiohttp import web
 from deployments.model.config import ModelConfig
 from deployments.model.engines.base import EngineError
 from deployments.model.engines.openai import OpenAiEngine, renamed
-from deployments.model.server import EngineServer, Gate
+from deployments.model.server import Admission, EngineServer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 BODY = {"model": "ours", "messages": [{"role": "user", "content": "Hi"}]}
@@ -44,7 +44,7 @@ async def passing_to(
 @contextlib.asynccontextmanager
 async def served(parsed: ModelConfig) -> AsyncIterator[tuple[OpenAiEngine, aiohttp.ClientSession]]:
     engine = OpenAiEngine(parsed)
-    server = EngineServer(Gate(lambda: "t", 8, await engine.start()), "127.0.0.1")
+    server = EngineServer(Admission(lambda: "t", 8, await engine.start()), "127.0.0.1")
     await server.start()
     headers = {"authorization": "Bearer t", "x-request-id": "decision"}
     try:

@@ -9,7 +9,7 @@ import pytest
 
 from deployments.model.engines.base import EngineError
 from deployments.model.engines.simulated.engine import SimulatedEngine
-from deployments.model.server import EngineServer, Gate
+from deployments.model.server import Admission, EngineServer
 from deployments.model.simulated_settings import SimulatedSettings
 
 FAST = {"decode_step_s": 0.001, "decode_step_per_sequence_s": 0.0}
@@ -18,7 +18,7 @@ FAST = {"decode_step_s": 0.001, "decode_step_per_sequence_s": 0.0}
 @contextlib.asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[tuple[SimulatedEngine, aiohttp.ClientSession]]:
     engine = SimulatedEngine("mock", 1024, SimulatedSettings.model_validate({**FAST, **settings}))
-    server = EngineServer(Gate(lambda: "t", 100, await engine.start()), "127.0.0.1")
+    server = EngineServer(Admission(lambda: "t", 100, await engine.start()), "127.0.0.1")
     await server.start()
     try:
         headers = {"authorization": "Bearer t"}

@@ -1,0 +1,91 @@
+"""Closes the loop: what came of a request settles its key's spending and moves its profile's multipliers."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from deployments.dispatch.dispatch import Dispatch
+from deployments.dispatch.key_guard import KeyGuard
+from deployments.dispatch.masks import Reason
+from deployments.dispatch.settings import DispatchSettings
+from deployments.records.records import OutcomeRecord
+from policies.closed_loop.duals import Duals, Paced
+from policies.closed_loop.pacer import Foreseen
+from policies.observation import MODEL_COLUMN
+from policies.outcome import Status
+from policies.profile import Profile
+from policies.utility import Weights, relative, utility
+
+_ACCURACY, _COST = MODEL_COLUMN["accuracy"], MODEL_COLUMN["cost_usd"]
+_UNPACED = ("", Reason.PROFILE_BUDGET)
+
+
+class Settlement:
+    """The key guard and the multipliers of every profile. `now_s` is wall clock."""
+
+    def __init__(self, settings: DispatchSettings) -> None:
+        self.guard = KeyGuard(settings)
+        self._settings = settings
+        self._duals: dict[str, Duals] = {}
+
+    def reconfigure(self, settings: DispatchSettings, profiles: Mapping[str, Profile]) -> None:
+        """Take new settings at once; the multipliers of `profiles` (by name) that did not change are kept."""
+        self.guard.settings = self._settings = settings
+        duals = {name: Duals(p, settings.duals.value(), settings.beta) for name, p in profiles.items()}
+        for name, new in duals.items():
+            old = self._duals.get(name)
+            if old and (old.profile, old.settings, old.beta) == (new.profile, new.settings, new.beta):
+                duals[name] = old
+        self._duals = duals
+
+    def duals(self, profile: Profile) -> Duals:
+        """The multipliers in force for `profile`."""
+        return self._duals[profile.name]
+
+    def charge(self, dispatch: Dispatch, now_s: float) -> None:
+        """Count a choice at its predicted cost, and note what its outcome will be compared with."""
+        decision, key_id = dispatch.decision, dispatch.request.key_id
+        cost_usd = float(dispatch.observation.rows[decision.index, _COST])
+        if dispatch.is_named:
+            self.guard.spend(key_id, now_s, cost_usd)
+            return
+        dispatch.foreseen = self._foreseen(dispatch)
+        plausible = len(dispatch.observation.models) - len(dispatch.reasons)
+        explored = decision.epsilon > 0.5 * decision.propensity * plausible
+        price_usd = float(dispatch.columns.completion_usd[decision.index])
+        expensive = price_usd >= self._settings.guard.expensive_factor * dispatch.columns.cheapest_usd
+        self.guard.chosen(key_id, now_s, cost_usd, expensive=expensive, explored=explored)
+
+    def settle(self, dispatch: Dispatch, record: OutcomeRecord, now_s: float) -> None:
+        """Replace the prediction that was charged by what came of it. Once for each dispatch."""
+        outcome, row = record.outcome, dispatch.observation.rows[dispatch.decision.index]
+        self.guard.spend(dispatch.request.key_id, now_s, outcome.cost_usd - float(row[_COST]))
+        duals = self._duals.get(dispatch.profile.name)
+        if duals is not None and outcome.status in (Status.OK, Status.FAILED):
+            quality = float(row[_ACCURACY]) if outcome.quality is None else outcome.quality
+            duals.observe(outcome.cost_usd, quality, outcome.e2e_s, _paced(dispatch, record))
+
+    def _foreseen(self, dispatch: Dispatch) -> Foreseen | None:
+        """What the profile's pacer has to know of this request; None where the profile has no budget."""
+        duals, observed = self._duals[dispatch.profile.name], dispatch.observation
+        if duals.pacer is None:
+            return None
+        mask = np.array([dispatch.reasons.get(model, "") in _UNPACED for model in observed.models])
+        accuracy, latency, cost = observed.caller[:3].tolist()
+        weight, cost_usd = observed.column("weight"), observed.column("cost_usd")
+        value = utility(
+            observed.column("accuracy"), observed.column("e2e_s"), cost_usd,
+            Weights(accuracy, latency, cost - duals.budget), mask,
+        )  # fmt: skip
+        return Foreseen(np.where(mask, weight * value, -np.inf), weight * relative(cost_usd, mask), cost_usd)
+
+
+def _paced(dispatch: Dispatch, record: OutcomeRecord) -> Paced | None:
+    """What the pacer learns: the model that answered in the end may be another than the chosen one. None
+    where nobody answered and nothing was paid, which says nothing about what models cost."""
+    models = dispatch.observation.models
+    if dispatch.foreseen is None or record.model not in models:
+        return None
+    if record.outcome.status is Status.FAILED and not record.outcome.cost_usd:
+        return None
+    return Paced(models, dispatch.foreseen, models.index(record.model))
