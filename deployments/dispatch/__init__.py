@@ -1,0 +1,1 @@
+"""Chooses a model for one request: masks, columns, the policies in use, protection of keys."""

@@ -1,0 +1,1 @@
+"""Sends every suite item to every model beside the users, grades the answers, reports."""

@@ -1,0 +1,1 @@
+"""Every metric by name, and where metrics go."""

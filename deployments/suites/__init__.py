@@ -1,0 +1,1 @@
+"""What models are evaluated on: items and suite files."""

@@ -1,0 +1,1 @@
+"""The performance table: live rows, statistics, decision log and artifacts, in one Ray actor."""

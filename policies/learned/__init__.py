@@ -1,0 +1,1 @@
+"""The learned policy as it serves: features, compiled network, checkpoint; without torch."""

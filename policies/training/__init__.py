@@ -1,0 +1,1 @@
+"""PPO on the simulated pool: network, rollouts, loss, training loop."""

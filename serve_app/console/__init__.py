@@ -1,0 +1,1 @@
+"""The cluster as the command line reaches it and shows it."""

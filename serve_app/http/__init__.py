@@ -1,0 +1,1 @@
+"""HTTP without OpenAI: the guard, requests, errors."""

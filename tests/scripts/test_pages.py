@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import config_page, readme, results
+from scripts import config_page, readme, results, rooms
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
@@ -20,6 +20,10 @@ def _in_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_configuration_page_is_up_to_date() -> None:
     assert config_page.PAGE.read_text() == config_page.page()
+
+
+def test_the_page_of_rooms_is_up_to_date() -> None:
+    assert rooms.PAGE.read_text() == rooms.page()
 
 
 def test_every_setting_has_a_meaning() -> None:

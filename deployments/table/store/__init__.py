@@ -1,0 +1,1 @@
+"""The durable store behind the table: schema, migrations, group commit, on SQLite or PostgreSQL."""
