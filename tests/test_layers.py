@@ -1,4 +1,4 @@
-"""The layers and rooms: serve_app -> deployments -> policies, never back, no cycles, light things import light."""
+"""The layers and rooms: imports point downwards and never in a circle, and light things import light."""
 
 import ast
 import subprocess

@@ -12,9 +12,7 @@ from tests.deployments.apart_module import ask
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 30.0
-    while not condition():
-        assert time.monotonic() < deadline_s
+    while not condition():  # the test's own time limit ends what never comes true
         time.sleep(0.02)
 
 

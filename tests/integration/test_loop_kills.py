@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from policies.decider import Decider, version_name
-from tests.integration.conftest import Callers, Cluster
+from tests.integration.running import Callers, Cluster
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(420)]
 

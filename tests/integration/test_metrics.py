@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.conftest import Cluster
+from tests.integration.running import Cluster
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from scripts.benchmarks.quality.feedback import run
-from tests.scripts.test_quality_benchmark import written
+from tests.scripts.scored_prompts import written
 
 
 def test_votes_add_to_a_small_evaluation(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from deployments.dispatch.dispatch import Dispatch
 from deployments.dispatch.dispatcher import Dispatcher
-from deployments.dispatch.request import DispatchRequest, UnknownModelError
+from deployments.dispatch.request import UnknownModelError
 from deployments.dispatch.settings import DispatchSettings
 from deployments.records.records import DecisionRecord, OutcomeRecord
-from deployments.records.snapshot import ModelRow, ReplicaState
+from deployments.records.snapshot import ReplicaState
 from policies.decider import NAMED
 from policies.decision import draw
 from policies.observation import Observation
@@ -23,33 +23,8 @@ from policies.policy import FormulaPolicy
 from policies.profile import UnknownProfileError
 from policies.prompt.features import unpack
 from policies.utility import Weights
-from tests.deployments.dispatch import asking
-from tests.deployments.dispatch.test_policy_host import Made, MadeLoaders, MadeQuality
+from tests.deployments.dispatch.dispatchers import Made, MadeQuality, ask, dispatcher, pool
 from tests.deployments.pools import NOW_S, Clock, View, model, snapshot
-
-
-def pool() -> tuple[ModelRow, ...]:
-    """Accurate and slow, middling, fast and weak."""
-    return (
-        model("large", accuracy=0.9, tpot_s=0.08, usd=8.0),
-        model("medium", accuracy=0.75, tpot_s=0.03, usd=2.0),
-        model("small", accuracy=0.5, tpot_s=0.01, usd=0.2),
-    )
-
-
-def dispatcher(*rows: ModelRow, wall: Clock | None = None, **given: object) -> Dispatcher:
-    view = View(snapshot(*(rows or pool())))
-    return Dispatcher(
-        view,
-        DispatchSettings.model_validate(given),
-        wall=wall or Clock(),
-        loaders=MadeLoaders(),
-        prompt_key=b"k",
-    )
-
-
-def ask(decision_id: str = "d", requested: str = "auto", **fields: Any) -> DispatchRequest:
-    return asking.ask(decision_id, requested, **{"text": "Tell me a joke", **fields})
 
 
 def finish(made: Dispatcher, dispatch: Dispatch, model: str = "", **outcome: Any) -> None:

@@ -8,32 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.dispatch.policy_host import PolicyHost
+from deployments.dispatch.policy_host import ArtifactLoaders, PolicyHost
 from deployments.dispatch.settings import DispatchSettings
 from policies.arrays import F64
 from policies.latency.model import LatencyModel, LatencyParameters
+from policies.learned.checkpoint import new_manifest
+from policies.learned.policy import LearnedPolicy
 from policies.observation import Observation
-from policies.policy import Policy
-from policies.prompt.features import PromptFeatures, extract
+from policies.policy import FormulaPolicy, Policy
+from policies.prompt.features import extract
+from policies.quality.data import QualityData, ScoredAnswer
+from policies.quality.model import QualityModel
+from policies.quality.training import QualitySettings, fit
+from policies.training.network import DispatchNetwork
+from policies.utility import DEFAULT_BETA
+from tests.deployments.dispatch.dispatchers import Made, MadeLoaders
 from tests.deployments.pools import Clock, snapshot
 from tests.policies.examples import observe
 
 SEEN = observe([0.9, 0.8, 0.7], [1.0, 2.0, 3.0], mask=[True, True, False])
-
-
-class Made(Policy):
-    """Gives fixed probabilities, or does what it is told to before."""
-
-    def __init__(
-        self, values: object = (0.0, 1.0, 0.0), error: Exception | None = None, sleep_s: float = 0.0
-    ) -> None:
-        self.values, self.error, self.sleep_s, self.beta = values, error, sleep_s, 1.0
-
-    def distribution(self, observation: Observation) -> F64:
-        time.sleep(self.sleep_s)
-        if self.error is not None:
-            raise self.error
-        return np.array(self.values)
 
 
 class Reckless(Made):
@@ -41,32 +34,6 @@ class Reckless(Made):
 
     def probabilities(self, observation: Observation, epsilon: float = 0.0) -> F64:
         return self.distribution(observation)
-
-
-class MadeQuality:
-    """A quality model that knows one number, or fails."""
-
-    def __init__(self, revision: str) -> None:
-        self.revision = revision
-
-    def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[F64, F64]:
-        if self.revision == "broken":
-            raise RuntimeError("shape")
-        return np.full(len(models), 0.5), np.full(len(models), 0.1)
-
-
-class MadeLoaders:
-    """Takes `bad` for unusable bytes."""
-
-    def quality(self, data: bytes, revision: str) -> MadeQuality:
-        if data == b"bad":
-            raise ValueError("not a quality model")
-        return MadeQuality(revision)
-
-    def policy(self, data: bytes) -> Policy:
-        if data == b"bad":
-            raise ValueError("not finite")
-        return Made()
 
 
 def host(clock: Clock | None = None) -> PolicyHost:
@@ -254,3 +221,57 @@ def test_old_versions_are_forgotten() -> None:
         kept.hold(version, Made())
     assert str(kept.choose(SEEN, 7, 0.0)[1]) == "learned@7"
     assert str(kept.choose(SEEN, 2, 0.0)[1]) == "formula;fallback=missing"
+
+
+OBSERVED = observe([0.9, 0.8, 0.3], [1.0, 0.4, 0.2], mask=[True, True, False])
+
+
+@pytest.fixture(scope="module")
+def quality() -> QualityModel:
+    answers = [ScoredAnswer(str(i), extract(f"prompt {i}"), m, i % 2) for i in range(8) for m in ("a", "b")]
+    return fit(QualityData.from_answers(answers), QualitySettings(epochs=1))
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> bytes:
+    network = DispatchNetwork(hidden=8)
+    tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    return LearnedPolicy(tensors, new_manifest(tensors, DEFAULT_BETA, 8, {})).to_bytes()
+
+
+def artifact_host() -> PolicyHost:
+    return PolicyHost(DispatchSettings(), ArtifactLoaders())
+
+
+def test_an_untrained_policy_is_exactly_the_formula(checkpoint: bytes) -> None:
+    kept = artifact_host()
+    assert kept.install("policy:3", "r", checkpoint)
+    probabilities, decider = kept.choose(OBSERVED, 3, 0.0)
+    assert str(decider) == "learned@3"
+    assert np.allclose(probabilities, FormulaPolicy().probabilities(OBSERVED), atol=1e-12)
+
+
+def test_a_quality_model_keeps_its_revision_and_does_not_know_strangers(quality: QualityModel) -> None:
+    kept = artifact_host()
+    assert kept.install("quality", quality.revision, quality.to_bytes())
+    assert kept.quality is not None
+    assert kept.quality.revision == quality.revision
+    predicted = kept.predicted_quality(extract("prompt 1"), ("a", "stranger"))
+    assert predicted is not None
+    assert np.isnan(predicted[0]).tolist() == [False, True]
+
+
+def test_a_damaged_checkpoint_is_refused(checkpoint: bytes) -> None:
+    for damaged in (checkpoint[:-1], checkpoint[:100], checkpoint[:-4] + b"\x00\x00\xc0\x7f", b""):
+        kept = artifact_host()
+        assert not kept.install("policy:1", "r", damaged)
+        assert str(kept.choose(OBSERVED, 1, 0.0)[1]) == "formula;fallback=missing"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["quality", "latency", "policy:1"]), st.binary(max_size=64))
+def test_no_bytes_stop_the_host(name: str, data: bytes) -> None:
+    kept = artifact_host()
+    assert not kept.install(name, "r", data)
+    assert kept.fallbacks["artifact"] == 1
+    assert str(kept.choose(OBSERVED, None, 0.0)[1]) == "formula"

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -134,10 +133,8 @@ async def test_a_drain_ends_even_if_a_stream_does_not(table: Table) -> None:
     stream = asyncio.create_task(chat(table, found.url, 1500, stream=True))  # 30 s
     while not model.record_autoscaling_stats()["ongoing"]:
         await asyncio.sleep(0.01)
-    began_s = time.monotonic()
     await model.leave()
-    assert time.monotonic() - began_s < 5
-    with pytest.raises(aiohttp.ClientError):
+    with pytest.raises(aiohttp.ClientError):  # cut off: to its end it would be an answer
         await stream
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 
 import httpx
 import pytest
@@ -166,19 +165,11 @@ async def test_the_pool_is_up(pool):
 @pytest.mark.parametrize("name", BODIES)
 async def test_a_bad_body_is_400_with_its_param(pool, name):
     body, param = BODIES[name]
-    took_s = []
-    for _ in range(3):  # the quickest of three: the machine has other work too
-        began_s = time.perf_counter()
-        answer = await pool.client.post(
-            "/v1/chat/completions", content=body, headers={"content-type": "application/json"}
-        )
-        took_s.append(time.perf_counter() - began_s)
-        if took_s[-1] < 0.2:
-            break
+    headers = {"content-type": "application/json"}
+    answer = await pool.client.post("/v1/chat/completions", content=body, headers=headers)
     error = check_shape(answer, 400)
     assert error["param"] == param
     assert error["type"] == "invalid_request_error"
-    assert min(took_s) < 0.2
 
 
 async def test_no_bad_body_reached_an_engine(pool):

@@ -14,6 +14,7 @@ from serve_app.config import Deadlines
 from serve_app.upstream.attempt import NEVER, Attempt
 from serve_app.upstream.relay import StreamRelay, TryFailedError, whole
 from tests.serve_app.jobs import made_job
+from tests.virtual_time import virtual_time
 
 
 class Response:
@@ -129,6 +130,7 @@ async def test_an_error_event_first_is_a_failed_try_and_later_the_model_s_failur
     assert (result.status, result.error_code) == (Status.FAILED, "upstream_error")
 
 
+@virtual_time
 async def test_the_first_token_counts_not_the_role():
     role = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
     response = Response(role, token("a"), DONE)
@@ -142,7 +144,7 @@ async def test_the_first_token_counts_not_the_role():
 
     response.readany = readany
     _, result = await relay(response)
-    assert result.first_byte_s - began >= 0.05
+    assert result.first_byte_s - began == pytest.approx(0.05)
 
 
 async def test_nothing_at_all_is_a_failed_try():

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,10 +266,9 @@ async def test_a_client_that_leaves_ends_the_generation(served: Served, stream: 
         while not served.engine.stats().running:
             await asyncio.sleep(0.01)
     call.cancel()
-    left_s = time.monotonic()
-    while served.engine.stats().running and time.monotonic() < left_s + 2:
-        await asyncio.sleep(0.01)
-    assert served.engine.stats().running == 0
+    async with asyncio.timeout(20):
+        while served.engine.stats().running:
+            await asyncio.sleep(0.01)
     await asyncio.sleep(0.3)
     progressed_s = served.engine.stats().progressed_s
     await asyncio.sleep(0.2)

@@ -1,14 +1,22 @@
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-pytestmark = pytest.mark.vllm
-stats = pytest.importorskip("vllm.v1.metrics.stats", reason="vLLM is not installed")
+from deployments.model.engines.vllm_records import decision_id, merge
+from deployments.records.records import EngineRecord
+
+
+@pytest.fixture(name="stats")
+def stats_fixture() -> Any:
+    return pytest.importorskip("vllm.v1.metrics.stats", reason="vLLM is not installed")
 
 
 @pytest.fixture(name="finish")
-def finish_fixture() -> Callable[..., object]:
+def finish_fixture(stats: Any) -> Callable[..., object]:
     from vllm.v1.engine import FinishReason
 
     def finish(request_id: str, tokens: int) -> object:
@@ -27,7 +35,8 @@ def finish_fixture() -> Callable[..., object]:
     return finish
 
 
-def test_finished_requests_become_records(finish: Callable[..., object]) -> None:
+@pytest.mark.vllm
+def test_finished_requests_become_records(stats: Any, finish: Callable[..., object]) -> None:
     from deployments.model.engines.vllm_records import StatLogger
 
     logger, iteration = StatLogger(), stats.IterationStats()
@@ -40,7 +49,8 @@ def test_finished_requests_become_records(finish: Callable[..., object]) -> None
     assert second.tpot_s is None  # one token has no time between tokens
 
 
-def test_scheduler_numbers_are_kept() -> None:
+@pytest.mark.vllm
+def test_scheduler_numbers_are_kept(stats: Any) -> None:
     from deployments.model.engines.vllm_records import StatLogger
 
     logger, began_s = StatLogger(), time.monotonic()
@@ -56,7 +66,8 @@ def test_scheduler_numbers_are_kept() -> None:
     assert logger.progressed_s >= began_s
 
 
-def test_tokens_per_second_cover_the_window() -> None:
+@pytest.mark.vllm
+def test_tokens_per_second_cover_the_window(stats: Any) -> None:
     from deployments.model.engines.vllm_records import RATE_WINDOW_S, StatLogger
 
     logger, iteration = StatLogger(), stats.IterationStats()
@@ -66,9 +77,45 @@ def test_tokens_per_second_cover_the_window() -> None:
     assert logger.tokens_per_s == pytest.approx(60 / RATE_WINDOW_S)
 
 
-def test_the_logger_is_what_vllm_accepts() -> None:
+@pytest.mark.vllm
+def test_the_logger_is_what_vllm_accepts(stats: Any) -> None:
     from vllm.v1.metrics.loggers import StatLoggerBase
 
     from deployments.model.engines.vllm_records import StatLogger
 
     assert issubclass(StatLogger, StatLoggerBase)
+
+
+@pytest.mark.parametrize(
+    ("request_id", "expected"),
+    [
+        ("chatcmpl-ab12", "ab12"),
+        ("cmpl-ab12-0", "ab12"),
+        ("embd-ab12-3", "ab12"),
+        ("ab12_0", "ab12"),
+        ("resp_ab12_0", "ab12"),
+        ("chatcmpl-x-7", "x-7"),
+        ("cmpl-x-7-0", "x-7"),
+    ],
+)
+def test_the_decision_id_is_found_in_the_engines_id(request_id: str, expected: str) -> None:
+    assert decision_id(request_id, {"ab12", "x-7"}) == expected
+
+
+def test_the_id_of_a_request_that_nobody_dispatched_is_kept() -> None:
+    assert decision_id("cmpl-a-0", set()) == "a-0"
+
+
+def test_choices_merge_into_one_record() -> None:
+    early = EngineRecord("r", 10, 5, queue_s=0.1, prefill_s=0.2, ttft_s=0.3, e2e_s=1.0, cached_tokens=8)
+    late = EngineRecord("r", 10, 7, queue_s=0.2, prefill_s=0.3, ttft_s=0.5, e2e_s=2.0, cached_tokens=0)
+    merged = merge([early, late], "decision")
+    assert merged == EngineRecord(
+        "decision", 10, 12, queue_s=0.1, prefill_s=0.2, ttft_s=0.3, e2e_s=2.0, cached_tokens=0
+    )
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=8))
+def test_no_output_token_is_lost(counts: list[int]) -> None:
+    records = [EngineRecord("r", 3, count, e2e_s=float(count)) for count in counts]
+    assert merge(records, "d").output_tokens == sum(counts)
