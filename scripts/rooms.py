@@ -1,7 +1,7 @@
 """Writes docs/rooms.md, the packages of each layer and their imports: `python -m scripts.rooms [--check]`.
 
-A room is a package of a layer, or a module that stands in a layer's own folder. What a room is for is the first
-sentence of its docstring; the arrows are the imports in its files.
+A room is a package of a layer, or a module that stands in a layer's own folder. What a room is for is the
+first sentence of its docstring; the arrows are the imports in its files.
 """
 
 import ast
@@ -18,17 +18,18 @@ PAGE: Final = Path("docs/rooms.md")
 LAYERS: Final = ("serve_app", "deployments", "policies")  # each may import itself and those after it
 _HEAD: Final = """# Rooms
 
-The packages of each layer, and the modules that stand in a layer's own folder: what each is for, whom it imports and
-who imports it. Layers import only downwards (`serve_app -> deployments -> policies`), and inside a package its modules
-and subpackages import each other without a cycle; `tests/test_layers.py` holds both. This page is written by
-`python -m scripts.rooms`.
+The packages of each layer, and the modules that stand in a layer's own folder: what each is for, whom it
+imports and who imports it. Layers import only downwards (`serve_app -> deployments -> policies`), and inside
+a package its modules and subpackages import each other without a cycle; `tests/test_layers.py` holds both.
+This page is written by `python -m scripts.rooms`.
 """
 
 
 class Code:
-    """The parsed modules of some top-level packages, by dotted name; a package stands for its `__init__.py`."""
+    """The parsed modules of some top-level packages by dotted name; a package is its `__init__.py`."""
 
     def __init__(self, root: Path, tops: Iterable[str]) -> None:
+        self.root = root
         paths = [path for top in tops for path in sorted((root / top).rglob("*.py"))]
         self.paths = {_dotted(path.relative_to(root)): path for path in paths}
         self.trees = {name: ast.parse(path.read_text()) for name, path in self.paths.items()}

@@ -69,7 +69,13 @@ def _git() -> str:
     return answer.stdout.strip() or "unknown"
 
 
-def finish(report: Report, argv: Sequence[str], start_machine: Mapping[str, object], out: Path | None) -> int:
+def finish(
+    report: Report,
+    argv: Sequence[str],
+    start_machine: Mapping[str, object],
+    out: Path | None,
+    command: Sequence[str] = ("python", "scripts/bench.py"),
+) -> int:
     """Print the bars, write `out`, and give the exit code: 1 when a bar failed."""
     if report.bars:
         rows = [(b.name, b.value, b.spread, b.op, b.bar, "yes" if b.passed else "NO") for b in report.bars]
@@ -78,7 +84,7 @@ def finish(report: Report, argv: Sequence[str], start_machine: Mapping[str, obje
         out.parent.mkdir(parents=True, exist_ok=True)
         document = {
             "name": report.name,
-            "command": shlex.join(["python", "scripts/bench.py", *_public(argv)]),
+            "command": shlex.join([*command, *_public(argv)]),
             "git": _git(),
             "machine": dict(start_machine),
             "bars": [asdict(b) for b in report.bars],
