@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from scripts.local_pool import LocalPool
-from tests.integration.running import KEY, Cluster, Load, document, free_ports, model_app
+from tests.integration.running import EXPORT_S, KEY, Cluster, Load, document, free_ports, model_app
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "RAY_SERVE_PORT_QUARANTINE_S": "5",
         "RAY_ENABLE_METRICS_COLLECTION": "0",
         "RAY_AUTH_MODE": "disabled",
+        "RAY_metrics_report_interval_ms": str(round(1000 * EXPORT_S)),
     }
     slow = {"decode_step_s": 0.02, "mean_output_tokens": 100_000}
     models = [

@@ -22,6 +22,7 @@ from scripts.local_pool import LocalPool
 
 KEY = "fs-integration-key-0123456789"
 ROOT = Path(__file__).resolve().parents[2]
+EXPORT_S = 1.0  # between two exports of metrics; Ray's own is ten seconds
 
 FAST_MODEL = {"decode_step_s": 0.004, "decode_step_per_sequence_s": 0.0001, "mean_output_tokens": 16}
 

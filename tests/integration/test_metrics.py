@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.running import Cluster
+from tests.integration.running import EXPORT_S, Cluster
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -47,10 +47,10 @@ def requests_total() -> Counter[Key]:
 
 
 def quiet() -> None:
-    """Returns when what was recorded before has been exported: Ray does that every ten seconds."""
+    """Returns when what was recorded before has been exported."""
     before = requests_total()
     while True:
-        time.sleep(11.0)
+        time.sleep(3 * EXPORT_S)
         if (now := requests_total()) == before:
             return
         before = now

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from hypothesis import settings
 
 from deployments.model.config import ModelConfig
 from deployments.model.model import Model
@@ -19,9 +18,6 @@ from deployments.table.table import Table
 from serve_app.config import IngressConfig
 from serve_app.http.guard import Guard
 from serve_app.ingress import Ingress
-
-settings.register_profile("shared_machine", deadline=None)
-settings.load_profile("shared_machine")
 
 KEY = "fs-test-key-0123456789abcdef"
 
