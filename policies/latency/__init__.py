@@ -1,1 +1,1 @@
-"""Predicts latency and answer length of each model for one prompt at the present load, and fits that model."""
+"""Predicts latency and answer length of each model for one prompt at the present load; fits that model."""
