@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from scripts.benchmarks.report import finish  # noqa: E402 - the checkout comes first on the path
-from scripts.machine import machine  # noqa: E402
+from serve_app.console.machine import machine  # noqa: E402
 
 
 def _files() -> dict[str, Path]:

@@ -4,4 +4,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 bash "$here/scripts/setup.sh"
 cd "$here"
-exec .venv/bin/python -m scripts.run "$@"
+command=up arguments=()
+for argument in "$@"; do
+  if [[ $argument == --check ]]; then command=check; else arguments+=("$argument"); fi
+done
+exec .venv/bin/python -m serve_app "$command" "${arguments[@]}"

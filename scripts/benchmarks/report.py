@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from scipy import stats
 
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 Op = Literal[">=", "<="]
 

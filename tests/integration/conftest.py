@@ -7,7 +7,7 @@ import httpx
 import pytest
 import yaml
 
-from scripts.local_pool import LocalPool
+from serve_app.console.local_pool import LocalPool
 from tests.integration.running import EXPORT_S, KEY, Cluster, Load, document, free_ports, model_app
 
 

@@ -17,7 +17,7 @@ from deployments.suites.suite import Suite, load_suite
 from policies.promotion.confidence import wilson
 from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 RETRIES = 20
 WARM_S = 120.0

@@ -16,8 +16,8 @@ from deployments.evaluation.settings import PaceSettings
 from deployments.suites.suite import Suite
 from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
-from scripts.text_table import print_table
 from serve_app.commands.evaluate import DEFAULT_SUITES, load_suites
+from serve_app.console.text_table import print_table
 
 WARM_REQUESTS = 12
 QUESTIONS = (

@@ -25,7 +25,7 @@ from scripts.benchmarks.learning.ways import Comparison, decisions_since, judged
 from scripts.benchmarks.report import Report, bar, interval
 from scripts.benchmarks.serving import served_pool
 from scripts.models.data import traffic_items
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 EVALUATOR: Final = {
     "suites": [f"suites/{name}.jsonl" for name in (

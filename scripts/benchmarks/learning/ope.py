@@ -20,7 +20,7 @@ from policies.arrays import F64, I64
 from policies.promotion.ope import ESTIMATORS, Log, cross_fit, difference
 from policies.prompt.features import extract
 from scripts.benchmarks.report import Report, bar
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 DIMENSIONS = 128
 RIDGE = 1.0

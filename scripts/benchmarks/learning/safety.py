@@ -34,7 +34,7 @@ from scripts.benchmarks.learning.safety_world import (
     softmax,
 )
 from scripts.benchmarks.report import Report, bar
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 ITEMS: Final = (200, 400, 800, 1600, 3200)  # paired items, one step more whenever a gate asks
 LOGGED: Final = (4_000, 16_000, 64_000)

@@ -17,7 +17,7 @@ from policies.prompt.style import STYLE_SIZE
 from scripts.benchmarks.load.study import LENGTH_SKILL
 from scripts.benchmarks.quality.data import Scored, read
 from scripts.benchmarks.report import Report, bar, interval
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 FOLDS: Final = 5
 BARS: Final = {"paretobandit_val", "paretobandit_test"}  # of many tasks, as traffic is

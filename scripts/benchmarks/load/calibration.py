@@ -24,7 +24,7 @@ from scripts.benchmarks.load.recorded_load import capacity_per_s, planned, recor
 from scripts.benchmarks.load.step_engine import StepEngine, serve
 from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 LIMIT = 0.20
 FIT_WORDS, FIT_TOKENS = 40.0, 16.0  # medians

@@ -23,7 +23,7 @@ from scripts.benchmarks.load.jobs import Training, run_all, run_training
 from scripts.benchmarks.load.pool import CALLER, TARGET_S, mean_cost_usd
 from scripts.benchmarks.load.study import Study, make_study
 from scripts.benchmarks.report import Bar, Report, bar
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 LOAD = 0.6
 EVENT_AT = 0.4  # share of the episode before the event

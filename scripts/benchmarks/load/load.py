@@ -22,7 +22,7 @@ from scripts.benchmarks.load.pool import CALLER, DEADLINE_S, TARGET_S
 from scripts.benchmarks.load.replay import blocks, summarise
 from scripts.benchmarks.load.study import Study, make_study
 from scripts.benchmarks.report import Bar, Report, bar, interval
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 LEARNED = "learned (PPO)"
 OVERLOADED = ("overload 1.5", "gamma bursts", "square 6/40")

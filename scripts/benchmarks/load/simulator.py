@@ -12,7 +12,7 @@ from deployments.learning.rollout_group import RolloutGroup
 from policies.training.trainer import TrainingConfig, new_network, weights_of
 from scripts.benchmarks.load.simulated_pool import ENVIRONMENTS, MODELS, make_env
 from scripts.benchmarks.report import Report, bar, interval
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 LIMIT_PER_S = 100_000
 

@@ -14,7 +14,7 @@ from policies.training.ppo import PPO, PPOConfig
 from policies.training.trainer import LocalRunners, Trainer, TrainingConfig, Weights, new_network, weights_of
 from scripts.benchmarks.load.simulated_pool import make_env
 from scripts.benchmarks.report import Report, bar, interval
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 LIMIT = 1e-3  # of a weight after one step; a step moves weights by up to the learning rate, 3e-3
 HEADERS = (

@@ -21,7 +21,7 @@ from policies.quality.votes import KEY_CAP, Vote, with_votes
 from scripts.benchmarks.quality.data import Scored, read
 from scripts.benchmarks.quality.routers import chosen_scores
 from scripts.benchmarks.report import Bar, Report, bar, interval
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 SCORED: Final = 0.25  # share of the prompts
 BETA, EPSILON = 20.0, 0.05  # as dispatch has them

@@ -13,7 +13,7 @@ from scripts.benchmarks.quality.bandit import PUBLISHED, bandit, full_budgets, p
 from scripts.benchmarks.quality.data import Scored, read
 from scripts.benchmarks.quality.protocols import apgr, full, kfold
 from scripts.benchmarks.report import Bar, Report, bar
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 KFOLD_BARS: Final = {"llmrouter9": 0.662}
 APGR_BARS: Final = {"routellm_mmlu": 0.625}

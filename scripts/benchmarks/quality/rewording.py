@@ -25,7 +25,7 @@ from policies.quality.model import QualityModel
 from policies.quality.training import fit
 from policies.utility import DEFAULT_BETA
 from scripts.benchmarks.report import Report, interval
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 REWORDINGS: Final[Mapping[str, Callable[[str], str]]] = {
     "polite opening": lambda text: f"Please help me with this. {text}",

@@ -13,7 +13,7 @@ from typing import Any
 
 from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 REQUEST_S = 300
 TIMEOUT_S = 1_800.0

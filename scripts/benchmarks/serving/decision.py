@@ -32,7 +32,7 @@ from policies.quality.training import QualitySettings, fit
 from policies.training.network import DispatchNetwork
 from policies.utility import DEFAULT_BETA
 from scripts.benchmarks.report import Report, bar
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 P50_US: Final = 150.0
 P99_US: Final = 600.0

@@ -30,8 +30,8 @@ from tqdm import tqdm
 from scripts.benchmarks.report import Report, bar, interval
 from scripts.benchmarks.serving.environments import installed
 from scripts.benchmarks.serving.processes import Groups, Usage, descendants
-from scripts.local_pool import LocalPool
-from scripts.text_table import print_table
+from serve_app.console.local_pool import LocalPool
+from serve_app.console.text_table import print_table
 
 LITELLM: Final = "litellm[proxy]==1.106.*"
 MASTER_KEY: Final = "sk-" + "benchmark" * 6

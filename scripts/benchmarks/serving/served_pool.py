@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from deployments.evaluation.evaluator import local_key
-from scripts.local_pool import LocalPool
+from serve_app.console.local_pool import LocalPool
 
 if TYPE_CHECKING:  # Ray reads its environment when it is imported, and the pool sets that first
     from deployments.table.actor import RayTable

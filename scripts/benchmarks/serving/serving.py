@@ -14,7 +14,7 @@ from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
 from scripts.benchmarks.serving.processes import Groups, Usage
 from scripts.benchmarks.serving.streams import Round, Target, round_of
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 PROMPT: Final = "Write a long story about ship number {}, its crew and the weather they meet."
 PROCESSES: Final = {

@@ -31,7 +31,7 @@ from policies.observation import CALLER_FIELDS, MODEL_FIELDS, PROMPT_FIELDS
 from policies.outcome import Outcome, Status
 from policies.prompt.features import extract, pack
 from scripts.benchmarks.report import Report, bar, interval
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 MODELS: Final = 8  # in a decision's observation
 BATCH: Final = 250

@@ -38,7 +38,7 @@ from deployments.table.upkeep import Retention
 from policies.promotion.gates import Verdict
 from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.table.table import FEATURES, MODELS, decision, outcome
-from scripts.text_table import print_table
+from serve_app.console.text_table import print_table
 
 RATE_PER_S: Final = 10.0
 DAYS: Final = 7
