@@ -41,7 +41,8 @@ def _companions(args: IngressConfig) -> list[Application]:
 class CompanionArgs(StrictModel):
     """`args` of an app of its own; all else is the deployment's `user_config`."""
 
-    num_cpus: float = Field(default=0.1, ge=0)  # CPUs of its replica
+    # Reserve this many CPUs for its replica.
+    num_cpus: float = Field(default=0.1, ge=0)
 
 
 def evaluator(args: CompanionArgs) -> Application:

@@ -1,49 +1,70 @@
 """The command line: `fastserve COMMAND`, each command a module of serve_app.commands."""
 
-import argparse
 import importlib
-import pkgutil
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from pathlib import Path
+from typing import Final
+
+import click
 
 from serve_app import commands
-from serve_app.console.connection import CommandError
+from serve_app.console.errors import INTERRUPTED, CommandError
+
+_FOLDER: Final = Path(commands.__path__[0])
+_HELP: Final = """One OpenAI-compatible endpoint in front of a pool of LLMs on a Ray cluster.
+
+Exit codes: 0 done and well; 1 failed, or not well; 2 unusable arguments; 3 the config file was refused;
+4 no cluster reachable; 5 not confirmed, nothing changed; 130 interrupted.
+"""
 
 
-def names() -> list[str]:
-    """The commands there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(commands.__path__))
+class Commands(click.Group):
+    """The commands, each imported only to run it or to show its own help: the overview must stay instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands there are."""
+        return sorted(path.stem for path in _FOLDER.glob("[!_]*.py"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a module, imported."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = importlib.import_module(f"serve_app.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One line for each command: the first of its module, read and not imported."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(name)) for name in self.list_commands(ctx)])
 
 
-def load(name: str) -> ModuleType:
-    """The module of a command, imported only when it is asked for: the help must stay instant."""
-    return importlib.import_module(f"serve_app.commands.{name}")
+def summary(name: str) -> str:
+    """The first line of a command's module, without its quotes."""
+    with (_FOLDER / f"{name}.py").open(encoding="utf-8") as source:
+        return source.readline().strip().strip('"')
 
 
-def _overview() -> str:
-    rows = [f"  {name:<10} {(load(name).__doc__ or '').strip().splitlines()[0]}" for name in names()]
-    return (
-        "usage: fastserve COMMAND [options]\n\n" + "\n".join(rows) + "\n\nfastserve COMMAND --help says more."
-    )
+@click.command(
+    cls=Commands, name="fastserve", help=_HELP, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(package_name="fastserve")
+def fastserve() -> None:
+    """The group of all commands."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit code: 2 for unusable arguments, 1 for what failed."""
+    """Run one command and give its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in {"-h", "--help"}:
-        print(_overview())
-        return 0
-    name = arguments[0]
-    if name not in names():
-        print(f"fastserve: command '{name}' is not known. Known: {', '.join(names())}.", file=sys.stderr)
-        return 2
-    module = load(name)
-    parser = argparse.ArgumentParser(prog=f"fastserve {name}", description=module.__doc__)
-    module.add_arguments(parser)
     try:
-        code: int = module.run(parser.parse_args(arguments[1:]))
+        code = fastserve.main(arguments or ["--help"], prog_name="fastserve", standalone_mode=False)
+    except click.Abort:
+        print("fastserve: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
     except CommandError as error:
-        print(f"fastserve {name}: {error}", file=sys.stderr)
-        return 1
-    return code
+        print(f"fastserve {arguments[0]}: {error}", file=sys.stderr)
+        return error.code
+    return code if isinstance(code, int) else 0

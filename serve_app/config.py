@@ -7,75 +7,116 @@ from deployments.strict import StrictModel
 
 
 class Caps(StrictModel):
-    """Bounds on one request; every number over its cap is answered 400 with `param`."""
+    """Bounds on one request; a number over its cap is answered 400, with the field's name in `param`."""
 
-    n: int = Field(default=8, ge=1)  # choices of one request
-    top_logprobs: int = Field(default=20, ge=0)  # alternatives per token
-    logit_bias: int = Field(default=300, ge=0)  # entries
-    stop: int = Field(default=4, ge=0)  # stop sequences
-    stop_chars: int = Field(default=64, ge=1)  # characters of one stop sequence
-    bad_words: int = Field(default=128, ge=0)  # entries
-    messages: int = Field(default=4096, ge=1)  # messages of one chat
-    tools: int = Field(default=128, ge=0)  # tools of one request
-    prompts: int = Field(default=1, ge=1)  # prompts of one completion request
-    embedding_inputs: int = Field(default=256, ge=1)  # texts of one embedding request
-    schema_bytes: int = Field(default=16_384, ge=0)  # bytes of JSON schemas, tools' included
-    schema_depth: int = Field(default=32, ge=1)  # levels of nesting of a JSON schema
-    media_parts: int = Field(default=16, ge=0)  # pictures, sounds and films of one request
-    media_domains: tuple[str, ...] = ()  # hosts a model may fetch media from, besides data: URLs
-    text_chars: int = Field(default=2_000_000, ge=1)  # characters of all texts of one request
+    # Allow at most this many choices (`n`) in one request; at least 1.
+    n: int = Field(default=8, ge=1)
+    # Allow at most this many alternatives per token (`top_logprobs`); 0 forbids them.
+    top_logprobs: int = Field(default=20, ge=0)
+    # Allow at most this many entries in `logit_bias`; 0 forbids it.
+    logit_bias: int = Field(default=300, ge=0)
+    # Allow at most this many stop sequences; 0 forbids them.
+    stop: int = Field(default=4, ge=0)
+    # Allow at most this many characters in one stop sequence; at least 1.
+    stop_chars: int = Field(default=64, ge=1)
+    # Allow at most this many entries in `bad_words`; 0 forbids it.
+    bad_words: int = Field(default=128, ge=0)
+    # Allow at most this many messages in one chat; at least 1.
+    messages: int = Field(default=4096, ge=1)
+    # Allow at most this many tools in one request; 0 forbids them.
+    tools: int = Field(default=128, ge=0)
+    # Allow at most this many prompts in one completion request; at least 1.
+    prompts: int = Field(default=1, ge=1)
+    # Allow at most this many texts in one embedding request; at least 1.
+    embedding_inputs: int = Field(default=256, ge=1)
+    # Allow at most this many bytes of JSON schemas in one request, those of its tools included.
+    schema_bytes: int = Field(default=16_384, ge=0)
+    # Allow at most this many levels of nesting in a JSON schema; at least 1.
+    schema_depth: int = Field(default=32, ge=1)
+    # Allow at most this many images, audio clips and videos in one request; 0 forbids them.
+    media_parts: int = Field(default=16, ge=0)
+    # List hosts that a model may fetch media from, such as `images.example.org`; empty: `data:` URLs only.
+    media_domains: tuple[str, ...] = ()
+    # Allow at most this many characters over all texts of one request; at least 1.
+    text_chars: int = Field(default=2_000_000, ge=1)
 
 
 class Deadlines(StrictModel):
-    """Time limits of one request, in seconds."""
+    """Time limits of one request, in seconds, each above 0."""
 
-    request_s: float = Field(default=300.0, gt=0)  # seconds of the whole request; a caller may ask for less
-    first_byte_s: float = Field(default=60.0, gt=0)  # seconds to the first byte of a stream, each try
-    try_s: float = Field(default=120.0, gt=0)  # seconds to the answer of a plain request, each try
-    idle_s: float = Field(default=30.0, gt=0)  # seconds that a stream which has begun may say nothing
-    # seconds without news of a replica, after which it is given up, tries in flight too
+    # End a request after this many seconds in all; a caller may ask for less, never for more.
+    request_s: float = Field(default=300.0, gt=0)
+    # Try another replica when a stream has not begun after this many seconds; counted for each try.
+    first_byte_s: float = Field(default=60.0, gt=0)
+    # Try another replica when a plain answer takes longer than this many seconds; counted for each try.
+    try_s: float = Field(default=120.0, gt=0)
+    # End a stream, with an error event, when it has sent nothing for this many seconds.
+    idle_s: float = Field(default=30.0, gt=0)
+    # Give up a replica, and the tries that run on it, when it has not reported for this many seconds.
     silent_s: float = Field(default=3.0, gt=0)
-    reader_s: float = Field(default=30.0, gt=0)  # seconds that a client may leave its stream unread
-    connect_s: float = Field(default=2.0, gt=0)  # seconds to connect to a replica
+    # Close a stream whose client has read nothing for this many seconds.
+    reader_s: float = Field(default=30.0, gt=0)
+    # Try another replica when one does not accept a connection within this many seconds.
+    connect_s: float = Field(default=2.0, gt=0)
 
 
 class Retries(StrictModel):
-    """How much repeating the pool is asked to bear."""
+    """Bounds on repeated tries, so that a failing pool is not hit harder for it."""
 
-    per_request: int = Field(default=3, ge=0)  # more tries of one request, at most
-    share: float = Field(default=0.1, ge=0, le=1)  # retries over requests of the last 10 s, at most
-    floor: int = Field(default=10, ge=0)  # retries in 10 s that are always allowed
+    # Repeat one request at most this many times; 0 switches retries off.
+    per_request: int = Field(default=3, ge=0)
+    # Keep retries below this share, in [0, 1], of the requests of the last 10 s.
+    share: float = Field(default=0.1, ge=0, le=1)
+    # Always allow this many retries in 10 s, however few requests there were.
+    floor: int = Field(default=10, ge=0)
 
 
 class KeyLimits(StrictModel):
-    """Limits of one API key, counted by each ingress replica for itself; None is no limit."""
+    """Limits of one API key, counted by each ingress replica for itself; absent or null: no limit."""
 
-    requests_per_s: float | None = Field(default=None, gt=0)  # requests a second
-    concurrency: int | None = Field(default=None, ge=0)  # requests at once
-    tokens_per_min: int | None = Field(default=None, ge=0)  # prompt and output tokens a minute
-    usd_per_day: float | None = Field(default=None, ge=0)  # US dollars a day (UTC)
-    models: tuple[str, ...] | None = None  # allowed models; None is all
+    # Answer 429 above this many requests a second; above 0.
+    requests_per_s: float | None = Field(default=None, gt=0)
+    # Answer 429 above this many requests at once.
+    concurrency: int | None = Field(default=None, ge=0)
+    # Answer 429 above this many prompt and output tokens a minute.
+    tokens_per_min: int | None = Field(default=None, ge=0)
+    # Answer 429 once this many US dollars are spent in a day (UTC).
+    usd_per_day: float | None = Field(default=None, ge=0)
+    # List the ids of the models that the key may use; absent: all.
+    models: tuple[str, ...] | None = None
 
 
 class IngressSettings(StrictModel):
     """`user_config` of deployment Ingress: all of it changes live and restarts nothing."""
 
-    dispatch: DispatchSettings = DispatchSettings()  # how `auto` chooses
-    caps: Caps = Caps()  # bounds on one request
-    deadlines: Deadlines = Deadlines()  # time limits of one request
-    retries: Retries = Retries()  # how much is repeated
-    cors_origins: tuple[str, ...] = ()  # browser origins that may call the endpoint; none by default
-    feedback_tokens: bool = True  # send x-fastserve-feedback-token: a vote without the key
+    # Set how `auto` chooses a model.
+    dispatch: DispatchSettings = DispatchSettings()
+    # Set bounds on one request.
+    caps: Caps = Caps()
+    # Set time limits of one request.
+    deadlines: Deadlines = Deadlines()
+    # Set how often a failed try is repeated.
+    retries: Retries = Retries()
+    # List the browser origins that may call the endpoint, such as `https://app.example.org`; empty: none.
+    cors_origins: tuple[str, ...] = ()
+    # Send `x-fastserve-feedback-token` with each answer: its holder may vote on that answer without a key.
+    feedback_tokens: bool = True
 
 
 class IngressConfig(StrictModel):
     """`args` of the app `fastserve`: a change restarts the replicas of all its deployments."""
 
-    num_cpus: float = Field(default=0.5, ge=0)  # CPUs of one ingress replica
-    # largest request body; a larger one is answered 413
+    # Reserve this many CPUs for each ingress replica.
+    num_cpus: float = Field(default=0.5, ge=0)
+    # Answer 413 to a request body above this many bytes; at least 1024.
     body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
-    body_s: float = Field(default=10.0, gt=0)  # seconds that a request body may take to arrive
-    max_in_flight: int = Field(default=2048, ge=1)  # requests of one ingress replica; more are answered 429
-    drain_s: float = Field(default=60.0, ge=0)  # seconds that a leaving replica lets its streams end
-    evaluator: bool = False  # run the Evaluator in this app
-    learner: bool = False  # run the Learner in this app
+    # Answer 408 to a request body that takes longer than this many seconds to arrive.
+    body_s: float = Field(default=10.0, gt=0)
+    # Answer 429 above this many requests in one ingress replica; at least 1.
+    max_in_flight: int = Field(default=2048, ge=1)
+    # Let the streams of a leaving replica go on for at most this many seconds.
+    drain_s: float = Field(default=60.0, ge=0)
+    # Run the Evaluator in this app: it asks every model the suites and grades the answers.
+    evaluator: bool = False
+    # Run the Learner in this app: it trains, tests and promotes versions of the policy.
+    learner: bool = False

@@ -1,49 +1,42 @@
-"""Start the pool of a Serve config, ask every model plain and streamed, print the answers, and stop it."""
+"""Ask every model plain and streamed and judge the answers: of a pool started for it, or of --url."""
 
-import argparse
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
+import click
 
-from deployments.home import home
-from serve_app.access.keys import read_key
-from serve_app.commands import prepare
-from serve_app.console.checker import Answer, check
-from serve_app.console.connection import CommandError
-from serve_app.console.local_pool import LocalPool, PoolError
-from serve_app.console.machine import machine
-from serve_app.console.text_table import table_text
+from serve_app.commands.prepare import prepare
+from serve_app.console import options
+from serve_app.console.errors import FAILED, CommandError
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    prepare.add_arguments(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the answers here")
+if TYPE_CHECKING:
+    from serve_app.console.checker import Answer
 
 
-def run(args: argparse.Namespace) -> int:
-    """Prepare, start, wait, ask, stop; 1 if a request was not answered well."""
-    prepare.run(args)
-    try:
-        with LocalPool(args.config) as pool:
-            pool.wait_with_bar()
-            answers = _ask(pool.base_url, read_key(home()))
-    except PoolError as error:
-        raise CommandError(str(error)) from error
+@click.command(help=__doc__)
+@options.config
+@click.option("--url", help="ask this running endpoint, without /v1, and start nothing")
+@options.as_json
+def command(config: Path, url: str | None, as_json: bool) -> int:
+    """Ask, print the answers as a table or JSON; 1 if a request was not answered well."""
+    from serve_app.console.machine import machine
+    from serve_app.console.text_table import table_text
+
+    answers = _running(url) if url else _started(config)
     shown = table_text(*table(answers))
-    print(shown)
-    if args.json:
-        document = {"machine": machine(), "answers": [asdict(a) for a in answers], "table": shown}
-        args.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    failed = [a for a in answers if a.error]
-    print(f"\n{len(answers) - len(failed)} of {len(answers)} requests answered.")
-    return 1 if failed else 0
+    failed = [answer for answer in answers if answer.error]
+    if as_json:
+        document = {"machine": machine(), "answers": [asdict(answer) for answer in answers], "table": shown}
+        print(json.dumps(document, indent=1, ensure_ascii=False))
+    else:
+        print(f"{shown}\n\n{len(answers) - len(failed)} of {len(answers)} requests answered.")
+    return FAILED if failed else 0
 
 
-def table(answers: list[Answer]) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+def table(answers: "list[Answer]") -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """Headers and rows of the table that is printed and that the README shows."""
     headers = ("asked", "way", "answered by", "TTFT s", "tokens/s", "answer")
     rows: list[tuple[object, ...]] = [
@@ -60,11 +53,35 @@ def table(answers: list[Answer]) -> tuple[tuple[str, ...], list[tuple[object, ..
     return headers, rows
 
 
-def _ask(base_url: str, key: str) -> list[Answer]:
+def _started(config: Path) -> "list[Answer]":
+    """The answers of a pool that runs for this long only."""
+    from serve_app.console.local_pool import LocalPool, PoolError
+
+    prepare(config)
+    try:
+        with LocalPool(config) as pool:
+            pool.wait_with_bar()
+            return _running(pool.base_url)
+    except PoolError as error:
+        raise CommandError(str(error)) from error
+
+
+def _running(url: str) -> "list[Answer]":
+    """The answers of an endpoint that runs."""
+    import aiohttp
+    from tqdm import tqdm
+
+    from deployments.home import home
+    from serve_app.access.keys import read_key
+    from serve_app.console.checker import check
+
     with tqdm(desc="requests", unit="request", file=sys.stderr) as bar:
 
         def progress(what: str) -> None:
             bar.set_postfix_str(what)
             bar.update()
 
-        return check(base_url, key, progress)
+        try:
+            return check(url, read_key(home()), progress)
+        except (aiohttp.ClientError, OSError) as error:
+            raise CommandError(f"Endpoint '{url}' does not answer: {error}.") from error

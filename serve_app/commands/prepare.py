@@ -1,30 +1,57 @@
-"""Make what a Serve config needs before it is deployed: weights, compiled loops, the first API key."""
+"""Make what a config needs before it is deployed: weights, compiled loops, the first API key."""
 
-import argparse
+import sys
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-from tqdm import tqdm
+import click
 
-from deployments.home import home
-from deployments.model.config import ModelConfig
-from deployments.model.files import WeightsError, prepare_source
-from serve_app.access.keys import ensure_key
-from serve_app.console.connection import CommandError
+from serve_app.console import options
+from serve_app.console.errors import CommandError
+
+if TYPE_CHECKING:
+    from deployments.model.config import ModelConfig
 
 _BUILDER = "serve_app.app:build_model"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument(
-        "config", type=Path, nargs="?", default=Path("cluster.yaml"), help="a Serve config file"
-    )
+@click.command(help=__doc__)
+@options.config
+def command(config: Path) -> None:
+    """Prepare, and say where the key is."""
+    print(f"API key file: {prepare(config)}")
 
 
-def models_of(config: Path) -> list[ModelConfig]:
+def prepare(config: Path) -> Path:
+    """Prepare every model's source, the compiled loops of a decision and the key; what is done is skipped.
+
+    Returns the file of the first API key.
+    """
+    from tqdm import tqdm
+
+    from deployments.home import home
+    from deployments.model.files import WeightsError, prepare_source
+    from serve_app.access.keys import ensure_key
+
+    models = [model for model in models_of(config) if model.engine == "vllm"]
+    with tqdm(models, desc="models", unit="model", file=sys.stderr) as progress:
+        for model in progress:
+            progress.set_postfix_str(model.id)
+            try:
+                prepare_source(model.source, home(), progress.set_postfix_str, model.revision)
+            except WeightsError as error:
+                raise CommandError(str(error)) from error
+    import_module("deployments.dispatch.dispatcher")  # compiles them, see policies.compiled
+    return ensure_key(home())
+
+
+def models_of(config: Path) -> "list[ModelConfig]":
     """The models that a Serve config file declares, validated. Raises CommandError naming the file."""
+    import yaml
+
+    from deployments.model.config import ModelConfig
+
     if not config.is_file():
         raise CommandError(f"Config '{config}' does not exist.")
     try:
@@ -34,18 +61,3 @@ def models_of(config: Path) -> list[ModelConfig]:
         return [ModelConfig.model_validate(args) for args in found]
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise CommandError(f"Config '{config}': {error}") from error
-
-
-def run(args: argparse.Namespace) -> int:
-    """Prepare every model's source, the compiled loops of a decision and the key; what is done is skipped."""
-    models = [model for model in models_of(args.config) if model.engine == "vllm"]
-    with tqdm(models, desc="models", unit="model") as progress:
-        for model in progress:
-            progress.set_postfix_str(model.id)
-            try:
-                prepare_source(model.source, home(), progress.set_postfix_str, model.revision)
-            except WeightsError as error:
-                raise CommandError(str(error)) from error
-    import_module("deployments.dispatch.dispatcher")  # compiles them, see policies.compiled
-    print(f"API key file: {ensure_key(home())}")
-    return 0

@@ -1,67 +1,78 @@
 """Show the performance table: what the dispatcher knows of each model and replica."""
 
-import argparse
 import asyncio
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-from rich.console import Console
-from rich.live import Live
+import click
 
-from deployments.records.snapshot import Snapshot
-from deployments.table.actor import RayTable, TableError
-from serve_app.console.connection import CommandError, connect
-from serve_app.console.rendering import table_page
+from serve_app.console import options
+from serve_app.console.errors import CommandError
 
-WIDTH = 180  # of a table that is not shown in a terminal
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
 
+    from deployments.records.snapshot import Snapshot
+    from deployments.table.actor import RayTable
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is shown, and how."""
-    parser.add_argument("--watch", action="store_true", help="follow changes until interrupted")
-    parser.add_argument("--json", action="store_true", help="the whole snapshot as JSON, one line each")
-    parser.add_argument("--replicas", action="store_true", help="show replicas too")
-    parser.add_argument("--tasks", action="store_true", help="show accuracy by task too")
-    parser.add_argument("--address", default="auto", help="Ray cluster (default: the one on this machine)")
+WIDTH: Final = 180  # of a table that is not shown in a terminal
 
 
-def run(args: argparse.Namespace) -> int:
-    """Prints the table once, or until interrupted."""
-    table = RayTable(connect(args.address))
+@click.command(help=__doc__)
+@click.option("--watch", is_flag=True, help="follow changes until interrupted; with --json a snapshot a line")
+@click.option("--replicas", is_flag=True, help="show replicas too")
+@click.option("--tasks", is_flag=True, help="show accuracy by task too")
+@options.address
+@options.as_json
+def command(watch: bool, replicas: bool, tasks: bool, address: str, as_json: bool) -> None:
+    """Print the table once, or until interrupted."""
+    from serve_app.console.connection import connect
+
+    actor = connect(address)
+    from deployments.table.actor import RayTable, TableError
+    from serve_app.console.rendering import snapshot_json, table_page
+
+    def page(snapshot: "Snapshot") -> "RenderableType":
+        return table_page(snapshot, replicas, tasks)
+
+    def line(snapshot: "Snapshot") -> None:
+        print(snapshot_json(snapshot), flush=True)
+
+    table = RayTable(actor)
     try:
-        asyncio.run(_watch(table, args) if args.watch else _once(table, args))
+        if watch and not as_json:
+            asyncio.run(_watch(table, page))
+        else:
+            asyncio.run(_print(table, line if as_json else lambda one: _console().print(page(one)), watch))
     except TableError as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
-        return 0
-    return 0
+        return
 
 
-def to_json(snapshot: Snapshot) -> str:
-    """The snapshot on one line; what was never measured is null."""
-    return msgspec.json.encode(snapshot).decode()
+def _console() -> "Console":
+    from rich.console import Console
 
-
-def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=WIDTH)
 
 
-async def _once(table: RayTable, args: argparse.Namespace) -> None:
+async def _print(table: "RayTable", show: "Callable[[Snapshot], None]", watch: bool) -> None:
+    """The table's snapshot, and with `watch` each that follows."""
     snapshot = await table.snapshot("", 0, 5.0)
-    if args.json:
-        print(to_json(snapshot))
-    else:
-        _console().print(table_page(snapshot, args.replicas, args.tasks))
+    show(snapshot)
+    while watch:
+        snapshot = await table.snapshot(snapshot.boot_id, snapshot.version, 5.0)
+        show(snapshot)
 
 
-async def _watch(table: RayTable, args: argparse.Namespace) -> None:
+async def _watch(table: "RayTable", page: "Callable[[Snapshot], RenderableType]") -> None:
+    """The newest snapshot in place of the one before."""
+    from rich.live import Live
+
     snapshot = await table.snapshot("", 0, 5.0)
-    if args.json:
-        while True:
-            print(to_json(snapshot), flush=True)
-            snapshot = await table.snapshot(snapshot.boot_id, snapshot.version, 5.0)
     with Live(console=_console(), auto_refresh=False, screen=sys.stdout.isatty()) as live:
         while True:
-            live.update(table_page(snapshot, args.replicas, args.tasks), refresh=True)
+            live.update(page(snapshot), refresh=True)
             await asyncio.sleep(0.2)
             snapshot = await table.snapshot(snapshot.boot_id, snapshot.version, 5.0)

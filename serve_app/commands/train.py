@@ -3,17 +3,17 @@
 The live learner does this by itself from the performance table; this command is for training ahead.
 """
 
-import argparse
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
+import click
 
-from serve_app.console.connection import CommandError
+from serve_app.console import options
+from serve_app.console.errors import CommandError
 
 if TYPE_CHECKING:
     from policies.simulator.arrivals import Trace
@@ -28,34 +28,22 @@ _SYNTHETIC_ROWS = 6000
 _SAVE_EVERY = 20  # updates
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument(
-        "--pool", type=Path, required=True, help="JSON: list of models with the simulator's parameters"
-    )
-    parser.add_argument(
-        "--output", type=Path, required=True, help="folder for policy.safetensors, metrics, state"
-    )
-    parser.add_argument(
-        "--arrivals", type=Path, help="CSV: arrival_s, prompt_tokens, output_tokens (default: synthetic)"
-    )
-    parser.add_argument(
-        "--quality", type=Path, help="JSONL: prompt, scores by model of the pool (default: synthetic)"
-    )
-    parser.add_argument(
-        "--decisions", type=int, default=250_000, help="simulated decisions (default 250,000)"
-    )
-    parser.add_argument(
-        "--environments", type=int, default=64, help="simulated pools per worker (default 64)"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=0, help="Ray rollout workers; 0 steps in this process (default)"
-    )
-    parser.add_argument("--address", help="Ray cluster of the workers (default: one of this machine's own)")
-    parser.add_argument("--hidden", type=int, default=32, help="hidden units (default 32)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="torch device of the updates (default cpu)")
-    parser.add_argument("--resume", action="store_true", help="go on from the folder's last state")
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to train on, how long, and where it runs."""
+
+    pool: Path
+    output: Path
+    arrivals: Path | None
+    quality: Path | None
+    decisions: int
+    environments: int
+    workers: int
+    address: str | None
+    hidden: int
+    seed: int
+    device: str
+    resume: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,49 +71,77 @@ class MakeEnv:
         )
 
 
-def run(args: argparse.Namespace) -> int:
+_FILE: Final = click.Path(path_type=Path)
+
+
+@click.command(help=__doc__)
+@click.option(
+    "--pool", type=_FILE, required=True, help="JSON: list of models with the simulator's parameters"
+)
+@click.option("--output", type=_FILE, required=True, help="folder for policy.safetensors, metrics, state")
+@click.option(
+    "--arrivals", type=_FILE, help="CSV: arrival_s, prompt_tokens, output_tokens (default: synthetic)"
+)
+@click.option("--quality", type=_FILE, help="JSONL: prompt, scores by model of the pool (default: synthetic)")
+@click.option("--decisions", type=int, default=250_000, show_default=True, help="simulated decisions")
+@click.option("--environments", type=int, default=64, show_default=True, help="simulated pools per worker")
+@click.option(
+    "--workers", type=int, default=0, show_default=True, help="Ray rollout workers; 0: steps in this process"
+)
+@click.option("--address", help="Ray cluster of the workers (default: one of this machine's own)")
+@click.option("--hidden", type=int, default=32, show_default=True, help="hidden units")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="torch device of the updates")
+@click.option("--resume", is_flag=True, help="go on from the folder's last state")
+@options.as_json
+def command(as_json: bool, **given: Any) -> None:
     """Train, write the checkpoint, say where it is."""
+    wanted = Options(**given)
     from policies.training.trainer import Trainer, TrainingConfig
 
     try:
-        make_env = environment(args)
+        make_env = environment(wanted)
     except (OSError, ValueError) as error:
         raise CommandError(str(error)) from error
-    config = TrainingConfig(decisions=args.decisions, hidden=args.hidden, seed=args.seed)
-    args.output.mkdir(parents=True, exist_ok=True)
-    with _runners(args, make_env, config) as runners:
-        trainer = Trainer(config, runners, args.device)
-        state = args.output / "state.safetensors"
-        if args.resume:
+    config = TrainingConfig(decisions=wanted.decisions, hidden=wanted.hidden, seed=wanted.seed)
+    wanted.output.mkdir(parents=True, exist_ok=True)
+    with _runners(wanted, make_env, config) as runners:
+        trainer = Trainer(config, runners, wanted.device)
+        state = wanted.output / "state.safetensors"
+        if wanted.resume:
             try:
                 trainer.resume(state)
             except (OSError, ValueError) as error:
                 raise CommandError(f"Cannot resume from '{state}': {error}") from error
-        _train(trainer, args.output)
-    checkpoint = args.output / "policy.safetensors"
+        _train(trainer, wanted.output)
+    checkpoint = wanted.output / "policy.safetensors"
     policy = trainer.policy(_data_range(make_env))
     checkpoint.write_bytes(policy.to_bytes())
-    print(f"policy {policy.revision}: {checkpoint}")
-    return 0
+    if as_json:
+        print(json.dumps({"revision": policy.revision, "checkpoint": str(checkpoint)}))
+    else:
+        print(f"policy {policy.revision}: {checkpoint}")
 
 
-def environment(args: argparse.Namespace) -> MakeEnv:
+def environment(wanted: Options) -> MakeEnv:
     """What to train on. Raises ValueError or OSError for unusable files."""
+    import numpy as np
+
     from policies.simulator.arrivals import read_trace, synthetic_trace
     from policies.simulator.scenario import ScenarioMix, pool_capacity_per_s
     from policies.simulator.scored_prompts import scored_prompts, synthetic_prompts
 
-    models = read_pool(args.pool)
-    trace: Trace = read_trace(args.arrivals) if args.arrivals else synthetic_trace(20_000, args.seed)
-    if args.quality:
-        prompts = scored_prompts(args.quality, args.seed)
+    models = read_pool(wanted.pool)
+    trace: Trace = read_trace(wanted.arrivals) if wanted.arrivals else synthetic_trace(20_000, wanted.seed)
+    if wanted.quality:
+        prompts = scored_prompts(wanted.quality, wanted.seed)
     else:
-        prompts = synthetic_prompts(len(models), _SYNTHETIC_ROWS, args.seed)
-    if args.quality and set(prompts.names) != {model.name for model in models}:
+        prompts = synthetic_prompts(len(models), _SYNTHETIC_ROWS, wanted.seed)
+    if wanted.quality and set(prompts.names) != {model.name for model in models}:
         raise ValueError(
             f"Pool and quality file name different models; the file's: {', '.join(prompts.names)}."
         )
-    if args.quality:
+    if wanted.quality:
         models = tuple(sorted(models, key=lambda model: prompts.names.index(model.name)))
     usd = [
         m.prompt_usd_per_mtok * trace.prompt_tokens.mean()
@@ -139,7 +155,7 @@ def environment(args: argparse.Namespace) -> MakeEnv:
         np.array(CALLER),
         length=min(2048, len(trace) - 1),
     )
-    return MakeEnv(models, prompts.table.expected(), mix, args.environments, max(max(usd) * 1e-6, 1e-9))
+    return MakeEnv(models, prompts.table.expected(), mix, wanted.environments, max(max(usd) * 1e-6, 1e-9))
 
 
 def read_pool(path: Path) -> "tuple[ModelSpec, ...]":
@@ -168,19 +184,19 @@ def _data_range(make_env: MakeEnv) -> dict[str, float]:
 
 
 @contextmanager
-def _runners(args: argparse.Namespace, make_env: MakeEnv, config: "TrainingConfig") -> "Iterator[Runners]":
+def _runners(wanted: Options, make_env: MakeEnv, config: "TrainingConfig") -> "Iterator[Runners]":
     from policies.training.trainer import LocalRunners
 
-    if args.workers <= 0:
+    if wanted.workers <= 0:
         yield LocalRunners(make_env, config)
         return
     import ray
 
     from deployments.learning.rollout_group import RolloutGroup
 
-    ray.init(address=args.address, include_dashboard=False, log_to_driver=False)
+    ray.init(address=wanted.address, include_dashboard=False, log_to_driver=False)
     try:
-        group = RolloutGroup(make_env, config, args.workers)
+        group = RolloutGroup(make_env, config, wanted.workers)
         yield group
         group.close()
     finally:

@@ -1,14 +1,18 @@
 """Start the pool of a Serve config on this machine, say how to call it, and serve until Ctrl-C."""
 
-import argparse
 import signal
 import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from deployments.home import home
-from serve_app.access.keys import ensure_key
-from serve_app.commands import prepare
-from serve_app.console.connection import CommandError
-from serve_app.console.local_pool import LocalPool, PoolError
+import click
+
+from serve_app.commands.prepare import prepare
+from serve_app.console import options
+from serve_app.console.errors import CommandError
+
+if TYPE_CHECKING:
+    from serve_app.console.local_pool import LocalPool
 
 CALLS = """
 API keys: {key_file}
@@ -33,28 +37,26 @@ curl -N {url}/v1/chat/completions \\
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    prepare.add_arguments(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+@click.command(help=__doc__)
+@options.config
+def command(config: Path) -> None:
     """Prepare, start, wait, serve; everything that was started stops with the command."""
-    prepare.run(args)
+    from serve_app.console.local_pool import LocalPool, PoolError
+
+    key_file = prepare(config)
     try:
-        with LocalPool(args.config) as pool:
+        with LocalPool(config) as pool:
             pool.wait_with_bar()
-            return _serve_until_stopped(pool)
+            _serve_until_stopped(pool, key_file)
     except PoolError as error:
         raise CommandError(str(error)) from error
 
 
-def _serve_until_stopped(pool: LocalPool) -> int:
+def _serve_until_stopped(pool: "LocalPool", key_file: Path) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    print(CALLS.format(key_file=ensure_key(home()), url=pool.base_url))
+    print(CALLS.format(key_file=key_file, url=pool.base_url))
     print("Ctrl-C stops everything.", flush=True)
     stop.wait()
     print("stopping ...", flush=True)
-    return 0

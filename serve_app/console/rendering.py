@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -131,6 +132,11 @@ def tasks_table(snapshot: Snapshot) -> Table:
         cells = (_score(snapshot.models[model].accuracy.get(task)) for model in sorted(snapshot.models))
         table.add_row(task, *cells)
     return table
+
+
+def snapshot_json(snapshot: Snapshot) -> str:
+    """The snapshot on one line; what was never measured is null."""
+    return msgspec.json.encode(snapshot).decode()
 
 
 def table_page(snapshot: Snapshot, replicas: bool, tasks: bool) -> RenderableType:

@@ -100,15 +100,17 @@ def test_the_command_evaluates_resumes_and_writes_json(cluster: Any, tmp_path: P
     address = ray.get_runtime_context().gcs_address
     main = "import sys; from serve_app.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", main, "evaluate", "--suite", str(suite), "--url", cluster.url]
-    command += ["--address", address, "--json", str(tmp_path / "out.json"), "--models", "alpha,beta"]
+    command += ["--address", address, "--models", "alpha,beta"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
     assert "alpha - beta" in done.stdout
     assert f"{2 * ITEMS}/{2 * ITEMS}" in done.stderr
-    report = json.loads((tmp_path / "out.json").read_text())
-    assert {c["items"] for c in report["cells"] if c["task"] == "all"} == {ITEMS}
-    again = subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ))
+    again = subprocess.run(
+        [*command, "--json"], capture_output=True, text=True, timeout=120, env=dict(os.environ)
+    )
     assert again.returncode == 0, again.stderr
+    report = json.loads(again.stdout)
+    assert {c["items"] for c in report["cells"] if c["task"] == "all"} == {ITEMS}
     unknown = subprocess.run([*command[:-1], "nobody"], capture_output=True, text=True, timeout=120)
     assert unknown.returncode == 1
     assert "Model 'nobody' is not in the pool." in unknown.stderr

@@ -20,7 +20,7 @@ from scripts.benchmarks.evaluation.evaluation import sample
 from scripts.benchmarks.evaluation.evaluation_load import ratio_p95
 from scripts.benchmarks.evaluation.evaluation_pool import _bars, draw
 from scripts.benchmarks.serving.served_pool import Serving, _document
-from serve_app.commands.evaluate import evaluate
+from serve_app.console.evaluation import evaluate
 from tests.deployments.fake_endpoint import KEY, FakeEndpoint, card, right, sums, warm
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ from deployments.evaluation.settings import PaceSettings
 from deployments.suites.suite import Suite
 from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
-from serve_app.commands.evaluate import DEFAULT_SUITES, load_suites
+from serve_app.console.evaluation import DEFAULT_SUITES, load_suites
 from serve_app.console.text_table import print_table
 
 WARM_REQUESTS = 12

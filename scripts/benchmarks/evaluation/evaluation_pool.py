@@ -10,7 +10,7 @@ from deployments.evaluation.session import Session
 from deployments.evaluation.settings import PaceSettings
 from scripts.benchmarks.report import Bar, Report, bar
 from scripts.benchmarks.serving import served_pool
-from serve_app.commands.evaluate import DEFAULT_SUITES, evaluate, load_suites, print_report
+from serve_app.console.evaluation import DEFAULT_SUITES, evaluate, load_suites, print_report
 
 LOW, HIGH, P = 0.1, 0.95, 0.05  # a model inside these says something; two must differ beyond chance
 

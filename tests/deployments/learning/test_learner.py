@@ -1,6 +1,5 @@
 """The learner on a real table: a candidate's whole life, restarts at each step, and rollback of a bad one."""
 
-import argparse
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,8 +21,8 @@ from policies.observation import CALLER_FIELDS, MODEL_COLUMN, MODEL_FIELDS, PROM
 from policies.outcome import Outcome, Status
 from policies.promotion.gates import Verdict
 from policies.training.network import DispatchNetwork
-from serve_app.commands.policy import act, history, versions
-from serve_app.console.connection import CommandError
+from serve_app.console.errors import CommandError
+from serve_app.console.versions import Action, act, history, versions
 
 MODELS = ("large", "small")
 SETTINGS = LearnerSettings(
@@ -275,7 +274,7 @@ async def test_a_paused_learner_moves_nothing(pool: Pool) -> None:
 
 async def command(pool: Pool, action: str, version: int | None = None) -> str:
     said: list[str] = []
-    await act(pool.table, argparse.Namespace(action=action, version=version, json=False), said.append)
+    await act(pool.table, Action(action, version), said.append)
     return "\n".join(said)
 
 

@@ -7,8 +7,8 @@ import pytest
 from deployments.evaluation.report import differences, summarise
 from deployments.records.records import EvaluationRecord
 from serve_app.cli import main
-from serve_app.commands.evaluate import DEFAULT_SUITES, load_suites, print_report
-from serve_app.console.connection import CommandError
+from serve_app.console.errors import CommandError
+from serve_app.console.evaluation import DEFAULT_SUITES, load_suites, print_report
 from tests.deployments.fake_endpoint import sums_file
 
 

@@ -18,9 +18,8 @@ from deployments.records.snapshot import (
     ReplicaState,
     Snapshot,
 )
-from serve_app.commands.status import problems_of, summarise
-from serve_app.commands.table import to_json
-from serve_app.console.rendering import duration, status_page, table_page
+from serve_app.console.health import problems_of, summarise
+from serve_app.console.rendering import duration, snapshot_json, status_page, table_page
 
 NOW_S = time.time()
 REPLICA = ReplicaRow(
@@ -60,7 +59,7 @@ def test_what_was_never_measured_is_a_dash_and_in_json_null() -> None:
     (line,) = (line for line in shown(table_page(SNAPSHOT, False, False)).splitlines() if "fresh" in line)
     assert "nan" not in line
     assert line.count("–") >= 4
-    assert json.loads(to_json(SNAPSHOT))["models"]["fresh"]["ttft_s"]["p50"] is None
+    assert json.loads(snapshot_json(SNAPSHOT))["models"]["fresh"]["ttft_s"]["p50"] is None
 
 
 def test_replicas_and_tasks_are_shown_on_demand() -> None:

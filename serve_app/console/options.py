@@ -1,0 +1,21 @@
+"""The options that several commands share."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+address: Final = click.option(
+    "--address",
+    default="auto",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Ray cluster to use; auto is RAY_ADDRESS, else the cluster of this machine",
+)
+as_json: Final = click.option("--json", "as_json", is_flag=True, help="print JSON")
+config: Final = click.argument(
+    "config", type=click.Path(path_type=Path), required=False, default=Path("cluster.yaml")
+)
+url: Final = click.option(
+    "--url", default="http://127.0.0.1:8000", show_default=True, help="the endpoint, without /v1"
+)

@@ -1,0 +1,164 @@
+"""What `fastserve policy` does: which version of the policy serves, which is on trial, and to change it."""
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from deployments.learning.rollout import RolloutState, TrialState
+from deployments.records.records import PolicyEvent
+from policies.decider import version_name
+from serve_app.console.errors import CommandError
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What to do with which version; `show` takes by itself the one on trial, or the active one."""
+
+    name: str
+    version: int | None = None
+    as_json: bool = False
+
+
+async def act(table: Any, action: Action, say: Callable[[str], None]) -> int:
+    """The action on a table, on Ray or plain."""
+    events: list[PolicyEvent] = await table.policy_events()
+    state = RolloutState.read(await table.policy_state())
+    if action.name in {"list", "show"}:
+        shown = (
+            versions(state, events)
+            if action.name == "list"
+            else history(events, _shown(action, state, events))
+        )
+        say(json.dumps(shown) if action.as_json else _text(shown))
+        return 0
+    changed = await _ACT[action.name](table, state, action, events)
+    await table.set_policy_state(changed.model_dump(mode="json"))
+    say(json.dumps(changed.model_dump(mode="json")) if action.as_json else _summary(changed))
+    return 0
+
+
+def versions(state: RolloutState, events: Sequence[PolicyEvent]) -> list[dict[str, object]]:
+    """One row a version, newest first; version 0 is the formula."""
+    rows: dict[int, dict[str, object]] = {
+        0: {"version": 0, "name": "formula", "state": "", "last": "always loaded"}
+    }
+    for event in sorted(events, key=lambda event: event.at_s):
+        row = rows.setdefault(event.version, {"version": event.version, "name": version_name(event.version)})
+        row["last"] = _told(event)
+        row["at"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at_s))
+    for version, row in rows.items():
+        row["state"] = _state_of(state, version)
+    return [rows[version] for version in sorted(rows, reverse=True)]
+
+
+def history(events: Sequence[PolicyEvent], version: int) -> list[dict[str, object]]:
+    """Every step and number of one version, oldest first."""
+    mine = sorted((event for event in events if event.version == version), key=lambda event: event.at_s)
+    return [{"at_s": event.at_s, "kind": event.kind, **event.detail} for event in mine]
+
+
+def _state_of(state: RolloutState, version: int) -> str:
+    if version == (state.active or 0):
+        return "active"
+    if state.candidate is not None and version == state.candidate.version:
+        return f"{state.candidate.stage} {state.candidate.share:.0%}"
+    return "previous" if version == (state.previous or 0) and state.active is not None else ""
+
+
+def _told(event: PolicyEvent) -> str:
+    detail = event.detail
+    if event.kind == "verdict":
+        verdict = "passed" if detail.get("passed") else "not passed"
+        return f"gate {detail.get('gate')}: {verdict}, {detail.get('reason')}"
+    return f"{event.kind} {detail.get('reason', '')}".strip()
+
+
+def _shown(action: Action, state: RolloutState, events: Sequence[PolicyEvent]) -> int:
+    """The version to show: the one asked for, else the one on trial, else the active one."""
+    if action.version is not None:
+        return _known(action, events)
+    version = state.candidate.version if state.candidate is not None else state.active
+    if version is None:
+        raise CommandError("The formula serves and no version is on trial: name the version to show.")
+    return version
+
+
+def _known(action: Action, events: Sequence[PolicyEvent]) -> int:
+    known = sorted({event.version for event in events if event.kind == "trained"})
+    if action.version not in known:
+        listed = ", ".join(map(str, known)) or "none"
+        raise CommandError(f"Version '{action.version}' of the policy is not known. Known: {listed}.")
+    return int(action.version)
+
+
+async def _promote(
+    table: Any, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
+) -> RolloutState:
+    version = _known(action, events)
+    await table.policy_event(PolicyEvent(version, time.time(), "promoted", {"by": "operator"}))
+    return state.replace(candidate=TrialState(version=version, stage="canary")).promoted(time.time(), None)
+
+
+async def _rollback(
+    table: Any, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
+) -> RolloutState:
+    if state.active is None and state.candidate is None:
+        raise CommandError("The formula serves and no candidate is on trial: nothing to roll back.")
+    dropped = state.candidate.version if state.candidate is not None else state.active
+    await table.policy_event(PolicyEvent(dropped or 0, time.time(), "rolled_back", {"reason": "operator"}))
+    return state.rolled_back(time.time())
+
+
+async def _shadow(
+    table: Any, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
+) -> RolloutState:
+    version = _known(action, events)
+    now = time.time()
+    await table.policy_event(PolicyEvent(version, now, "shadow", {"by": "operator"}))
+    return state.replace(candidate=TrialState(version=version, stage="shadow", started_s=now, since_s=now))
+
+
+async def _pause(
+    table: Any, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
+) -> RolloutState:
+    return state.replace(paused=action.name == "pause")
+
+
+Act = Callable[[Any, RolloutState, Action, Sequence[PolicyEvent]], Awaitable[RolloutState]]
+_ACT: Final[dict[str, Act]] = {
+    "promote": _promote,
+    "rollback": _rollback,
+    "shadow": _shadow,
+    "pause": _pause,
+    "resume": _pause,
+}
+
+
+def _summary(state: RolloutState) -> str:
+    active = version_name(state.active)
+    trial = state.candidate
+    on_trial = "none" if trial is None else f"{version_name(trial.version)}, {trial.stage} {trial.share:.0%}"
+    return f"active: {active}\non trial: {on_trial}\npaused: {'yes' if state.paused else 'no'}"
+
+
+def _text(rows: Sequence[dict[str, object]]) -> str:
+    if rows and "kind" in rows[0]:
+        return "\n".join(f"{_time(row)}  {_step(row)}" for row in rows)
+    headers = ("version", "name", "state", "last")
+    table = [headers, *(tuple(str(row.get(name, "")) for name in headers) for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(headers))]
+    return "\n".join(
+        "  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in table
+    )
+
+
+def _time(row: dict[str, object]) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(float(str(row["at_s"]))))
+
+
+def _step(row: dict[str, object]) -> str:
+    rest = {name: value for name, value in row.items() if name not in {"at_s", "kind", "numbers", "curve"}}
+    told = ", ".join(f"{name} {value}" for name, value in rest.items() if value not in ("", {}, None))
+    return f"{row['kind']}: {told}" if told else str(row["kind"])
