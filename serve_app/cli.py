@@ -19,16 +19,21 @@ Exit codes: 0 done and well; 1 failed, or not well; 2 unusable arguments; 3 the 
 """
 
 
+def names() -> list[str]:
+    """The commands there are."""
+    return sorted(path.stem for path in _FOLDER.glob("[!_]*.py"))
+
+
 class Commands(click.Group):
     """The commands, each imported only to run it or to show its own help: the overview must stay instant."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands there are."""
-        return sorted(path.stem for path in _FOLDER.glob("[!_]*.py"))
+        return names()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a module, imported."""
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in names():
             return None
         command: click.Command = importlib.import_module(f"serve_app.commands.{cmd_name}").command
         return command
@@ -36,7 +41,7 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """One line for each command: the first of its module, read and not imported."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary(name)) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, summary(name)) for name in names()])
 
 
 def summary(name: str) -> str:

@@ -153,9 +153,9 @@ def check_subcommand(program: str, known: Iterable[str], words: list[str]) -> No
         if word.startswith("--") and not re.search(rf"{word.partition('=')[0]}\b", text)
     ]
     assert not unknown, f"'{program} {name}' has no {unknown}"
-    actions = re.search(r"^\s+\{([\w,]+)\}$", text, re.M)
+    actions = re.search(r"\{([\w|\n ]+)\}", text)
     if actions and len(words) > 1:
-        assert words[1] in actions[1].split(",")
+        assert words[1] in re.split(r"[|\s]+", actions[1])
 
 
 def check_script(words: list[str]) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.cli import fastserve, main, summary
+from serve_app.cli import main, names, summary
 from serve_app.console.errors import UNREACHABLE, USAGE, UnreachableError
 from serve_app.console.reach import reachable
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = fastserve.list_commands(None)  # type: ignore[attr-defined]
+NAMES = names()
 ON_A_CLUSTER = ["mix", "policy", "status", "table"]
 HEAVY = ("ray", "numpy", "torch", "pydantic", "sqlalchemy", "rich", "yaml", "aiohttp")
 
