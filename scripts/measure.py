@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from scripts.benchmarks.report import Bar, Report, bar, finish
-from scripts.machine import machine
 from scripts.rooms import LAYERS, ROOT, Code
-from scripts.text_table import print_table
+from serve_app.console.machine import machine
+from serve_app.console.text_table import print_table
 
 ARCHITECTURE: Final = ROOT / "docs" / "architecture.md"
 LEAST_STATEMENTS: Final = 6  # of a shape that counts as repeated

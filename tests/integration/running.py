@@ -18,7 +18,7 @@ from deployments.learning.rollout import RolloutState
 from deployments.records.snapshot import Snapshot
 from deployments.table.publisher import decode_snapshot
 from policies.profile import is_auto
-from scripts.local_pool import LocalPool
+from serve_app.console.local_pool import LocalPool
 
 KEY = "fs-integration-key-0123456789"
 ROOT = Path(__file__).resolve().parents[2]
