@@ -132,6 +132,14 @@ def rows(kind: type[BaseModel], shipped: tuple[Any, ...] = (), prefix: str = "")
             yield from rows(settings, _inside(values, inner.removeprefix(path)), f"{inner}.")
 
 
+def kinds(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """A type of settings and every type inside it."""
+    yield kind
+    for field in kind.model_fields.values():
+        for _, inner in _within(field.annotation, ""):
+            yield from kinds(inner)
+
+
 def _default(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     if field.is_required():

@@ -1,4 +1,4 @@
-"""What an operator may set about dispatch; all of it changes live through `user_config`."""
+"""Settings of dispatch; all of them change live through `user_config`."""
 
 from typing import Any
 
@@ -15,9 +15,12 @@ MAX_EPSILON = 0.05
 class WeightSettings(StrictModel):
     """a1, a2, a3 of the formula."""
 
-    accuracy: float = Field(default=1.0, ge=0.0)  # a1, weight of the accuracy in [0, 1]
-    latency: float = Field(default=1.0, ge=0.0)  # a2, weight of the relative speed
-    cost: float = Field(default=0.0, ge=0.0)  # a3, weight of the cheapness
+    # Weight a1 of predicted accuracy.
+    accuracy: float = Field(default=1.0, ge=0.0)
+    # Weight a2 of relative speed.
+    latency: float = Field(default=1.0, ge=0.0)
+    # Weight a3 of cheapness. At least one of the three weights must be above 0.
+    cost: float = Field(default=0.0, ge=0.0)
 
     @model_validator(mode="after")
     def _some_weight(self) -> "WeightSettings":
@@ -33,17 +36,22 @@ class WeightSettings(StrictModel):
 class ProfileSettings(StrictModel):
     """One scenario; see policies.profile.Profile. `weights` absent means the default weights."""
 
-    weights: WeightSettings | None = None  # absent: the weights above
-    target_s: float = Field(default=0.0, ge=0.0)  # latency target in seconds, kept in closed loop; 0: none
-    # models that may be chosen; absent: all
-    allowed: tuple[str, ...] | None = Field(default=None, min_length=1)
-    # least evaluated score in [0, 1]; a model below it is masked
-    quality_floor: float = Field(default=0.0, ge=0.0, le=1.0)
-    tasks: tuple[str, ...] = ()  # evaluated tasks that the floor looks at; empty: all
-    budget_usd: float = Field(default=0.0, ge=0.0)  # mean US dollars a request, kept in closed loop; 0: none
-    # a session stays on its model while that is healthy and within the budget; then it moves for good
+    # Weights of the profile. Default: `dispatch.weights`.
+    weights: WeightSettings | None = None
+    # Latency target in seconds, from request to last byte. 0: no target.
+    target_s: float = Field(default=0.0, ge=0.0)
+    # Models that the profile may choose. Default: all models.
+    allowed: tuple[str, ...] | None = Field(default=None, min_length=1, examples=[["small", "large"]])
+    # Smallest evaluated score that a model must have to be chosen. 0: no floor.
+    quality_floor: float = Field(default=0.0, ge=0.0, le=1.0, examples=[0.6])
+    # Tasks of the evaluation on which the floor is checked. Empty: all tasks.
+    tasks: tuple[str, ...] = Field(default=(), examples=[["intent"]])
+    # Mean US dollars that a request may cost. 0: no budget.
+    budget_usd: float = Field(default=0.0, ge=0.0, examples=[0.002])
+    # Keep a session on its model while this is healthy and within the budget; otherwise the session moves for
+    # good.
     sticky: bool = False
-    # fields of a request, such as temperature, where the caller gives none
+    # Request fields that are set where the caller does not give them.
     generation_defaults: dict[str, Any] = Field(default_factory=dict)
 
     def value(self, name: str, default: Weights) -> Profile:
@@ -64,25 +72,30 @@ class ProfileSettings(StrictModel):
 class ExplorationSettings(StrictModel):
     """Caps on exploration beyond `epsilon`: share of each key's requests, dollars a day of this ingress."""
 
-    key_share: float = Field(default=MAX_EPSILON, ge=0.0, le=MAX_EPSILON)  # share of a key's requests
-    usd_per_day: float = Field(default=1.0, ge=0.0)  # US dollars a day (UTC), each ingress replica for itself
+    # Largest share of a key's requests that may explore.
+    key_share: float = Field(default=MAX_EPSILON, ge=0.0, le=MAX_EPSILON)
+    # US dollars that exploration may cost per day (UTC), for each ingress replica.
+    usd_per_day: float = Field(default=1.0, ge=0.0)
 
 
 class LimitSettings(StrictModel):
-    """Hard limits of a model: requests in flight for each slot; traffic of one that nobody knows yet."""
+    """Hard limits of a model: requests in flight for each slot; traffic of a model without any outcomes."""
 
-    # requests in a model for each of its slots; above, it is masked
+    # Requests that a model may hold for each of its slots. Above that it gets no request from `auto`.
     in_flight_per_slot: float = Field(default=4.0, gt=0.0)
-    # share of requests that may choose a model that nobody knows yet
+    # Largest share of requests that may choose a model about which nothing is known.
     new_model_share: float = Field(default=0.05, ge=0.0, le=1.0)
-    new_model_outcomes: int = Field(default=30, ge=0)  # outcomes after which a model counts as known
+    # Number of finished requests after which a model counts as known.
+    new_model_outcomes: int = Field(default=30, ge=0)
 
 
 class BreakerSettings(StrictModel):
-    """A learned policy slower than `decision_s` is put aside for `cooldown_s`."""
+    """The formula decides for `cooldown_s` after a decision that took longer than `decision_s`."""
 
-    decision_s: float = Field(default=0.05, gt=0.0)  # seconds that one decision of a learned policy may take
-    cooldown_s: float = Field(default=30.0, gt=0.0)  # seconds without it after a failure; the formula decides
+    # Seconds that one decision of a learned policy may take. If it takes longer, the formula decides.
+    decision_s: float = Field(default=0.05, gt=0.0)
+    # Seconds for which the formula decides after a learned policy has failed.
+    cooldown_s: float = Field(default=30.0, gt=0.0)
 
 
 class GuardSettings(StrictModel):
@@ -94,24 +107,28 @@ class GuardSettings(StrictModel):
     cheapest price.
     """
 
-    # alarm at so many times the key's own mean share of expensive models
+    # Alarm when a key's share of expensive models exceeds its own mean by this factor.
     share_factor: float = Field(default=3.0, gt=1.0)
-    window_days: float = Field(default=7.0, gt=0.0)  # days over which a key's own mean fades
-    # requests of a key before it can alarm; memory of its recent share, too
+    # Days over which a key's own mean is formed.
+    window_days: float = Field(default=7.0, gt=0.0)
+    # Requests of a key before it can raise an alarm, and over which its recent share is formed.
     min_requests: int = Field(default=200, ge=1)
-    expensive_factor: float = Field(default=2.0, gt=1.0)  # times the cheapest price: expensive
-    # US dollars of one key a day (UTC), then only the cheapest models; 0: no limit
-    key_usd_per_day: float = Field(default=0.0, ge=0.0)
+    # Call a model expensive at this multiple of the cheapest price.
+    expensive_factor: float = Field(default=2.0, gt=1.0)
+    # US dollars that one key may cost per day (UTC). After that it gets only the cheapest models. 0: no
+    # limit.
+    key_usd_per_day: float = Field(default=0.0, ge=0.0, examples=[5.0])
 
 
 class DualsSettings(StrictModel):
     """How hard the closed loop of budget, quality floor and latency target pulls; see
     policies.closed_loop.duals."""
 
-    # change of the floor's and the target's multiplier per outcome and unit of violation
+    # Change of the multiplier of floor and target per finished request and unit of violation.
     step: float = Field(default=0.02, gt=0.0, le=1.0)
-    most: float = Field(default=4.0, gt=0.0)  # largest multiplier
-    # share of requests that may miss their latency target
+    # Largest multiplier.
+    most: float = Field(default=4.0, gt=0.0)
+    # Share of requests that may miss their latency target.
     late_share: float = Field(default=0.05, gt=0.0, lt=1.0)
 
     def value(self) -> DualSettings:
@@ -122,19 +139,27 @@ class DualsSettings(StrictModel):
 class DispatchSettings(StrictModel):
     """All of dispatch. `epsilon` 0 switches exploration off; `beta` is how decisive the formula is."""
 
-    # share of requests that explore; 0 switches it off
+    # Share of requests that explore. 0 switches exploration off.
     epsilon: float = Field(default=0.02, ge=0.0, le=MAX_EPSILON)
-    # how decisive the formula is: utility times beta gives the logits
+    # Sharpness of the formula: utility times beta gives the logits. Larger values choose the best model more
+    # often.
     beta: float = Field(default=DEFAULT_BETA, gt=0.0)
-    weights: WeightSettings = WeightSettings()  # weights of plain `auto`
-    # scenarios by name
+    # Weights of plain `auto`.
+    weights: WeightSettings = WeightSettings()
+    # Profiles by name: `auto:<name>` chooses one.
     profiles: dict[str, ProfileSettings] = Field(default_factory=dict)
-    exploration: ExplorationSettings = ExplorationSettings()  # caps on exploration
-    limits: LimitSettings = LimitSettings()  # hard limits of a model
-    breaker: BreakerSettings = BreakerSettings()  # when a learned policy is put aside
-    guard: GuardSettings = GuardSettings()  # protection against one key
-    duals: DualsSettings = DualsSettings()  # closed loop of budget, floor and target
-    canary_by_key: bool = False  # a key sees one policy version only, instead of each request drawing one
+    # Limits on exploration.
+    exploration: ExplorationSettings = ExplorationSettings()
+    # Limits on the load and the newness of a model.
+    limits: LimitSettings = LimitSettings()
+    # When the formula takes over from a learned policy.
+    breaker: BreakerSettings = BreakerSettings()
+    # Protection against the unusual use of one key.
+    guard: GuardSettings = GuardSettings()
+    # Closed loop that meets budget, quality floor and latency target.
+    duals: DualsSettings = DualsSettings()
+    # Give each key one policy version during a canary. Default: draw a version for each request.
+    canary_by_key: bool = False
 
     def profile(self, name: str) -> Profile | None:
         """The profile called `name`, "" being plain `auto`; None where there is no such profile."""

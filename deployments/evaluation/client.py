@@ -100,7 +100,7 @@ async def _streamed(response: aiohttp.ClientResponse, started_s: float) -> Answe
     first_s = last_s = None
     async for event in _events(response):
         if "error" in event:
-            raise TransientError(f"broken off: {str(event['error'])[:200]}")
+            raise TransientError(f"the stream ended with an error: {str(event['error'])[:200]}")
         usage = event.get("usage") or usage
         for choice in event.get("choices") or []:
             text = (choice.get("delta") or {}).get("content")

@@ -77,7 +77,9 @@ class Session:
         unknown = [name for name in self.models or () if name not in able]
         if unknown:
             served = ", ".join(f"'{name}'" for name in able)
-            raise UnknownModelError(f"Model '{unknown[0]}' is not in the pool. There: {served or 'none'}.")
+            raise UnknownModelError(
+                f"Model '{unknown[0]}' is not in the pool. In the pool: {served or 'none'}."
+            )
         if not able:
             raise UnknownModelError("The pool has no model that can chat.")
         return {name: card for name, card in able.items() if self.models is None or name in self.models}

@@ -21,30 +21,42 @@ SHUTDOWN_MARGIN_S = 45.0  # in HAProxy mode Serve waits 30 s before it lets a re
 class Upstream(StrictModel):
     """Where engine `openai` sends its requests. The key comes from the environment, never from here."""
 
-    base_url: str = Field(pattern=r"^https?://[^\s/]+")  # with /v1
-    key_env: str | None = None  # name of the environment variable that holds the key
-    model: str | None = None  # the upstream's name of the model; by default our id
-    connect_timeout_s: float = Field(default=5.0, gt=0)  # seconds to connect
-    failures_until_unhealthy: int = Field(default=5, ge=1)  # failed requests in a row
+    # URL of the OpenAI-compatible endpoint, with its version path.
+    base_url: str = Field(pattern=r"^https?://[^\s/]+", examples=["https://api.example.com/v1"])
+    # Name of the environment variable that holds the endpoint's API key. Leave out to send no key.
+    key_env: str | None = Field(default=None, examples=["UPSTREAM_API_KEY"])
+    # The endpoint's name of the model. Default: the model's `id` here.
+    model: str | None = Field(default=None, examples=["vendor-large-2"])
+    # Seconds to wait for a connection before the try fails.
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    # Number of failed requests in a row after which the replica counts as unhealthy.
+    failures_until_unhealthy: int = Field(default=5, ge=1)
 
 
 class Price(StrictModel):
     """US dollars per million tokens."""
 
-    prompt_usd_per_mtok: float = Field(default=0.0, ge=0)  # of prompt tokens
-    completion_usd_per_mtok: float = Field(default=0.0, ge=0)  # of output tokens
+    # US dollars per million prompt tokens.
+    prompt_usd_per_mtok: float = Field(default=0.0, ge=0)
+    # US dollars per million output tokens.
+    completion_usd_per_mtok: float = Field(default=0.0, ge=0)
 
 
 class Autoscaling(StrictModel):
     """Bounds and target of the number of replicas; names are Ray Serve's."""
 
-    min_replicas: int = Field(default=1, ge=1)  # replicas at least
-    max_replicas: int = Field(default=1, ge=1)  # replicas at most
-    target_ongoing_requests: float = Field(default=16.0, gt=0)  # running and waiting requests of one replica
-    upscale_delay_s: float = Field(default=10.0, ge=0)  # seconds of need before replicas are added
-    # seconds of too little work before replicas are taken away
+    # Smallest number of replicas.
+    min_replicas: int = Field(default=1, ge=1)
+    # Largest number of replicas; not below `min_replicas`.
+    max_replicas: int = Field(default=1, ge=1)
+    # Requests, running and waiting, that each replica should have. More adds replicas, fewer removes them.
+    target_ongoing_requests: float = Field(default=16.0, gt=0)
+    # Seconds for which the load must be too high before replicas are added.
+    upscale_delay_s: float = Field(default=10.0, ge=0)
+    # Seconds for which the load must be too low before replicas are removed.
     downscale_delay_s: float = Field(default=300.0, ge=0)
-    # seconds over which requests are averaged; Serve wants more than 10, its metrics' interval
+    # Seconds over which the number of requests is averaged. Use more than 10, the interval of Serve's
+    # metrics.
     look_back_period_s: float = Field(default=12.0, gt=0)
 
     @model_validator(mode="after")
@@ -59,37 +71,59 @@ class Autoscaling(StrictModel):
 class ModelConfig(StrictModel):
     """Everything about one model of the pool; a change restarts its replicas, and no other model's."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")  # the name callers use
-    source: str = ""  # a folder, a hub name, or `builtin:<name>`
-    revision: str | None = None  # branch, tag or commit of a hub name
-    # `vllm`, `openai` (another endpoint) or `simulated`
+    # Name of the model in requests and in the name of its app. `auto` is reserved.
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
+    # Where the weights are: a folder, a name on the Hugging Face hub, or `builtin:<name>`. Required for
+    # engine `vllm`.
+    source: str = ""
+    # Branch, tag or commit of a hub name. Default: the hub's main branch.
+    revision: str | None = Field(default=None, examples=["main"])
+    # Engine of the replicas: `vllm`, `openai` (another endpoint, see `upstream`) or `simulated` (for tests of
+    # load and failures).
     engine: Literal["vllm", "openai", "simulated"] = "vllm"
-    engine_args: dict[str, JsonValue] = Field(default_factory=dict)  # vLLM's flags, without dashes
-    env: dict[str, str] = Field(default_factory=dict)  # environment variables of the replica
-    num_cpus: float = Field(default=1.0, ge=0)  # CPUs of one replica
-    num_gpus: float = Field(default=0.0, ge=0)  # GPUs of one replica; 0 is CPU only
-    accelerator_type: str | None = None  # Ray's name of the GPU type; None: any
-    tensor_parallel: int = Field(default=1, ge=1)  # GPUs, or processes on CPU, that share one replica
-    autoscaling: Autoscaling = Autoscaling()  # number of replicas
-    max_ongoing_requests: int = Field(default=64, ge=1)  # requests of one replica; more are answered 429
-    context_tokens: int = Field(default=2048, ge=1)  # longest prompt and answer together, in tokens
-    # of `chat`, `tools`, `vision`, `json`, `embeddings`
+    # Flags of vLLM by name, without leading dashes. `true` sets a flag, `false` sets its `no-` form.
+    engine_args: dict[str, JsonValue] = Field(default_factory=dict)
+    # Environment variables of the replicas. Ray's API shows their values, so do not put secrets here.
+    env: dict[str, str] = Field(default_factory=dict)
+    # CPUs that Ray reserves for each replica. They also set the number of threads of a CPU engine.
+    num_cpus: float = Field(default=1.0, ge=0)
+    # GPUs of each replica; 0 serves on the CPU. With `tensor_parallel` above 1: the same number, or 0.
+    num_gpus: float = Field(default=0.0, ge=0)
+    # Ray's name of the GPU type that a replica needs. Default: any type.
+    accelerator_type: str | None = Field(default=None, examples=["H100"])
+    # Number of GPUs, or of processes on the CPU, over which the weights of one replica are split.
+    tensor_parallel: int = Field(default=1, ge=1)
+    # How many replicas run.
+    autoscaling: Autoscaling = Autoscaling()
+    # Requests that one replica accepts at once. Further requests get 429 and go to another replica.
+    max_ongoing_requests: int = Field(default=64, ge=1)
+    # Longest prompt and answer together, in tokens.
+    context_tokens: int = Field(default=2048, ge=1)
+    # What the model can do. `auto` sends a request only to models that have every capability it needs.
     capabilities: frozenset[Capability] = frozenset({"chat"})
-    price: Price = Price()  # US dollars per million tokens
-    weight: float = Field(default=1.0, ge=0)  # importance w_i; 0 keeps the model out of `auto`
-    accuracy_prior: float = Field(default=0.5, ge=0, le=1)  # accuracy in [0, 1] until something measures it
-    # fields of a request, such as temperature, where nobody gives one
-    generation_defaults: dict[str, JsonValue] = Field(default_factory=dict)
-    stall_s: float = Field(default=30.0, gt=0)  # seconds with requests running but no engine step: stalled
-    drain_s: float = Field(default=60.0, ge=0)  # seconds that a leaving replica lets its streams end
-    upstream: Upstream | None = None  # engine `openai` only
-    simulated: SimulatedSettings | None = None  # engine `simulated` only
+    # Price of the model, used for cost in dispatch, budgets and reports.
+    price: Price = Price()
+    # Importance w_i of the model in the formula. 0 keeps it out of `auto`; it still answers its own name.
+    weight: float = Field(default=1.0, ge=0)
+    # Expected accuracy, used until evaluation has measured it.
+    accuracy_prior: float = Field(default=0.5, ge=0, le=1)
+    # Request fields that are set where neither the caller nor the profile gives them.
+    generation_defaults: dict[str, JsonValue] = Field(default_factory=dict, examples=[{"temperature": 0.2}])
+    # Seconds that an engine with running requests may make no step. Then the replica counts as stalled and
+    # Serve replaces it.
+    stall_s: float = Field(default=30.0, gt=0)
+    # Seconds that a replica may finish its streams before it is stopped.
+    drain_s: float = Field(default=60.0, ge=0)
+    # Settings of engine `openai`; required for it and refused for others.
+    upstream: Upstream | None = None
+    # Settings of engine `simulated`; refused for others.
+    simulated: SimulatedSettings | None = None
 
     @field_validator("id")
     @classmethod
     def _free_id(cls, value: str) -> str:
         if is_auto(value):
-            raise ValueError(f"Model id '{value}' is reserved for dispatch.")
+            raise ValueError(f"Model id '{value}' is reserved for dispatch. Choose another one.")
         return value
 
     @model_validator(mode="after")

@@ -67,7 +67,9 @@ def prepare_source(source: str, home: Path, progress: Progress = print, revision
 
 def _from_hub(source: str, revision: str | None, progress: Progress) -> Path:
     if not HUB_NAME.fullmatch(source):
-        raise WeightsError(f"Model source '{source}' is no folder, no hub name, and no '{BUILTIN}' name.")
+        raise WeightsError(
+            f"Model source '{source}' is neither a folder nor a hub name nor a '{BUILTIN}' name."
+        )
     from huggingface_hub import snapshot_download
 
     progress(f"{source}: fetching from the hub")
@@ -195,7 +197,7 @@ def merge_adapter(base: Path, adapter: Path, merged: Path) -> None:
             continue
         name = key.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")
         if name not in weights:
-            raise WeightsError(f"Adapter weight '{name}' has no place in '{base}'.")
+            raise WeightsError(f"Adapter weight '{name}' does not exist in the base model '{base}'.")
         a, b = deltas[key].float(), deltas[key.replace("lora_A", "lora_B")].float()
         weights[name] = (weights[name].float() + scale * (b @ a)).to(weights[name].dtype)
     save_file(weights, merged, metadata={"format": "pt"})

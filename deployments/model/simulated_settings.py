@@ -8,11 +8,14 @@ from deployments.strict import StrictModel
 class SimulatedFaults(StrictModel):
     """Faults that can be switched while the replica runs, through the deployment's `user_config`."""
 
-    error_rate: float = Field(default=0.0, ge=0, le=1)  # share of requests answered 500
-    hang_rate: float = Field(default=0.0, ge=0, le=1)  # share of requests that never get a byte
-    # output token at which the connection breaks; None: never
-    die_at_token: int | None = Field(default=None, ge=0)
-    stalled: bool = False  # the engine makes no step
+    # Share of requests that get 500.
+    error_rate: float = Field(default=0.0, ge=0, le=1, examples=[0.1])
+    # Share of requests that never get a byte.
+    hang_rate: float = Field(default=0.0, ge=0, le=1, examples=[0.1])
+    # Output token at which the connection breaks. Leave out for never.
+    die_at_token: int | None = Field(default=None, ge=0, examples=[8])
+    # Stop the engine's steps while requests run.
+    stalled: bool = False
 
 
 class SimulatedSettings(StrictModel):
@@ -22,13 +25,23 @@ class SimulatedSettings(StrictModel):
     new prompt tokens / prefill_tokens_per_s`.
     """
 
-    seed: int = 0  # of lengths and texts
-    startup_s: float = Field(default=0.0, ge=0)  # seconds until it is ready
-    prefill_tokens_per_s: float = Field(default=20_000.0, gt=0)  # prompt tokens read a second
-    decode_step_s: float = Field(default=0.01, ge=0)  # seconds of one step
-    decode_step_per_sequence_s: float = Field(default=0.0005, ge=0)  # seconds more for each running sequence
-    max_sequences: int = Field(default=32, ge=1)  # sequences that run at once; more wait
-    kv_tokens: int = Field(default=65_536, ge=1)  # tokens of all sequences that fit its cache
-    mean_output_tokens: float = Field(default=64.0, ge=1)  # of the geometric length, cut at max_tokens
-    answers: dict[str, str] = Field(default_factory=dict)  # last user message -> answer
-    faults: SimulatedFaults = SimulatedFaults()  # faults from the start
+    # Seed of the lengths and texts of answers.
+    seed: int = 0
+    # Seconds until a new replica is ready.
+    startup_s: float = Field(default=0.0, ge=0, examples=[5.0])
+    # Prompt tokens that the engine reads per second.
+    prefill_tokens_per_s: float = Field(default=20_000.0, gt=0)
+    # Seconds that one step takes without any sequence.
+    decode_step_s: float = Field(default=0.01, ge=0)
+    # Seconds that each running sequence adds to a step.
+    decode_step_per_sequence_s: float = Field(default=0.0005, ge=0)
+    # Sequences that run at once. Further sequences wait.
+    max_sequences: int = Field(default=32, ge=1)
+    # Tokens of all running sequences that fit the KV cache.
+    kv_tokens: int = Field(default=65_536, ge=1)
+    # Mean length of an answer in tokens. Lengths are geometric, cut at the request's `max_tokens`.
+    mean_output_tokens: float = Field(default=64.0, ge=1)
+    # Fixed answers: the last user message and the text that answers it.
+    answers: dict[str, str] = Field(default_factory=dict, examples=[{"ping": "pong"}])
+    # Faults that are active from the start.
+    faults: SimulatedFaults = SimulatedFaults()

@@ -91,7 +91,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         except UnicodeDecodeError as error:
             raise SuiteError(f"{path}:{number}: not UTF-8: {error.reason}.") from error
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise SuiteError(f"{path}:{number + 1}: not a whole gzip file: {error}.") from error
+            raise SuiteError(
+                f"{path}:{number + 1}: the gzip file is damaged or incomplete: {error}."
+            ) from error
 
 
 def _name(path: Path) -> str:

@@ -82,13 +82,13 @@ def pack(features: PromptFeatures) -> bytes:
 def unpack(data: bytes) -> PromptFeatures:
     """The features that `pack` packed. Raises ValueError for another version or a wrong length."""
     if len(data) < _HEADER.size:
-        raise ValueError(f"packed features: {len(data)} bytes, at least {_HEADER.size} needed.")
+        raise ValueError(f"packed features: {len(data)} bytes, must be at least {_HEADER.size}.")
     version, dense, style_size, size = _HEADER.unpack_from(data)
     if (version, dense, style_size) != (FEATURE_VERSION, len(PROMPT_FIELDS), STYLE_SIZE):
-        raise ValueError(f"packed features: version {version}, {FEATURE_VERSION} is read.")
+        raise ValueError(f"packed features: version {version}, must be {FEATURE_VERSION}.")
     expected = _HEADER.size + 4 * (dense + style_size + size)
     if len(data) != expected:
-        raise ValueError(f"packed features: {len(data)} bytes, {expected} expected.")
+        raise ValueError(f"packed features: {len(data)} bytes, must be {expected}.")
     numbers = np.frombuffer(data, dtype="<f4", count=dense + style_size, offset=_HEADER.size)
     grams = np.frombuffer(data, dtype="<u4", offset=_HEADER.size + 4 * len(numbers))
     return PromptFeatures(grams.copy(), numbers[:dense].astype(np.float64), numbers[dense:].copy())

@@ -103,7 +103,9 @@ class QualityModel:
         fields = json.loads(header["__metadata__"]["manifest"])
         found = fields.get("format"), fields.get("feature_version")
         if found != (FORMAT, FEATURE_VERSION):
-            raise ValueError(f"quality model: format and features {found}, not {(FORMAT, FEATURE_VERSION)}.")
+            raise ValueError(
+                f"quality model: format and features are {found}, must be {(FORMAT, FEATURE_VERSION)}."
+            )
         arrays = load(data)
         broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
         if broken:

@@ -27,11 +27,22 @@ KEY_FILE = "keys.yaml"
 class KeyEntry(StrictModel):
     """One key of the file: its text, or only its SHA-256 in hex."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")  # for logs and metrics
-    key: str | None = Field(default=None, min_length=16, max_length=512)  # its text, or instead:
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # the SHA-256 of its text in hex
-    roles: tuple[Role, ...] = ("infer", "feedback")  # of `infer`, `feedback`, `admin`
-    limits: KeyLimits = KeyLimits()  # what it may use
+    # Name of the key in logs and metrics; each name once.
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", examples=["web"])
+    # The key itself. Give either this or `sha256`.
+    key: str | None = Field(
+        default=None, min_length=16, max_length=512, examples=["a-text-of-16-to-512-characters"]
+    )
+    # SHA-256 of the key in hex, so that the file holds no secret. Give either this or `key`.
+    sha256: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
+    )
+    # What the key may do: `infer` sends requests, `feedback` votes; no route needs `admin`.
+    roles: tuple[Role, ...] = ("infer", "feedback")
+    # Limits of the key, counted by each ingress replica for itself.
+    limits: KeyLimits = KeyLimits()
 
     @model_validator(mode="after")
     def _one_secret(self) -> Self:
@@ -50,7 +61,8 @@ class KeyEntry(StrictModel):
 class KeyFile(StrictModel):
     """The whole file; it is read again when it changes."""
 
-    keys: tuple[KeyEntry, ...] = Field(min_length=1)  # at least one
+    # The keys; at least one. No two may have the same name or text.
+    keys: tuple[KeyEntry, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -131,7 +131,7 @@ class Calls:
             _token_ids(entries, param)
             return "", len(entries)
         if len(entries) > most:
-            raise bad_request(f"'{param}' has {len(entries)} entries, may have {most}.", param)
+            raise bad_request(f"'{param}' has {len(entries)} entries; at most {most} are allowed.", param)
         if all(isinstance(entry, str) for entry in entries):
             return "\n".join(entries), None
         for index, entry in enumerate(entries):
@@ -151,7 +151,7 @@ class _Reader:
     def add(self, text: str, param: str) -> None:
         self._chars += len(text)
         if self._chars > self._caps.text_chars:
-            raise bad_request(f"The text is over {self._caps.text_chars} characters.", param)
+            raise bad_request(f"The request's text is longer than {self._caps.text_chars} characters.", param)
         self.texts.append(text)
 
     def message(self, message: Any, param: str) -> None:
@@ -196,7 +196,7 @@ class _Reader:
             return
         self.media += 1
         if self.media > self._caps.media_parts:
-            raise bad_request(f"Over {self._caps.media_parts} media parts.", param)
+            raise bad_request(f"The request has more than {self._caps.media_parts} media parts.", param)
         check_part(part, kind, param, self._caps)
 
 

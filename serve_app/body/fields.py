@@ -166,7 +166,7 @@ def _logit_bias(most: int) -> Check:
 
     def check(value: Any, param: str) -> None:
         if len(record(value, param)) > most:
-            raise bad_request(f"'{param}' has {len(value)} entries, may have {most}.", param)
+            raise bad_request(f"'{param}' has {len(value)} entries; at most {most} are allowed.", param)
         for token, amount in value.items():
             if not (token.isascii() and token.isdigit()):
                 raise bad_request(f"'{param}': its keys must be token ids.", param)

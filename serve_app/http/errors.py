@@ -113,7 +113,7 @@ def wrong_content_type(value: str) -> ApiError:
 
 def body_too_large(limit_bytes: int) -> ApiError:
     """413: the body is over the cap."""
-    return ApiError(413, f"Body over {limit_bytes} bytes.", code="request_too_large")
+    return ApiError(413, f"The body is larger than {limit_bytes} bytes.", code="request_too_large")
 
 
 def body_too_slow(limit_s: float) -> ApiError:

@@ -170,8 +170,8 @@ def require_installed() -> None:
 
     if os.environ.get(HOOK_ENV) != HOOK:
         raise RuntimeError(
-            f"{HOOK_ENV} is {os.environ.get(HOOK_ENV)!r}, must be '{HOOK}': no guard, no endpoint."
+            f"{HOOK_ENV} is {os.environ.get(HOOK_ENV)!r}, must be '{HOOK}': the endpoint needs its guard."
         )
     installed = configure_http_middlewares(HTTPOptions()).middlewares
     if not any(middleware.cls is Guard for middleware in installed):
-        raise RuntimeError("Serve did not take the guard from its hook: no guard, no endpoint.")
+        raise RuntimeError("Serve did not load the guard from its hook, and the endpoint needs its guard.")

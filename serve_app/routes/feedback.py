@@ -105,7 +105,7 @@ def _metric(value: object) -> str:
         )
     if value == BROWSER_METRIC:
         raise FeedbackError(
-            "metric", f"'metric' must not be '{BROWSER_METRIC}': it is kept for votes by token."
+            "metric", f"'metric' must not be '{BROWSER_METRIC}': it is reserved for votes by token."
         )
     return value
 

@@ -3,8 +3,10 @@
 import json
 import re
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import TypeAdapter
 
 from scripts import config_page, readme, results, rooms
 
@@ -30,6 +32,15 @@ def test_every_setting_has_a_meaning() -> None:
     settings = list(config_page.all_rows())
     assert len(settings) > 150
     assert [row.key for row in settings if not row.meaning] == []
+
+
+def test_every_example_of_a_setting_is_valid() -> None:
+    kinds = [kind for part in config_page.PARTS for kind in config_page.kinds(part.kind)]
+    fields = [field for kind in kinds for field in kind.model_fields.values() if field.examples]
+    assert len(fields) > 10
+    for field in fields:
+        for example in field.examples or ():
+            TypeAdapter(Annotated[field.annotation, field]).validate_python(example)
 
 
 def test_no_setting_shows_a_value_as_python_writes_it() -> None:

@@ -110,7 +110,7 @@ def test_unknown_builtin_names_those_that_exist(tmp_path: Path) -> None:
 
 def test_a_folder_is_its_own_source_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
     assert prepare_source(str(tmp_path), tmp_path, silent) == tmp_path
-    with pytest.raises(WeightsError, match="no folder, no hub name"):
+    with pytest.raises(WeightsError, match="neither a folder nor a hub name"):
         prepare_source(str(tmp_path / "absent"), tmp_path, silent)
 
 

@@ -125,14 +125,14 @@ async def test_a_websocket_is_closed():
 def test_without_its_hook_the_ingress_refuses_to_start(monkeypatch, tmp_path):
     monkeypatch.setenv("FASTSERVE_HOME", str(tmp_path))
     monkeypatch.delenv(HOOK_ENV, raising=False)
-    with pytest.raises(RuntimeError, match="no guard, no endpoint"):
+    with pytest.raises(RuntimeError, match="needs its guard"):
         Ingress(IngressConfig())
 
 
 def test_a_hook_that_serve_does_not_follow_is_no_guard(monkeypatch):
     """Serve reads the variable when it is imported: set afterwards it has no effect, and that is noticed."""
     monkeypatch.setenv(HOOK_ENV, HOOK)
-    with pytest.raises(RuntimeError, match="did not take the guard"):
+    with pytest.raises(RuntimeError, match="did not load the guard"):
         require_installed()
 
 
