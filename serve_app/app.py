@@ -9,7 +9,7 @@ from ray.serve import Application
 
 from deployments.model.config import ModelConfig, deployment_options
 from deployments.model.model import Model
-from deployments.strict import StrictModel
+from policies.strict import StrictModel
 from serve_app.config import IngressConfig
 from serve_app.http import guard
 

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from deployments.dispatch.settings import DispatchSettings
-from deployments.strict import StrictModel
+from policies.strict import StrictModel
 
 
 class Caps(StrictModel):

@@ -116,8 +116,8 @@ class Dispatcher:
             self._keep(dispatch.session, decision.model)
         shadow = ""
         if not dispatch.is_named:
-            state = self.view.snapshot.policy
-            shadow = self.host.shadow(state, dispatch.observation, decision.epsilon, decision.seed)
+            rollout = self.view.snapshot.rollout
+            shadow = self.host.shadow(rollout, dispatch.observation, decision.epsilon, decision.seed)
         prompt_hash = self._prompt_hash(request.prompt.text)
         dispatch.record = dispatch.record_as(now_s, prompt_hash, shadow, perf_counter() - started_s)
         return dispatch
@@ -239,7 +239,7 @@ class Dispatcher:
         epsilon = 0.0 if sticky else self.settlement.guard.epsilon(request.key_id)
         if alarmed:
             return *self.host.baseline(observation, epsilon, "alarm"), epsilon
-        version = self.host.assigned(self.view.snapshot.policy, request.decision_id, request.key_id)
+        version = self.host.assigned(self.view.snapshot.rollout, request.decision_id, request.key_id)
         probabilities, decider = self.host.choose(observation, version, epsilon)
         return probabilities, replace(decider, sticky=True) if sticky else decider, epsilon
 

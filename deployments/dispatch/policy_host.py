@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Final, Protocol
@@ -18,6 +18,7 @@ from policies.latency.model import LatencyModel
 from policies.learned.policy import LearnedPolicy
 from policies.observation import Observation
 from policies.policy import FormulaPolicy, Policy, PolicyError
+from policies.promotion.rollout import RolloutState, Stage
 from policies.prompt.features import PromptFeatures
 from policies.quality.model import QualityModel
 
@@ -100,7 +101,7 @@ class PolicyHost:
 
     def wanted(self, snapshot: Snapshot) -> list[str]:
         """Artifacts that the table has and this host lacks, in the revision that the table has."""
-        used = {QUALITY, LATENCY, *(f"{POLICY}{version}" for version in self._used(snapshot.policy))}
+        used = {QUALITY, LATENCY, *(f"{POLICY}{version}" for version in snapshot.rollout.versions)}
         return [
             n for n, revision in snapshot.artifacts.items() if n in used and self._loaded.get(n) != revision
         ]
@@ -150,16 +151,14 @@ class PolicyHost:
             return None
         return (mean, std) if mean.shape == std.shape == (len(models),) else None
 
-    def assigned(self, state: Mapping[str, object], decision_id: str, key_id: str) -> int | None:
+    def assigned(self, rollout: RolloutState, decision_id: str, key_id: str) -> int | None:
         """The version that decides this request: the candidate for its canary share, else the active one."""
-        active, candidate = state.get("active"), state.get("candidate")
-        if isinstance(candidate, Mapping) and candidate.get("stage") == "canary":
+        candidate = rollout.candidate
+        if candidate is not None and candidate.stage is Stage.CANARY:
             unit = key_id if self._settings.canary_by_key else decision_id
-            version = candidate.get("version")
-            seed = hash64(f"{version}:{unit}")
-            if uniform_from_seed(seed) < float(candidate.get("share") or 0.0):
-                return _version(version)
-        return _version(active)
+            if uniform_from_seed(hash64(f"{candidate.version}:{unit}")) < candidate.share:
+                return candidate.version
+        return rollout.active
 
     def choose(self, observation: Observation, version: int | None, epsilon: float) -> tuple[F64, Decider]:
         """Probabilities [M] by `version`, or by the formula where there is none or it fails; and by whom."""
@@ -186,23 +185,23 @@ class PolicyHost:
             return self._fall_back(observation, epsilon, version, why)
         return probabilities, learned(version)
 
-    def shadow(self, state: Mapping[str, object], observation: Observation, epsilon: float, seed: int) -> str:
+    def shadow(self, rollout: RolloutState, observation: Observation, epsilon: float, seed: int) -> str:
         """`version:model` that a candidate in shadow would choose, "" where there is none or it failed."""
-        candidate = state.get("candidate")
-        if not isinstance(candidate, Mapping) or candidate.get("stage") != "shadow":
+        candidate = rollout.candidate
+        if candidate is None or candidate.stage is not Stage.SHADOW:
             return ""
-        held = self._versions.get(_version(candidate.get("version")) or -1)
+        held = self._versions.get(candidate.version)
         if held is None or self._clock() < held.open_until_s:
             return ""
         started_s = self._clock()
         try:
             model = held.policy.decide(observation, seed, epsilon).model
         except Exception as error:  # the same reason as in choose; a shadow costs the user nothing
-            self._count(f"shadow of {learned(candidate['version']).name}", "shadow", repr(error))
+            self._count(f"shadow of {learned(candidate.version).name}", "shadow", repr(error))
             return ""
         if self._clock() - started_s > self.breaker.decision_s:
             held.open_until_s = self._clock() + self.breaker.cooldown_s
-        return f"{candidate['version']}:{model}"
+        return f"{candidate.version}:{model}"
 
     def baseline(self, observation: Observation, epsilon: float, why: str) -> tuple[F64, Decider]:
         """The formula's choice where a guard asks for it, named `why`."""
@@ -230,14 +229,3 @@ class PolicyHost:
                 self.fallbacks[reason],
                 detail or reason,
             )
-
-    @staticmethod
-    def _used(state: Mapping[str, object]) -> set[int]:
-        """Versions that the rollout state names."""
-        candidate = state.get("candidate")
-        named = [state.get("active"), candidate.get("version") if isinstance(candidate, Mapping) else None]
-        return {version for version in map(_version, named) if version is not None}
-
-
-def _version(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -4,9 +4,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from deployments.strict import StrictModel
 from policies.closed_loop.duals import DualSettings
 from policies.profile import Profile
+from policies.strict import StrictModel
 from policies.utility import DEFAULT_BETA, Weights
 
 MAX_EPSILON = 0.05

@@ -6,7 +6,7 @@ from typing import Final
 from pydantic import Field
 
 from deployments.learning.settings import FitSettings
-from deployments.strict import StrictModel
+from policies.strict import StrictModel
 
 _PROJECT: Final = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from deployments.child_process import end_with_parent, run_apart
 from deployments.learning.candidate_data import Items, callers_of, items, rows, trace_of
-from deployments.learning.live_evidence import finished, utility, votes_by_decision
+from deployments.learning.live_evidence import finished, normalised_reward, votes_by_decision
 from deployments.learning.log_fits import NotEnoughError, fit_pool
 from deployments.learning.settings import LearnerSettings
 from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
@@ -93,7 +93,7 @@ def run_job(data: JobInput, progress: Callable[[str], None] = lambda told: None)
             simulated=lambda: study.simulate(candidate, incumbent),
             live=lambda: live(data, settings, candidate, incumbent),
         )
-        verdicts += judge(evidence, settings.gates.value())
+        verdicts += judge(evidence, settings.gates)
     return JobResult(checkpoint, verdicts, len(known.score), "", curve, dict(fitted.evidence))
 
 
@@ -195,7 +195,7 @@ def paired(
     worth = np.array(
         [
             [
-                utility(s, e, c, known.caller[q], scale, target_s)
+                normalised_reward(s, e, c, known.caller[q], scale, target_s)
                 for s, e, c in zip(known.score[q], known.e2e_s[q], known.cost_usd[q], strict=True)
             ]
             for q in range(len(known.score))
@@ -222,7 +222,7 @@ def live(data: JobInput, settings: LearnerSettings, candidate: Policy, incumbent
     return LiveLog(
         Log(
             actions=np.array([one.index for one in log], dtype=np.int64),
-            rewards=np.array([one.utility for one in log]),
+            rewards=np.array([one.reward for one in log]),
             logging=np.array([one.record.probabilities for one in log], dtype=np.float64),
             predicted=np.array([one.expected for one in log]),
         ),

@@ -1,4 +1,4 @@
-"""What the decision log says: each request's utility, as trials for the canary and looks for the alarms."""
+"""What the decision log says of each request: its reward, for the canary, the alarms and gate C."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ from policies.arrays import F64
 from policies.observation import MODEL_COLUMN, Observation
 from policies.outcome import Status
 from policies.policy import Policy, PolicyError
-from policies.promotion.alarms import Reference, Seen
-from policies.promotion.canary import Trial
+from policies.promotion.alarms import WatchedRequest
+from policies.promotion.canary import ComparedRequest
+from policies.promotion.rollout import Reference
 from policies.reward import lateness, reward
 
 LEARNED_METRICS: Final = ("quality", "browser")  # feedback metrics where 1 is best
@@ -22,12 +23,12 @@ _ACCURACY, _E2E, _COST = MODEL_COLUMN["accuracy"], MODEL_COLUMN["e2e_s"], MODEL_
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """One dispatched request whose end is known. Utilities lie in [0, 1]; `expected` [M] is foretold."""
+    """One dispatched request whose end is known. `reward` and the predicted `expected` [M] lie in [0, 1]."""
 
     record: DecisionRecord
     result: OutcomeRecord
     observation: Observation
-    utility: float
+    reward: float
     expected: F64
     cost_usd: float
 
@@ -42,7 +43,7 @@ class Finished:
         return self.observation.models.index(self.record.model)
 
 
-def utility(
+def normalised_reward(
     score: float, e2e_s: float, cost_usd: float, caller: Sequence[float], scale: float, target_s: float
 ) -> float:
     """The reward of policies.reward, moved to [0, 1] by the caller's own weights.
@@ -89,14 +90,16 @@ def _finished(record: DecisionRecord, result: OutcomeRecord, vote: float | None,
     rows, outcome = observation.rows, result.outcome
     scale = float(rows[:, _COST].max())
     expected = np.array(
-        [utility(r[_ACCURACY], r[_E2E], r[_COST], record.caller, scale, target_s) for r in rows]
+        [normalised_reward(r[_ACCURACY], r[_E2E], r[_COST], record.caller, scale, target_s) for r in rows]
     )
     if outcome.status is Status.FAILED:
         earned = 0.0
     else:
         predicted = float(rows[record.models.index(record.model), _ACCURACY])
         score = predicted if vote is None else vote
-        earned = utility(score, outcome.e2e_s or 0.0, outcome.cost_usd, record.caller, scale, target_s)
+        earned = normalised_reward(
+            score, outcome.e2e_s or 0.0, outcome.cost_usd, record.caller, scale, target_s
+        )
     return Finished(record, result, observation, earned, expected, outcome.cost_usd)
 
 
@@ -109,11 +112,11 @@ def votes_by_decision(feedback: Iterable[FeedbackRecord]) -> dict[str, float]:
     return {decision: sum(scores) / len(scores) for decision, scores in said.items()}
 
 
-def trial(one: Finished, version: int, usual: F64) -> Trial:
-    """A finished request as the canary of `version` sees it; `usual` [M] is the incumbent's choice."""
-    expected = float(np.dot(usual, one.expected))
+def compared(one: Finished, version: int, incumbent: F64) -> ComparedRequest:
+    """A finished request as the canary of `version` reads it; `incumbent` [M] are the incumbent's choices."""
+    expected = float(np.dot(incumbent, one.expected))
     candidate = one.record.decider.version == version
-    return Trial(candidate, one.utility, expected, one.failed, one.result.finished_s)
+    return ComparedRequest(candidate, one.reward, expected, one.failed, one.result.finished_s)
 
 
 def usable(policy: Policy, one: Finished) -> bool:
@@ -132,10 +135,10 @@ def entropy(probabilities: Sequence[float]) -> float:
     return float(-(p * np.log(p)).sum())
 
 
-def seen(one: Finished) -> Seen:
-    """A finished request as the alarms see it."""
-    return Seen(
-        reward=one.utility,
+def watched(one: Finished) -> WatchedRequest:
+    """A finished request as the alarms read it."""
+    return WatchedRequest(
+        reward=one.reward,
         failed=one.failed,
         e2e_s=one.result.outcome.e2e_s or float("inf"),
         cost_usd=one.cost_usd,
@@ -149,14 +152,14 @@ def reference(requests: Sequence[Finished]) -> Reference | None:
     """What these requests earned, as a yardstick; None below 20 of them."""
     if len(requests) < 20:
         return None
-    looks = [seen(one) for one in requests]
-    latencies = np.array([look.e2e_s for look in looks if np.isfinite(look.e2e_s)])
+    found = [watched(one) for one in requests]
+    latencies = np.array([one.e2e_s for one in found if np.isfinite(one.e2e_s)])
     late_s = 2.0 * float(np.quantile(latencies, 0.95)) if len(latencies) else 60.0
     return Reference(
-        reward=float(np.mean([look.reward for look in looks])),
-        failure_rate=float(np.mean([look.failed for look in looks])),
-        late_rate=float(np.mean([look.e2e_s > late_s for look in looks])),
+        reward=float(np.mean([one.reward for one in found])),
+        failure_rate=float(np.mean([one.failed for one in found])),
+        late_rate=float(np.mean([one.e2e_s > late_s for one in found])),
         late_s=late_s,
-        cost_usd=float(np.mean([look.cost_usd for look in looks])),
-        entropy=float(np.mean([look.entropy for look in looks])),
+        cost_usd=float(np.mean([one.cost_usd for one in found])),
+        entropy=float(np.mean([one.entropy for one in found])),
     )

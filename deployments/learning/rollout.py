@@ -1,78 +1,110 @@
-"""Which policy version serves, which one is on trial, what went before: one durable value."""
+"""The rollout in the table: every change of its state, each with an event in the history."""
 
-from collections.abc import Mapping
-from typing import Literal
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
 
-from deployments.strict import StrictModel
-from policies.promotion.alarms import Reference
+from deployments.records.records import PolicyEvent
+from policies.decider import version_name
+from policies.learned.checkpoint import CheckpointError
+from policies.learned.policy import LearnedPolicy
+from policies.policy import FormulaPolicy, Policy
+from policies.promotion.rollout import Candidate, Reference, RolloutState, Stage
 
-TrialStage = Literal["waiting", "shadow", "canary"]
-
-
-class TrialState(StrictModel):
-    """A candidate on its way. WAITING: judged, but short of evidence. `share` is what the ingress reads."""
-
-    version: int
-    stage: TrialStage
-    share: float = 0.0
-    step: int = 0
-    started_s: float = 0.0  # wall clock at which its canary began: the evidence is what finished since
-    since_s: float = 0.0
+logger = logging.getLogger("ray.serve")
 
 
-class ReferenceState(StrictModel):
-    """What the version before earned; see policies.promotion.alarms.Reference."""
+class RolloutTable(Protocol):
+    """What the rollout needs of the performance table."""
 
-    reward: float
-    failure_rate: float
-    late_rate: float
-    late_s: float
-    cost_usd: float
-    entropy: float
-
-    def value(self) -> Reference:
-        """The same as the frozen type that the alarms read."""
-        return Reference(**self.model_dump())
+    async def put_artifact(self, name: str, revision: str, data: bytes) -> None: ...
+    async def artifact(self, name: str) -> tuple[str, bytes]: ...
+    async def rollout(self) -> RolloutState: ...
+    async def set_rollout(self, state: RolloutState) -> None: ...
+    async def policy_event(self, event: PolicyEvent) -> None: ...
 
 
-class RolloutState(StrictModel):
-    """The rollout as the table keeps it; `active` None is the formula."""
+class Rollout:
+    """Moves policy versions. The table holds the state, so that a Learner that dies goes on from there."""
 
-    active: int | None = None
-    previous: int | None = None
-    candidate: TrialState | None = None
-    last_version: int = 0
-    promoted_s: float = 0.0
-    frozen_since_s: float | None = None  # learning rests since a rollback
-    paused: bool = False  # by an operator: nothing is trained or moved
-    reference: ReferenceState | None = None
-    trained_s: float = 0.0  # the last candidate knew what was graded until then
+    def __init__(self, table: RolloutTable, clock: Callable[[], float]) -> None:
+        self._table = table
+        self._clock = clock
+        self._policies: dict[int, Policy] = {}
 
-    @classmethod
-    def read(cls, stored: Mapping[str, object]) -> "RolloutState":
-        """The state in a snapshot; an empty one is a fresh start."""
-        return cls.model_validate(dict(stored))
+    async def state(self) -> RolloutState:
+        """The state as last stored."""
+        return await self._table.rollout()
 
-    def promoted(self, at_s: float, reference: ReferenceState | None) -> "RolloutState":
-        """The candidate becomes active. Raises ValueError where there is none."""
-        if self.candidate is None:
-            raise ValueError("No candidate is on trial, nothing to promote.")
-        return self.replace(
-            active=self.candidate.version,
-            previous=self.active,
-            candidate=None,
-            promoted_s=at_s,
-            reference=reference,
-        )
+    async def new_version(self, checkpoint: bytes, trained: Mapping[str, object]) -> int:
+        """Store a trained checkpoint under the next number; `trained` goes into the history."""
+        state = await self.state()
+        version = state.last_version + 1
+        # first: after a kill the number is not given to another candidate
+        await self._table.set_rollout(replace(state, last_version=version))
+        await self._table.put_artifact(f"policy:{version}", str(version), checkpoint)
+        await self.record(version, "trained", trained)
+        return version
 
-    def rolled_back(self, at_s: float) -> "RolloutState":
-        """The candidate is dropped, or else the active version gives way; learning rests from now."""
-        if self.candidate is not None:
-            return self.replace(candidate=None, frozen_since_s=at_s)
-        return self.reverted(at_s)
+    async def judged(self, version: int, known_s: float, stage: Stage | None) -> None:
+        """After the gates, on what was known at `known_s`: the version enters `stage`, or None drops it."""
+        now_s, state = self._clock(), await self.state()
+        state = replace(state, trained_s=known_s, candidate=None)
+        if stage is not None:
+            state = replace(state, candidate=Candidate(version, stage, started_s=now_s, since_s=now_s))
+        if stage is Stage.SHADOW:
+            state = replace(state, frozen_since_s=None)
+            await self.record(version, "shadow", {})
+        await self._table.set_rollout(state)
 
-    def reverted(self, at_s: float) -> "RolloutState":
-        """The active version gives way, and what was to follow it with it; learning rests from now."""
-        return self.replace(
-            active=self.previous, previous=None, candidate=None, reference=None, frozen_since_s=at_s
-        )
+    async def move(self, candidate: Candidate) -> None:
+        """Save a candidate's new stage or step, unless it was taken off in the meantime."""
+        state = await self.state()
+        if not state.tries(candidate.version):
+            return
+        await self._table.set_rollout(replace(state, candidate=candidate))
+        told = {"step": candidate.step, "share": candidate.share}
+        await self.record(candidate.version, candidate.stage.value, told)
+
+    async def promote(self, version: int, reference: Reference | None) -> None:
+        """A candidate becomes active, unless it was taken off in the meantime."""
+        state = await self.state()
+        if not state.tries(version):
+            return
+        await self._table.set_rollout(state.promoted(self._clock(), reference))
+        await self.record(version, "promoted", {"before": state.active})
+
+    async def roll_back(self, version: int, reason: str) -> None:
+        """A candidate goes back, or the active version gives way and a candidate with it; learning rests."""
+        state, now_s = await self.state(), self._clock()
+        if state.tries(version):
+            await self._table.set_rollout(state.rolled_back(now_s))
+        elif state.active == version:
+            await self._table.set_rollout(state.reverted(now_s))
+        else:
+            return
+        logger.warning("Policy '%s' is rolled back: %s", version_name(version), reason)
+        await self.record(version, "rolled_back", {"reason": reason})
+
+    async def record(self, version: int, kind: str, detail: Mapping[str, object]) -> None:
+        """Add an event to the history of a version."""
+        await self._table.policy_event(PolicyEvent(version, self._clock(), kind, detail))
+
+    async def checkpoint(self, version: int | None) -> bytes:
+        """The stored bytes of a version; b"" for None, the formula."""
+        return b"" if version is None else (await self._table.artifact(f"policy:{version}"))[1]
+
+    async def policy(self, version: int | None) -> Policy:
+        """The policy of a version; the formula for None and for one that can no longer be loaded."""
+        if version is None:
+            return FormulaPolicy()
+        if version not in self._policies:
+            try:
+                self._policies = {version: LearnedPolicy.from_bytes(await self.checkpoint(version))}
+            except (CheckpointError, KeyError) as error:
+                logger.error(
+                    "Policy '%s' cannot be loaded, the formula stands in: %s", version_name(version), error
+                )
+                return FormulaPolicy()
+        return self._policies[version]

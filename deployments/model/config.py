@@ -10,8 +10,8 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from deployments.model.simulated_settings import SimulatedSettings
 from deployments.records.snapshot import ModelCard
-from deployments.strict import StrictModel
 from policies.profile import is_auto
+from policies.strict import StrictModel
 
 Capability = Literal["chat", "tools", "vision", "json", "embeddings"]
 PASSED_ON = ("FASTSERVE_HOME", "FASTSERVE_STORE")  # where weights and the table's store are

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from deployments.strict import StrictModel
+from policies.strict import StrictModel
 
 
 class SimulatedFaults(StrictModel):

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from policies.promotion.rollout import RolloutState
+
 
 class ReplicaState(StrEnum):
     """COLD: loading, WARM: serves, DRAINING: finishes what it has, STALLED: engine makes no progress."""
@@ -101,4 +103,4 @@ class Snapshot:
     taken_at_s: float
     models: Mapping[str, ModelRow] = field(default_factory=dict)
     artifacts: Mapping[str, str] = field(default_factory=dict)  # name -> revision; see Table.artifact
-    policy: Mapping[str, object] = field(default_factory=dict)  # rollout state written by the learner
+    rollout: RolloutState = field(default_factory=RolloutState)  # written by the learner

@@ -27,6 +27,7 @@ from deployments.table.store.store import Store
 from deployments.table.table import Table
 from deployments.table.upkeep import Retention
 from deployments.table.view import TableError, TableView
+from policies.promotion.rollout import RolloutState
 
 __all__ = ["RayTable", "TableError", "TableView", "get_or_create_table", "local_snapshot"]
 
@@ -155,11 +156,12 @@ class RayTable:
         revision, data = await self._call("artifact", name, timeout_s=60.0)
         return revision, data
 
-    async def set_policy_state(self, state: dict[str, Any]) -> None:
-        await self._call("set_policy_state", state)
+    async def set_rollout(self, state: RolloutState) -> None:
+        await self._call("set_rollout", state)
 
-    async def policy_state(self) -> dict[str, Any]:
-        return dict(await self._call("policy_state"))
+    async def rollout(self) -> RolloutState:
+        state: RolloutState = await self._call("rollout")
+        return state
 
     async def policy_event(self, event: PolicyEvent) -> None:
         await self._call("policy_event", event)

@@ -1,15 +1,16 @@
 """What a life of the table leaves to the next one, in the store."""
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
 from deployments.table.statistics import TableStatistics
 from deployments.table.store import ledger
+from policies.promotion.rollout import RolloutState
+
+decode_rollout = msgspec.msgpack.Decoder(RolloutState).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class TableState:
     statistics: TableStatistics
     live: bytes | None  # LiveRows.dump
     artifacts: dict[str, str]  # name -> revision
-    policy: Mapping[str, Any]
+    rollout: RolloutState
 
 
 def restore(connection: Connection, secret: str, now_s: float) -> TableState:
@@ -28,13 +29,13 @@ def restore(connection: Connection, secret: str, now_s: float) -> TableState:
     stored = ledger.read_state(connection, "secret")
     if stored is None:
         save_secret(connection, secret)
-    policy = ledger.read_state(connection, "policy")
+    rollout = ledger.read_state(connection, "policy")
     return TableState(
         secret=secret if stored is None else stored.decode(),
         statistics=_statistics(connection, now_s),
         live=ledger.read_state(connection, "live"),
         artifacts=ledger.artifact_revisions(connection),
-        policy=msgspec.msgpack.decode(policy) if policy else {},
+        rollout=decode_rollout(rollout) if rollout else RolloutState(),
     )
 
 
@@ -64,9 +65,9 @@ def save_live(connection: Connection, live: bytes) -> None:
     ledger.write_state(connection, "live", live)
 
 
-def save_policy(connection: Connection, policy: Mapping[str, Any]) -> None:
+def save_rollout(connection: Connection, rollout: RolloutState) -> None:
     """The rollout state."""
-    ledger.write_state(connection, "policy", msgspec.msgpack.encode(policy))
+    ledger.write_state(connection, "policy", msgspec.msgpack.encode(rollout))
 
 
 def new_secret() -> str:

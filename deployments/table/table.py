@@ -5,7 +5,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -23,7 +23,7 @@ from deployments.table.state import (
     new_secret,
     restore,
     save_live,
-    save_policy,
+    save_rollout,
     save_secret,
     save_statistics,
 )
@@ -31,6 +31,7 @@ from deployments.table.statistics import TableStatistics
 from deployments.table.store import ledger
 from deployments.table.store.store import StorageUnavailableError, Store
 from deployments.table.upkeep import Retention
+from policies.promotion.rollout import RolloutState
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Table(TableLog):
         self._statistics = TableStatistics()
         self._join = EngineJoin(self._rows.cards)
         self._artifacts: dict[str, str] = {}
-        self._policy: Mapping[str, Any] = {}
+        self._rollout = RolloutState()
         self._secret = new_secret()
         self._publisher = Publisher(self._build)
         self._restored = False
@@ -184,17 +185,17 @@ class Table(TableLog):
         self._artifacts[name] = revision
         self._publisher.touch()
 
-    async def set_policy_state(self, state: dict[str, Any]) -> None:
+    async def set_rollout(self, state: RolloutState) -> None:
         """Stores the rollout state, which appears in the snapshot. Raises StorageUnavailableError."""
         await self._ready()
-        await self.store.write(lambda connection: save_policy(connection, state))
-        self._policy = state
+        await self.store.write(lambda connection: save_rollout(connection, state))
+        self._rollout = state
         self._publisher.touch()
 
-    async def policy_state(self) -> dict[str, Any]:
+    async def rollout(self) -> RolloutState:
         """The rollout state as last stored, ahead of the next snapshot."""
         await self._ready()
-        return dict(self._policy)
+        return self._rollout
 
     async def status(self) -> dict[str, Any]:
         """How the table itself fares, for operators."""
@@ -242,7 +243,7 @@ class Table(TableLog):
                 {model: self._statistics.read(model, now) for model in self._rows.cards}
             ),
             artifacts=self._artifacts,
-            policy=self._policy,
+            rollout=self._rollout,
         )
 
     def _amend(self, finished: list[EngineRecord], now_s: float) -> None:
@@ -273,7 +274,7 @@ class Table(TableLog):
             return
         self.boot_id = uuid.uuid4().hex
         self._secret, self._statistics = state.secret, state.statistics
-        self._artifacts, self._policy = state.artifacts, state.policy
+        self._artifacts, self._rollout = state.artifacts, state.rollout
         if state.live is not None:
             self._rows.load(state.live, self._clock())
         self._restored = True
@@ -312,13 +313,13 @@ class Table(TableLog):
 
     async def _checkpoint(self) -> None:
         statistics, live = self._statistics.dump(), self._rows.dump(self._clock())
-        secret, policy = self._secret, self._policy
+        secret, rollout = self._secret, self._rollout
 
         def write(connection: Connection) -> None:
             save_statistics(connection, statistics)
             save_live(connection, live)
             save_secret(connection, secret)
-            save_policy(connection, policy)
+            save_rollout(connection, rollout)
 
         await self.store.write(write)
 

@@ -5,37 +5,34 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pydantic import Field
+
 from policies.promotion.confidence import Betting, rescale
+from policies.promotion.rollout import Reference
+from policies.strict import StrictModel
+
+
+class AlarmSettings(StrictModel):
+    """What rolls an active version back; all of it is compared with the version before."""
+
+    # Roll back when the mean normalised reward, in [0, 1], is lower by this much.
+    reward_margin: float = Field(default=0.05, gt=0.0)
+    # Roll back when the error rate is higher by this much.
+    failure_margin: float = Field(default=0.05, gt=0.0)
+    # Roll back when the share of late requests is higher by this much.
+    late_margin: float = Field(default=0.10, gt=0.0)
+    cost_factor: float = Field(default=2.0, gt=1.0)  # Roll back when a request costs this many times as much.
+    # Roll back when the mean entropy falls below this share of the previous version's.
+    min_entropy_ratio: float = Field(default=0.02, ge=0.0)
+    # Roll back when one model takes more than this share of the requests that others could serve.
+    max_share: float = Field(default=0.995, gt=0.0, le=1.0)
+    window: int = Field(default=200, ge=20)  # Take entropy and share over this many last requests.
+    # Accept one false alarm in this many requests, on average.
+    false_alarm_every: float = Field(default=10_000.0, ge=100.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """What the policy before earned, measured on its own traffic; the yardstick of the alarms."""
-
-    reward: float
-    failure_rate: float
-    late_rate: float  # share of requests above `late_s`
-    late_s: float
-    cost_usd: float
-    entropy: float  # mean entropy of the sampled distributions, nats
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmSettings:
-    """How far each quantity may move; `false_alarm_every`: mean requests between two false alarms."""
-
-    reward_margin: float = 0.05
-    failure_margin: float = 0.05
-    late_margin: float = 0.10
-    cost_factor: float = 2.0
-    min_entropy_ratio: float = 0.02
-    max_share: float = 0.995  # of one model while others were allowed
-    window: int = 200
-    false_alarm_every: float = 10_000.0
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
+class WatchedRequest:
     """One finished request of the active policy. `alternatives`: models that were allowed besides."""
 
     reward: float
@@ -75,7 +72,7 @@ class Alarms:
     reference: Reference
     settings: AlarmSettings = field(default_factory=AlarmSettings)
     _detectors: Mapping[str, Detector] = field(init=False)
-    _recent: deque[Seen] = field(init=False)
+    _recent: deque[WatchedRequest] = field(init=False)
 
     def __post_init__(self) -> None:
         s, r = self.settings, self.reference
@@ -88,30 +85,30 @@ class Alarms:
         self._detectors = {name: Detector(null, s.false_alarm_every) for name, null in nulls.items()}
         self._recent = deque(maxlen=s.window)
 
-    def update(self, seen: Seen) -> str | None:
+    def update(self, request: WatchedRequest) -> str | None:
         """Take one request; the reason of an alarm, or None."""
-        self._recent.append(seen)
+        self._recent.append(request)
         r = self.reference
         values = {
-            "reward": rescale(r.reward - seen.reward, -1.0, 1.0),
-            "errors": float(seen.failed),
-            "latency": float(seen.e2e_s > r.late_s),
+            "reward": rescale(r.reward - request.reward, -1.0, 1.0),
+            "errors": float(request.failed),
+            "latency": float(request.e2e_s > r.late_s),
         }
         if r.cost_usd > 0.0:
-            values["cost"] = min(seen.cost_usd / (2.0 * self.settings.cost_factor * r.cost_usd), 1.0)
+            values["cost"] = min(request.cost_usd / (2.0 * self.settings.cost_factor * r.cost_usd), 1.0)
         for name, value in values.items():
             if self._detectors[name].update(value):
                 return f"{name}: moved away from the version before"
         return self._window_alarm() if len(self._recent) == self.settings.window else None
 
     def _window_alarm(self) -> str | None:
-        free = [seen for seen in self._recent if seen.alternatives > 0]
+        free = [request for request in self._recent if request.alternatives > 0]
         if len(free) < self.settings.window // 2:
             return None
-        entropy = sum(seen.entropy for seen in free) / len(free)
+        entropy = sum(request.entropy for request in free) / len(free)
         if entropy < self.settings.min_entropy_ratio * self.reference.entropy:
             return f"entropy: {entropy:.4f} nats, {self.reference.entropy:.4f} before"
-        model, count = Counter(seen.model for seen in free).most_common(1)[0]
+        model, count = Counter(request.model for request in free).most_common(1)[0]
         if count > self.settings.max_share * len(free):
             return f"share: '{model}' takes {count} of {len(free)} requests that others could serve"
         return None

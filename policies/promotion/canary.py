@@ -4,65 +4,53 @@ A pure state machine. It is fed one finished request at a time and says what sha
 """
 
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
 
 from policies.promotion.confidence import Betting, rescale
+from policies.promotion.rollout import Candidate, Stage
+from policies.strict import StrictModel
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
-class Stage(StrEnum):
-    """SHADOW decides without effect; CANARY serves a share; the other two are final."""
+class CanarySettings(StrictModel):
+    """The way to the users: shadow, then a ladder of shares of requests."""
 
-    SHADOW = "shadow"
-    CANARY = "canary"
-    PROMOTED = "promoted"
-    ROLLED_BACK = "rolled_back"
+    # Give the candidate these shares of requests, in ascending order; the whole follows by itself.
+    ladder: tuple[Share, ...] = (0.01, 0.05, 0.25)
+    min_requests: int = Field(default=50, ge=1)  # Climb after this many finished requests on each step.
+    min_step_s: float = Field(default=60.0, ge=0.0)  # Stay on each step for at least so many seconds.
+    shadow_requests: int = Field(default=50, ge=1)  # Begin the canary after so many requests in shadow.
+    # Accept this chance that a candidate that is no worse is ever sent back.
+    alpha: float = Field(default=0.05, gt=0.0, lt=0.5)
+    margin: float = Field(default=0.02, ge=0.0)  # Tolerate a loss of normalised reward up to this.
+    # Send the candidate back when its error rate is higher than the active version's by this much.
+    max_failures_above: float = Field(default=0.05, gt=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _climbs(self) -> Self:
+        if not self.ladder or list(self.ladder) != sorted(self.ladder):
+            raise ValueError(
+                f"ladder: {self.ladder}, must be ascending shares below 1 (1 follows by itself)."
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
-class CanarySettings:
-    """The ladder and its speed. Rewards and margins are in units of the utility, which lies in [0, 1]."""
-
-    ladder: tuple[float, ...] = (0.01, 0.05, 0.25)  # shares before 1.0
-    min_requests: int = 50  # finished candidate requests a step
-    min_step_s: float = 60.0
-    shadow_requests: int = 50
-    alpha: float = 0.05  # chance that a candidate no worse than the incumbent is ever sent back
-    margin: float = 0.02  # a loss smaller than this is no reason to roll back
-    max_failures_above: float = 0.05  # error rate above the incumbent's that alarms
-    max_shadow_bad: float = 0.0  # share of shadow decisions that may be unusable
-    min_entropy_ratio: float = 0.0  # mean entropy of the candidate over the incumbent's, shadow
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One finished request as the canary sees it.
+class ComparedRequest:
+    """One finished request as the canary reads it.
 
     `reward` in [0, 1]; `expected` is what the incumbent was expected to earn on this very prompt, by the
     same models for both arms: subtracting it takes the prompt's own difficulty out of the comparison.
     """
 
-    candidate: bool
+    candidate: bool  # whether the candidate decided it, not the incumbent
     reward: float
     expected: float
     failed: bool
     at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class CanaryState:
-    """Where a candidate stands; JSON-able through `as_dict`."""
-
-    version: int
-    stage: Stage
-    step: int = 0
-    since_s: float = 0.0
-    reason: str = ""
-
-    def share(self, settings: CanarySettings) -> float:
-        """Share of requests that the candidate decides."""
-        if self.stage is Stage.CANARY:
-            return settings.ladder[self.step]
-        return 1.0 if self.stage is Stage.PROMOTED else 0.0
 
 
 @dataclass(slots=True)
@@ -74,12 +62,12 @@ class Arm:
     reward: float = 0.0
     surprise: float = 0.0  # reward minus what was expected
 
-    def add(self, trial: Trial) -> None:
+    def add(self, request: ComparedRequest) -> None:
         """Count one request."""
         self.count += 1
-        self.failures += trial.failed
-        self.reward += trial.reward
-        self.surprise += trial.reward - trial.expected
+        self.failures += request.failed
+        self.reward += request.reward
+        self.surprise += request.reward - request.expected
 
     @property
     def mean(self) -> float:
@@ -101,7 +89,7 @@ class Canary:
     the same way. Either one rejecting sends the candidate back at once.
     """
 
-    state: CanaryState
+    state: Candidate
     settings: CanarySettings = field(default_factory=CanarySettings)
     candidate: Arm = field(default_factory=Arm)
     incumbent: Arm = field(default_factory=Arm)
@@ -112,19 +100,25 @@ class Canary:
     def __post_init__(self) -> None:
         self._harm = Betting(rescale(self.settings.margin, -1.0, 1.0))
         self._failing = Betting(self.settings.max_failures_above)
+        if self.state.stage is Stage.CANARY:  # the ladder may have changed since the step was taken
+            step = min(self.state.step, len(self.settings.ladder) - 1)
+            self.state = replace(self.state, step=step, share=self.settings.ladder[step])
 
-    def shadow_seen(self, decisions: int, bad: int, entropy_ratio: float, at_s: float) -> CanaryState:
-        """Judge what the candidate would have chosen; enough good decisions start the canary."""
-        if self.state.stage is not Stage.SHADOW or decisions < self.settings.shadow_requests:
+    def shadowed(self, decisions: int, unusable: int, at_s: float) -> Candidate:
+        """Judge what the candidate would have chosen: enough usable decisions start the canary."""
+        if self.state.stage is not Stage.SHADOW:
             return self.state
-        if bad > self.settings.max_shadow_bad * decisions:
-            return self._roll_back(f"{bad} of {decisions} shadow decisions unusable", at_s)
-        if entropy_ratio < self.settings.min_entropy_ratio:
-            return self._roll_back(f"shadow entropy {entropy_ratio:.2f} of the incumbent's", at_s)
-        self.state = replace(self.state, stage=Stage.CANARY, step=0, since_s=at_s)
+        if unusable:
+            return self._roll_back(f"{unusable} of {decisions} shadow decisions unusable", at_s)
+        if decisions < self.settings.shadow_requests:
+            return self.state
+        share = self.settings.ladder[0]
+        self.state = replace(
+            self.state, stage=Stage.CANARY, share=share, step=0, started_s=at_s, since_s=at_s
+        )
         return self.state
 
-    def finished(self, trial: Trial, now_s: float | None = None) -> CanaryState:
+    def finished(self, request: ComparedRequest, now_s: float | None = None) -> Candidate:
         """Take one request into account and move where the evidence says so.
 
         A new share comes into force at `now_s`, by default when the request ended: what ended before
@@ -132,31 +126,25 @@ class Canary:
         """
         if self.state.stage is not Stage.CANARY:
             return self.state
-        (self.candidate if trial.candidate else self.incumbent).add(trial)
-        if not trial.candidate:
+        (self.candidate if request.candidate else self.incumbent).add(request)
+        if not request.candidate:
             return self.state
-        self._step_requests += trial.at_s >= self.state.since_s
-        self._failing.update(1.0 if trial.failed else 0.0)
+        self._step_requests += request.at_s >= self.state.since_s
+        self._failing.update(1.0 if request.failed else 0.0)
         if self.incumbent.count:
             usual = self.incumbent.surprise / self.incumbent.count
-            self._harm.update(rescale(usual - (trial.reward - trial.expected), -1.0, 1.0))
-        return self._move(trial.at_s, trial.at_s if now_s is None else now_s)
+            self._harm.update(rescale(usual - (request.reward - request.expected), -1.0, 1.0))
+        return self._move(request.at_s, request.at_s if now_s is None else now_s)
 
-    def alarm(self, reason: str, at_s: float) -> CanaryState:
-        """An alarm from outside (latency, cost, share, entropy): back at once."""
-        if self.state.stage in (Stage.PROMOTED, Stage.ROLLED_BACK):
-            return self.state
-        return self._roll_back(reason, at_s)
-
-    def _move(self, at_s: float, now_s: float) -> CanaryState:
+    def _move(self, at_s: float, now_s: float) -> Candidate:
         above = self.candidate.failure_rate - self.incumbent.failure_rate
         if self._failing.rejects(self.settings.alpha / 2) and above > self.settings.max_failures_above:
             return self._roll_back(
                 f"{self.candidate.failures} of {self.candidate.count} requests failed", at_s
             )
         if self._harm.rejects(self.settings.alpha / 2):
-            told = f"reward {self.candidate.mean:.3f}, incumbent {self.incumbent.mean:.3f}"
-            return self._roll_back(told, at_s)
+            reason = f"reward {self.candidate.mean:.3f}, incumbent {self.incumbent.mean:.3f}"
+            return self._roll_back(reason, at_s)
         waited = at_s - self.state.since_s >= self.settings.min_step_s
         if waited and self._step_requests >= self.settings.min_requests and self.incumbent.count:
             self._climb(now_s)
@@ -164,11 +152,14 @@ class Canary:
 
     def _climb(self, at_s: float) -> None:
         self._step_requests = 0
-        if self.state.step + 1 < len(self.settings.ladder):
-            self.state = replace(self.state, step=self.state.step + 1, since_s=at_s)
+        step, ladder = self.state.step + 1, self.settings.ladder
+        if step < len(ladder):
+            self.state = replace(self.state, step=step, share=ladder[step], since_s=at_s)
         else:
-            self.state = replace(self.state, stage=Stage.PROMOTED, since_s=at_s, reason="ladder climbed")
+            self.state = replace(
+                self.state, stage=Stage.PROMOTED, share=1.0, since_s=at_s, reason="ladder climbed"
+            )
 
-    def _roll_back(self, reason: str, at_s: float) -> CanaryState:
-        self.state = replace(self.state, stage=Stage.ROLLED_BACK, since_s=at_s, reason=reason)
+    def _roll_back(self, reason: str, at_s: float) -> Candidate:
+        self.state = replace(self.state, stage=Stage.ROLLED_BACK, share=0.0, since_s=at_s, reason=reason)
         return self.state

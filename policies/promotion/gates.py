@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from pydantic import Field
 
 from policies.arrays import F64
 from policies.learned.checkpoint import CheckpointError
 from policies.learned.policy import LearnedPolicy
 from policies.promotion.confidence import Bound, mean_bound
 from policies.promotion.ope import Log, difference
+from policies.strict import StrictModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +29,24 @@ class Verdict:
     needs_evidence: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class GateLimits:
-    """How much evidence the gates ask for; margins in units of the utility, which lies in [0, 1]."""
+class GateSettings(StrictModel):
+    """Evidence that a candidate needs; margins are losses of normalised reward, which lies in [0, 1]."""
 
-    alpha: float = 0.05
-    min_items: int = 100  # paired items before gate A says anything
-    paired_margin: float = 0.01  # largest loss overall that gate A lets stand unshown
-    min_slice_items: int = 20  # smaller slices are judged together with all
-    slice_margin: float = 0.10  # largest loss on one slice that cannot be excluded
-    simulator_margin: float = 0.01
-    off_policy_margin: float = 0.03
-    min_effective_sample_size: float = 100.0
-    max_unsupported: float = 0.05
+    alpha: float = Field(default=0.05, gt=0.0, lt=0.5)  # Level of each one-sided bound.
+    min_items: int = Field(default=100, ge=10)  # Judge in gate A from this many paired items on.
+    paired_margin: float = Field(default=0.01, ge=0.0)  # Exclude a loss of this much overall in gate A.
+    # Judge a task, language or length by itself from this many items on.
+    min_slice_items: int = Field(default=20, ge=2)
+    # Exclude a loss of this much on each of them in gate A.
+    slice_margin: float = Field(default=0.10, ge=0.0)
+    # Exclude a loss of this much against each baseline in gate B.
+    simulator_margin: float = Field(default=0.01, ge=0.0)
+    # Refuse in gate C when the log shows a loss above this.
+    off_policy_margin: float = Field(default=0.03, ge=0.0)
+    # Ask for more evidence in gate C below this effective sample size of the log, in requests.
+    min_effective_sample_size: float = Field(default=100.0, ge=1.0)
+    # Ask for more evidence in gate C above this share of choices that the log never tried.
+    max_unsupported: float = Field(default=0.05, ge=0.0, le=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ def finite_gate(candidate: F64) -> Verdict:
     )
 
 
-def paired_gate(evidence: PairedEvidence, limits: GateLimits) -> Verdict:
+def paired_gate(evidence: PairedEvidence, limits: GateSettings) -> Verdict:
     """Gate A: by the one-sided lower bound the paired gain is no loss, overall and on each slice.
 
     Overall a loss of `paired_margin` must be excluded, on a slice one of `slice_margin`. What fails
@@ -104,7 +111,7 @@ def paired_gate(evidence: PairedEvidence, limits: GateLimits) -> Verdict:
 
 
 def _slices(
-    gains: F64, slices: Mapping[str, Sequence[str]], limits: GateLimits, numbers: dict[str, float]
+    gains: F64, slices: Mapping[str, Sequence[str]], limits: GateSettings, numbers: dict[str, float]
 ) -> tuple[list[str], list[str]]:
     """Names of slices that lost, and of those not yet cleared; their bounds go into `numbers`."""
     lost, open_ = [], []
@@ -125,7 +132,7 @@ def _slices(
 
 
 def simulator_gate(
-    candidate: F64, baselines: Mapping[str, F64], limits: GateLimits, scenario: str = ""
+    candidate: F64, baselines: Mapping[str, F64], limits: GateSettings, scenario: str = ""
 ) -> Verdict:
     """Gate B: over E paired episodes [E] of utility, not worse than any baseline by the margin."""
     numbers: dict[str, float] = {}
@@ -155,7 +162,7 @@ def gain_gate(verdicts: Sequence[Verdict]) -> Verdict:
     return Verdict("gain", False, "nowhere measurably better than the incumbent", shown, True)
 
 
-def off_policy_gate(log: Log, candidate: F64, incumbent: F64, limits: GateLimits) -> Verdict:
+def off_policy_gate(log: Log, candidate: F64, incumbent: F64, limits: GateSettings) -> Verdict:
     """Gate C: the live log does not contradict, by self-normalised doubly robust differences.
 
     A non-inferiority check: the anytime-valid upper bound must not lie below `-off_policy_margin`.
@@ -215,7 +222,7 @@ def load_gate(data: bytes) -> tuple[Verdict, LearnedPolicy | None]:
     return Verdict("load", True, f"revision {policy.revision}"), policy
 
 
-def judge(evidence: Evidence, limits: GateLimits) -> list[Verdict]:
+def judge(evidence: Evidence, limits: GateSettings) -> list[Verdict]:
     """Verdicts in order, ending with the first that did not pass; all passed means: ready for shadow."""
     paired = evidence.paired()
     verdicts = [finite_gate(paired.candidate)]

@@ -13,7 +13,7 @@ from typing import Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
-from deployments.strict import StrictModel
+from policies.strict import StrictModel
 from serve_app.config import KeyLimits
 
 logger = logging.getLogger(__name__)

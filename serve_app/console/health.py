@@ -1,5 +1,6 @@
 """Whether the cluster is well: what `fastserve status` shows, and what it finds wrong."""
 
+from dataclasses import asdict
 from typing import Any
 
 from deployments.dispatch.columns import is_usable
@@ -17,7 +18,7 @@ def summarise(snapshot: Snapshot, core: dict[str, Any], applications: dict[str, 
         }
         for name, row in snapshot.models.items()
     }
-    return {"applications": applications, "models": models, "policy": dict(snapshot.policy), "table": core}
+    return {"applications": applications, "models": models, "policy": asdict(snapshot.rollout), "table": core}
 
 
 def problems_of(status: dict[str, Any]) -> list[str]:

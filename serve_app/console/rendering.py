@@ -167,8 +167,8 @@ def status_page(status: Mapping[str, Any], problems: Sequence[str]) -> Renderabl
     policy = status["policy"]
     table.add_row("policy", version_name(policy.get("active")))
     if candidate := policy.get("candidate"):
-        shown = ", ".join(f"{key} {value}" for key, value in candidate.items())
-        table.add_row("candidate", shown)
+        name = version_name(candidate["version"])
+        table.add_row("candidate", f"{name}, {candidate['stage']} {candidate['share']:.0%}")
     core = status["table"]
     table.add_row("table", f"up {duration(core['up_s'])}, hears {len(core['ingresses'])} ingress replicas")
     store = core["store"]

@@ -3,12 +3,12 @@
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from deployments.learning.rollout import RolloutState, TrialState
 from deployments.records.records import PolicyEvent
 from policies.decider import version_name
+from policies.promotion.rollout import Candidate, RolloutState, Stage
 from serve_app.console.errors import CommandError
 
 
@@ -24,7 +24,7 @@ class Action:
 async def act(table: Any, action: Action, say: Callable[[str], None]) -> int:
     """The action on a table, on Ray or plain."""
     events: list[PolicyEvent] = await table.policy_events()
-    state = RolloutState.read(await table.policy_state())
+    state = await table.rollout()
     if action.name in {"list", "show"}:
         shown = (
             versions(state, events)
@@ -34,8 +34,8 @@ async def act(table: Any, action: Action, say: Callable[[str], None]) -> int:
         say(json.dumps(shown) if action.as_json else _text(shown))
         return 0
     changed = await _ACT[action.name](table, state, action, events)
-    await table.set_policy_state(changed.model_dump(mode="json"))
-    say(json.dumps(changed.model_dump(mode="json")) if action.as_json else _summary(changed))
+    await table.set_rollout(changed)
+    say(json.dumps(asdict(changed)) if action.as_json else _summary(changed))
     return 0
 
 
@@ -98,7 +98,7 @@ async def _promote(
 ) -> RolloutState:
     version = _known(action, events)
     await table.policy_event(PolicyEvent(version, time.time(), "promoted", {"by": "operator"}))
-    return state.replace(candidate=TrialState(version=version, stage="canary")).promoted(time.time(), None)
+    return replace(state, candidate=Candidate(version, Stage.CANARY)).promoted(time.time(), None)
 
 
 async def _rollback(
@@ -117,13 +117,13 @@ async def _shadow(
     version = _known(action, events)
     now = time.time()
     await table.policy_event(PolicyEvent(version, now, "shadow", {"by": "operator"}))
-    return state.replace(candidate=TrialState(version=version, stage="shadow", started_s=now, since_s=now))
+    return replace(state, candidate=Candidate(version, Stage.SHADOW, started_s=now, since_s=now))
 
 
 async def _pause(
     table: Any, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
 ) -> RolloutState:
-    return state.replace(paused=action.name == "pause")
+    return replace(state, paused=action.name == "pause")
 
 
 Act = Callable[[Any, RolloutState, Action, Sequence[PolicyEvent]], Awaitable[RolloutState]]

@@ -14,10 +14,10 @@ import httpx
 import yaml
 
 from deployments.dispatch.columns import is_usable
-from deployments.learning.rollout import RolloutState
 from deployments.records.snapshot import Snapshot
 from deployments.table.publisher import decode_snapshot
 from policies.profile import is_auto
+from policies.promotion.rollout import RolloutState
 from serve_app.console.local_pool import LocalPool
 
 KEY = "fs-integration-key-0123456789"
@@ -179,7 +179,7 @@ class Cluster:
 
     def state(self) -> RolloutState:
         """Which policy version serves and which is on trial."""
-        return RolloutState.read(self.table("policy_state"))
+        return self.table("rollout")
 
     def with_model(self, name: str) -> dict[str, Any]:
         """The base config with one simulated model more."""

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from deployments.learning.rollout import RolloutState
 from scripts.benchmarks.learning.learn_plot import draw
 from scripts.benchmarks.learning.traffic import Asked, User, callers, compared
 from scripts.benchmarks.learning.ways import Comparison, decisions_since, judged
@@ -84,7 +83,7 @@ async def _until_promoted(pool: served_pool.Serving, deadline_s: float, log: Seq
             progress.update(len(log) - progress.n)
             events = await pool.table.policy_events()
             progress.set_postfix_str(f"{events[-1].kind} {events[-1].version}" if events else "evaluating")
-            if RolloutState.read(await pool.table.policy_state()).active is not None:
+            if (await pool.table.rollout()).active is not None:
                 return True
             await asyncio.sleep(2.0)
     return False

@@ -20,8 +20,10 @@ from tqdm import tqdm
 
 from policies.arrays import F64
 from policies.learned.checkpoint import new_manifest
-from policies.promotion.canary import Canary, CanarySettings, CanaryState, Stage, Trial
-from policies.promotion.gates import Evidence, GateLimits, Verdict, judge, load_gate
+from policies.promotion.canary import Canary, CanarySettings, ComparedRequest
+from policies.promotion.gates import Evidence, GateSettings, Verdict, judge, load_gate
+from policies.promotion.rollout import Candidate as OnTrial
+from policies.promotion.rollout import Stage
 from policies.training.network import DispatchNetwork
 from scripts.benchmarks.learning.safety_world import (
     ACCURACY_WEIGHT,
@@ -177,7 +179,7 @@ def _offline(world: World, candidate: Candidate, seed: int) -> tuple[Verdict, in
     """The last verdict of the offline gates and the evidence that it took."""
     items, logged = 0, 0
     while True:
-        last = judge(_evidence(world, candidate, seed, ITEMS[items], LOGGED[logged]), GateLimits())[-1]
+        last = judge(_evidence(world, candidate, seed, ITEMS[items], LOGGED[logged]), GateSettings())[-1]
         if last.gate in {"A", "gain"} and last.needs_evidence and items + 1 < len(ITEMS):
             items += 1
         elif last.gate == "C" and last.needs_evidence and logged + 1 < len(LOGGED):
@@ -193,14 +195,14 @@ def _canary(world: World, candidate: Candidate, seed: int) -> Canary:
     usual, trial = incumbent(prompts), candidate.choose(prompts)
     expected = (usual * prompts.worth(prompts.known)).sum(axis=1)
     answered = prompts.worth(rng.binomial(1, prompts.quality).astype(np.float64))
-    canary = Canary(CanaryState(1, Stage.CANARY), SETTINGS)
+    canary = Canary(OnTrial(1, Stage.CANARY), SETTINGS)
     u = rng.random((CANARY_REQUESTS, 2))
     for i in range(CANARY_REQUESTS):
-        chosen = bool(u[i, 0] < canary.state.share(SETTINGS))
+        chosen = bool(u[i, 0] < canary.state.share)
         pi = trial[i] if chosen else usual[i]
         model = min(int((u[i, 1] > pi.cumsum()).sum()), MODELS - 1)
         state = canary.finished(
-            Trial(chosen, float(answered[i, model]), float(expected[i]), False, i / TRAFFIC_PER_S)
+            ComparedRequest(chosen, float(answered[i, model]), float(expected[i]), False, i / TRAFFIC_PER_S)
         )
         if state.stage is not Stage.CANARY:
             break

@@ -12,7 +12,7 @@ import aiohttp
 import yaml
 from tqdm import tqdm
 
-from deployments.learning.live_evidence import utility
+from deployments.learning.live_evidence import normalised_reward
 from deployments.suites.graders import grade
 from deployments.suites.item import Item
 from deployments.suites.suite import parse_item
@@ -111,7 +111,7 @@ class User:
         failed: bool,
     ) -> Asked:
         caller = self.callers[item.profile]
-        earned = 0.0 if failed else utility(score, e2e_s, 0.0, caller, 0.0, caller[3])
+        earned = 0.0 if failed else normalised_reward(score, e2e_s, 0.0, caller, 0.0, caller[3])
         at_s = time.time() - self._started_s
         return Asked(
             at_s=at_s,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deployments.learning.live_evidence import utility
+from deployments.learning.live_evidence import normalised_reward
 from deployments.records.records import DecisionRecord, EvaluationRecord
 from deployments.table.actor import RayTable
 from policies.arrays import F64
@@ -40,7 +40,7 @@ def best_by_task(
     earned: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         caller = callers[record.profile]
-        worth = utility(record.score, record.e2e_s or 0.0, 0.0, caller, 0.0, caller[3])
+        worth = normalised_reward(record.score, record.e2e_s or 0.0, 0.0, caller, 0.0, caller[3])
         earned[record.task][record.model].append(worth)
     return {
         task: max(sorted(models), key=lambda model: float(np.mean(models[model])))

@@ -25,6 +25,7 @@ from deployments.dispatch.settings import DispatchSettings
 from deployments.records.snapshot import ModelCard, ModelRow, Quantiles, ReplicaRow, ReplicaState, Snapshot
 from policies.learned.checkpoint import new_manifest
 from policies.learned.policy import LearnedPolicy
+from policies.promotion.rollout import RolloutState
 from policies.prompt.features import PromptFeatures, extract
 from policies.quality.data import QualityData
 from policies.quality.model import QualityModel
@@ -143,8 +144,8 @@ class PoolView:
             name: replace(row, replicas=tuple(replace(r, running=self._flight[name]) for r in row.replicas))
             for name, row in self._rows.items()
         }
-        state: dict[str, object] = {"active": 1 if self.policy == "learned" else None}
-        self.snapshot = Snapshot("bench", self._version, 0.0, rows, policy=state)
+        state = RolloutState(active=1 if self.policy == "learned" else None)
+        self.snapshot = Snapshot("bench", self._version, 0.0, rows, rollout=state)
 
     def count(self, model: str) -> None:
         """One request more in flight."""

@@ -22,7 +22,6 @@ from tqdm import tqdm
 from deployments.learning.candidate_job import JobInput, JobResult
 from deployments.learning.learner import Learner
 from deployments.learning.live_evidence import finished, reference
-from deployments.learning.rollout import ReferenceState, RolloutState
 from deployments.learning.settings import LearnerSettings
 from deployments.records.records import (
     DecisionRecord,
@@ -36,6 +35,7 @@ from deployments.table.store.store import Store
 from deployments.table.table import Table
 from deployments.table.upkeep import Retention
 from policies.promotion.gates import Verdict
+from policies.promotion.rollout import RolloutState
 from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.table.table import FEATURES, MODELS, decision, outcome
 from serve_app.console.text_table import print_table
@@ -159,10 +159,10 @@ class Week:
             last_version=1,
             promoted_s=self.clock.now_s,
             trained_s=self.clock.now_s,
-            reference=ReferenceState(**asdict(yardstick)),
+            reference=yardstick,
         )
         await self.table.put_artifact("policy:1", "1", os.urandom(CHECKPOINT_BYTES))
-        await self.table.set_policy_state(state.model_dump(mode="json"))
+        await self.table.set_rollout(state)
 
     def _graded(self, day: int) -> Iterator[EvaluationRecord]:
         for item in range(self.items):

@@ -21,6 +21,7 @@ from policies.observation import Observation
 from policies.outcome import Outcome, Status
 from policies.policy import FormulaPolicy
 from policies.profile import UnknownProfileError
+from policies.promotion.rollout import Candidate, RolloutState, Stage
 from policies.prompt.features import unpack
 from policies.utility import Weights
 from tests.deployments.dispatch.dispatchers import Made, MadeQuality, ask, dispatcher, pool
@@ -243,8 +244,8 @@ def test_an_active_policy_decides_and_a_shadow_is_logged() -> None:
     made = dispatcher()
     made.host.hold(7, Made((0.0, 0.0, 1.0)))
     made.host.hold(8, Made((1.0, 0.0, 0.0)))
-    state = {"active": 7, "candidate": {"version": 8, "share": 0.5, "stage": "shadow"}}
-    made.view.snapshot = snapshot(*pool(), version=2, policy=state)  # type: ignore[misc]
+    state = RolloutState(active=7, candidate=Candidate(8, Stage.SHADOW, share=0.5))
+    made.view.snapshot = snapshot(*pool(), version=2, rollout=state)  # type: ignore[misc]
     record = made.dispatch(ask()).record
     assert (record.model, record.policy, record.shadow) == ("small", "learned@7", "8:large")
 
@@ -252,7 +253,7 @@ def test_an_active_policy_decides_and_a_shadow_is_logged() -> None:
 def test_a_failing_policy_costs_no_request() -> None:
     made = dispatcher()
     made.host.hold(7, Made(error=RuntimeError("boom")))
-    made.view.snapshot = snapshot(*pool(), version=2, policy={"active": 7})  # type: ignore[misc]
+    made.view.snapshot = snapshot(*pool(), version=2, rollout=RolloutState(active=7))  # type: ignore[misc]
     for i in range(50):
         assert made.dispatch(ask(f"d{i}")).record.policy == "formula;fallback=error"
     assert made.host.fallbacks["error"] == 50
@@ -267,7 +268,7 @@ def test_a_policy_cannot_change_what_is_logged() -> None:
 
     made = dispatcher()
     made.host.hold(7, Forger())
-    made.view.snapshot = snapshot(*pool(), version=2, policy={"active": 7})  # type: ignore[misc]
+    made.view.snapshot = snapshot(*pool(), version=2, rollout=RolloutState(active=7))  # type: ignore[misc]
     record = made.dispatch(ask(models=("medium", "small"))).record
     assert record.policy == "formula;fallback=error"
     assert record.mask == (False, True, True)

@@ -16,6 +16,7 @@ from policies.learned.checkpoint import new_manifest
 from policies.learned.policy import LearnedPolicy
 from policies.observation import Observation
 from policies.policy import FormulaPolicy, Policy
+from policies.promotion.rollout import Candidate, RolloutState, Stage
 from policies.prompt.features import extract
 from policies.quality.data import QualityData, ScoredAnswer
 from policies.quality.model import QualityModel
@@ -126,7 +127,7 @@ def test_whatever_a_policy_gives_the_choice_can_be_sampled(
 
 
 def test_the_canary_gets_its_share_by_decision() -> None:
-    state = {"active": 1, "candidate": {"version": 2, "share": 0.25, "stage": "canary"}}
+    state = RolloutState(active=1, candidate=Candidate(2, Stage.CANARY, share=0.25))
     kept = host()
     drawn = Counter(kept.assigned(state, f"d{i}", "key") for i in range(8_000))
     assert set(drawn) == {1, 2}
@@ -135,21 +136,18 @@ def test_the_canary_gets_its_share_by_decision() -> None:
 
 def test_a_canary_by_key_is_the_same_for_every_request_of_a_key() -> None:
     kept = PolicyHost(DispatchSettings(canary_by_key=True), MadeLoaders())
-    state = {"active": None, "candidate": {"version": 2, "share": 0.5, "stage": "canary"}}
+    state = RolloutState(candidate=Candidate(2, Stage.CANARY, share=0.5))
     for key in map(str, range(20)):
         assert len({kept.assigned(state, f"d{i}", key) for i in range(20)}) == 1
     assert {kept.assigned(state, "d", str(key)) for key in range(50)} == {None, 2}
 
 
-@pytest.mark.parametrize(
-    "state", [{}, {"active": None}, {"active": None, "candidate": None}, {"active": True}]
-)
-def test_no_active_version_means_the_formula(state: dict[str, object]) -> None:
-    assert host().assigned(state, "d", "k") is None
+def test_no_active_version_means_the_formula() -> None:
+    assert host().assigned(RolloutState(), "d", "k") is None
 
 
 def test_a_shadow_is_asked_and_never_used() -> None:
-    state = {"active": None, "candidate": {"version": 2, "share": 1.0, "stage": "shadow"}}
+    state = RolloutState(candidate=Candidate(2, Stage.SHADOW, share=1.0))
     kept = host()
     kept.hold(2, Made((0.0, 1.0, 0.0)))
     assert kept.assigned(state, "d", "k") is None
@@ -163,7 +161,7 @@ def test_only_what_is_used_and_new_is_wanted() -> None:
     kept = host()
     shown = snapshot(
         artifacts={"quality": "q1", "policy:1": "p1", "policy:2": "p2", "policy:3": "p3", "other": "x"},
-        policy={"active": 1, "candidate": {"version": 3, "share": 0.1, "stage": "shadow"}},
+        rollout=RolloutState(active=1, candidate=Candidate(3, Stage.SHADOW, share=0.1)),
     )
     assert sorted(kept.wanted(shown)) == ["policy:1", "policy:3", "quality"]
     assert kept.install("policy:1", "p1", b"good")

@@ -2,35 +2,34 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import pytest
 
 from deployments.learning.candidate_job import JobInput, JobResult
 from deployments.learning.learner import Learner
-from deployments.learning.rollout import RolloutState, TrialState
-from deployments.learning.settings import LadderSettings, LearnerSettings
-from deployments.records.records import DecisionRecord, EvaluationRecord, OutcomeRecord, PolicyEvent
+from deployments.learning.settings import LearnerSettings
+from deployments.records.records import EvaluationRecord, PolicyEvent
 from deployments.table.store.store import StorageUnavailableError, Store
 from deployments.table.table import Table
 from policies.learned.checkpoint import new_manifest
 from policies.learned.policy import LearnedPolicy
-from policies.observation import CALLER_FIELDS, MODEL_COLUMN, MODEL_FIELDS, PROMPT_FIELDS
-from policies.outcome import Outcome, Status
+from policies.outcome import Status
+from policies.promotion.canary import CanarySettings
 from policies.promotion.gates import Verdict
+from policies.promotion.rollout import Candidate, RolloutState, Stage
 from policies.training.network import DispatchNetwork
 from serve_app.console.errors import CommandError
 from serve_app.console.versions import Action, act, history, versions
+from tests.deployments.traffic import MODELS, decision, outcome
 
-MODELS = ("large", "small")
 SETTINGS = LearnerSettings(
     settle_s=0.0,
     retry_s=1.0,
     min_new_items=1,
     cooldown_s=50.0,
-    canary=LadderSettings(ladder=(0.5,), min_requests=20, min_step_s=5.0, shadow_requests=10),
+    canary=CanarySettings(ladder=(0.5,), min_requests=20, min_step_s=5.0, shadow_requests=10),
 )
 
 
@@ -74,7 +73,7 @@ class Pool:
 
     async def state(self) -> RolloutState:
         """The rollout state in the table."""
-        return RolloutState.read(await self.table.policy_state())
+        return await self.table.rollout()
 
     async def traffic(self, requests: int, policy: str, e2e_s: float = 1.0, failed: bool = False) -> None:
         """Finished `auto` requests, ten a second."""
@@ -82,32 +81,10 @@ class Pool:
         for _ in range(requests):
             self.clock.now_s += 0.1
             self.count += 1
-            rows = np.zeros((2, len(MODEL_FIELDS)))
-            rows[:, MODEL_COLUMN["weight"]] = 1.0
-            rows[:, MODEL_COLUMN["accuracy"]] = (0.7, 0.5)
-            rows[:, MODEL_COLUMN["e2e_s"]] = 1.0
-            record = DecisionRecord(
-                f"d{self.count}",
-                self.clock.now_s,
-                "key",
-                "auto",
-                "",
-                MODELS[self.count % 2],
-                policy,
-                propensity=0.5,
-                epsilon=0.0,
-                seed=1,
-                models=MODELS,
-                rows=tuple(map(tuple, rows.tolist())),
-                prompt=(0.0,) * len(PROMPT_FIELDS),
-                caller=(1.0, 1.0, 0.0, 2.0)[: len(CALLER_FIELDS)],
-                mask=(True, True),
-                probabilities=(0.5, 0.5),
-            )
-            status = Status.FAILED if failed else Status.OK
-            outcome = Outcome(status, 0.1, 0.01, e2e_s)
+            record = decision(f"d{self.count}", self.clock.now_s, policy, MODELS[self.count % 2])
             decisions.append(record)
-            outcomes.append(OutcomeRecord(record.decision_id, self.clock.now_s, record.model, "r", outcome))
+            status = Status.FAILED if failed else Status.OK
+            outcomes.append(outcome(record, self.clock.now_s, status, e2e_s))
         await self.table.report_ingress("i", self.count, {}, decisions, outcomes)
         self.clock.now_s += 0.1
 
@@ -206,7 +183,7 @@ async def test_a_candidate_from_before_a_rollback_is_left(pool: Pool) -> None:
     async def job(data: JobInput, settings: LearnerSettings) -> JobResult:
         pool.clock.now_s += 5.0
         frozen = RolloutState(frozen_since_s=pool.clock.now_s)
-        await pool.table.set_policy_state(frozen.model_dump(mode="json"))
+        await pool.table.set_rollout(frozen)
         return JobResult(checkpoint(), pool.verdicts, 200)
 
     await Learner(SETTINGS, pool.table, job, pool.clock).learn()
@@ -215,15 +192,15 @@ async def test_a_candidate_from_before_a_rollback_is_left(pool: Pool) -> None:
     assert state.frozen_since_s == pool.clock.now_s
 
 
-@pytest.mark.parametrize("stage", ["waiting", "canary"])
+@pytest.mark.parametrize("stage", [Stage.WAITING, Stage.CANARY])
 async def test_the_active_version_is_guarded_while_another_waits_or_is_on_trial(
-    pool: Pool, stage: Literal["waiting", "canary"]
+    pool: Pool, stage: Stage
 ) -> None:
     await pool.to_active()
     now_s = pool.clock.now_s
     await pool.table.put_artifact("policy:2", "2", checkpoint())
-    trial = TrialState(version=2, stage=stage, share=0.01, started_s=now_s, since_s=now_s)
-    await pool.table.set_policy_state((await pool.state()).replace(candidate=trial).model_dump(mode="json"))
+    candidate = Candidate(2, stage, share=0.01, started_s=now_s, since_s=now_s)
+    await pool.table.set_rollout(replace(await pool.state(), candidate=candidate))
     await pool.traffic(100, "learned@1", failed=True)
     await pool.learner.watch()
     state = await pool.state()
@@ -266,7 +243,7 @@ async def test_without_evidence_nothing_is_trained(tmp_path: Path) -> None:
 
 
 async def test_a_paused_learner_moves_nothing(pool: Pool) -> None:
-    await pool.table.set_policy_state(RolloutState(paused=True).model_dump(mode="json"))
+    await pool.table.set_rollout(RolloutState(paused=True))
     await pool.learner.learn()
     await pool.learner.watch()
     assert not pool.jobs

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deployments.learning.live_evidence import trial
+from deployments.learning.live_evidence import compared
 from deployments.learning.log_reader import LogReader, newest
 from deployments.records.records import DecisionRecord
 from deployments.table.store.store import Store
@@ -48,7 +48,7 @@ async def test_a_request_counts_for_the_version_that_decided_it(
 ) -> None:
     await report(table, decision("d", 10.0, policy))
     (request,) = await reader(table).fresh(NOW_S)
-    assert trial(request, 7, np.array([0.5, 0.5])).candidate is is_candidate
+    assert compared(request, 7, np.array([0.5, 0.5])).candidate is is_candidate
 
 
 async def test_a_named_request_says_nothing_about_the_policy(

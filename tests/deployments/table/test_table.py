@@ -26,6 +26,7 @@ from deployments.table.table import Table
 from deployments.table.upkeep import Retention
 from deployments.table.view import TableView
 from policies.outcome import Outcome, Status
+from policies.promotion.rollout import RolloutState
 
 CARD = ModelCard("small", "simulated", "", 4096)
 
@@ -153,14 +154,14 @@ async def test_artifacts_and_rollout_state_survive_a_restart(tmp_path: Path) -> 
     url = f"sqlite:///{tmp_path}/store.sqlite3"
     table = Table(Store(url))
     await table.put_artifact("policy:7", "abc", b"\0weights")
-    await table.set_policy_state({"active": 7, "candidate": None})
+    await table.set_rollout(RolloutState(active=7))
     event = PolicyEvent(7, 1.5, "promoted", {"gain": 0.1})
     for _ in range(2):
         await table.policy_event(event)
     await table.close()
     again = Table(Store(url))
     snapshot = await again.snapshot("", 0, 1.0)
-    assert (snapshot.artifacts, snapshot.policy) == ({"policy:7": "abc"}, {"active": 7, "candidate": None})
+    assert (snapshot.artifacts, snapshot.rollout) == ({"policy:7": "abc"}, RolloutState(active=7))
     assert await again.artifact("policy:7") == ("abc", b"\0weights")
     assert await again.policy_events() == [event]
     with pytest.raises(KeyError, match="policy:8"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from policies.promotion.gates import (
-    GateLimits,
+    GateSettings,
     PairedEvidence,
     finite_gate,
     gain_gate,
@@ -14,7 +14,7 @@ from policies.promotion.gates import (
 )
 from policies.promotion.ope import Log
 
-LIMITS = GateLimits()
+SETTINGS = GateSettings()
 
 
 def evidence(gain: float, count: int = 400, slice_gain: float | None = None, seed: int = 0) -> PairedEvidence:
@@ -33,17 +33,17 @@ def evidence(gain: float, count: int = 400, slice_gain: float | None = None, see
 
 
 def test_a_better_candidate_passes_the_paired_gate() -> None:
-    assert paired_gate(evidence(0.08), LIMITS).passed
+    assert paired_gate(evidence(0.08), SETTINGS).passed
 
 
 def test_an_equal_candidate_needs_evidence() -> None:
-    verdict = paired_gate(evidence(0.0), LIMITS)
+    verdict = paired_gate(evidence(0.0), SETTINGS)
     assert not verdict.passed
     assert verdict.needs_evidence or "worse" in verdict.reason
 
 
 def test_an_equal_candidate_with_much_evidence_is_no_loss_but_no_gain_either() -> None:
-    verdict = paired_gate(evidence(0.0, count=20_000, seed=2), LIMITS)
+    verdict = paired_gate(evidence(0.0, count=20_000, seed=2), SETTINGS)
     assert verdict.passed, verdict.reason
     gain = gain_gate([verdict])
     assert (gain.passed, gain.needs_evidence) == (False, True)
@@ -51,30 +51,30 @@ def test_an_equal_candidate_with_much_evidence_is_no_loss_but_no_gain_either() -
 
 def test_a_gain_under_load_alone_is_a_gain() -> None:
     episodes = np.random.default_rng(0).normal(0.6, 0.02, 30)
-    burst = simulator_gate(episodes, {"incumbent": episodes - 0.05}, LIMITS, "burst")
-    assert gain_gate([paired_gate(evidence(0.0, count=20_000), LIMITS), burst]).passed
+    burst = simulator_gate(episodes, {"incumbent": episodes - 0.05}, SETTINGS, "burst")
+    assert gain_gate([paired_gate(evidence(0.0, count=20_000), SETTINGS), burst]).passed
 
 
 def test_a_worse_candidate_is_refused_for_good() -> None:
-    verdict = paired_gate(evidence(-0.08), LIMITS)
+    verdict = paired_gate(evidence(-0.08), SETTINGS)
     assert not verdict.passed
     assert not verdict.needs_evidence
 
 
 def test_a_regression_on_one_slice_is_refused_although_the_whole_gains() -> None:
-    verdict = paired_gate(evidence(0.2, slice_gain=-0.15), LIMITS)
+    verdict = paired_gate(evidence(0.2, slice_gain=-0.15), SETTINGS)
     assert verdict.numbers["gain.mean"] > 0.0
     assert not verdict.passed
     assert "language=zh" in verdict.reason
 
 
 def test_few_items_never_pass() -> None:
-    verdict = paired_gate(evidence(0.3, count=60), LIMITS)
+    verdict = paired_gate(evidence(0.3, count=60), SETTINGS)
     assert (verdict.passed, verdict.needs_evidence) == (False, True)
 
 
 def test_candidates_without_gain_pass_at_most_at_their_level() -> None:
-    verdicts = (paired_gate(evidence(0.0, seed=seed), LIMITS) for seed in range(300))
+    verdicts = (paired_gate(evidence(0.0, seed=seed), SETTINGS) for seed in range(300))
     passed = sum(verdict.passed and gain_gate([verdict]).passed for verdict in verdicts)
     assert passed / 300 <= 0.08
 
@@ -89,8 +89,8 @@ def test_simulator_gate_names_the_baseline_that_is_better() -> None:
     rng = np.random.default_rng(0)
     episodes = rng.normal(0.6, 0.02, 30)
     good = {"formula": episodes - 0.05, "least loaded": episodes - 0.1}
-    assert simulator_gate(episodes, good, LIMITS).passed
-    verdict = simulator_gate(episodes, {**good, "static mix": episodes + 0.05}, LIMITS)
+    assert simulator_gate(episodes, good, SETTINGS).passed
+    verdict = simulator_gate(episodes, {**good, "static mix": episodes + 0.05}, SETTINGS)
     assert not verdict.passed
     assert "static mix" in verdict.reason
 
@@ -107,13 +107,13 @@ def live_log(true_gain: float, count: int, exploration: float = 0.2) -> tuple[Lo
 
 def test_off_policy_gate_asks_for_evidence_on_a_thin_log() -> None:
     log, candidate, incumbent = live_log(0.1, 200)
-    verdict = off_policy_gate(log, candidate, incumbent, LIMITS)
+    verdict = off_policy_gate(log, candidate, incumbent, SETTINGS)
     assert (verdict.passed, verdict.needs_evidence) == (False, True)
 
 
 def test_off_policy_gate_passes_what_the_log_supports_and_stops_what_it_contradicts() -> None:
-    assert off_policy_gate(*live_log(0.05, 6000), LIMITS).passed
-    verdict = off_policy_gate(*live_log(-0.2, 6000), LIMITS)
+    assert off_policy_gate(*live_log(0.05, 6000), SETTINGS).passed
+    verdict = off_policy_gate(*live_log(-0.2, 6000), SETTINGS)
     assert (verdict.passed, verdict.needs_evidence) == (False, False)
 
 
@@ -121,6 +121,6 @@ def test_off_policy_gate_refuses_choices_that_were_never_tried() -> None:
     log, candidate, incumbent = live_log(0.1, 6000, exploration=0.2)
     thin = np.where(log.logging < 0.5, 5e-4, 1.0 - 5e-4)
     verdict = off_policy_gate(
-        Log(log.actions, log.rewards, thin, log.predicted), candidate, incumbent, LIMITS
+        Log(log.actions, log.rewards, thin, log.predicted), candidate, incumbent, SETTINGS
     )
     assert "never tried" in verdict.reason

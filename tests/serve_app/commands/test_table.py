@@ -18,6 +18,7 @@ from deployments.records.snapshot import (
     ReplicaState,
     Snapshot,
 )
+from policies.promotion.rollout import Candidate, RolloutState, Stage
 from serve_app.console.health import problems_of, summarise
 from serve_app.console.rendering import duration, snapshot_json, status_page, table_page
 
@@ -102,8 +103,8 @@ def test_every_problem_is_named() -> None:
 
 
 def test_the_active_policy_and_its_candidate_are_shown() -> None:
-    policy = {"active": 7, "candidate": {"version": 8, "share": 0.05}}
-    status = summarise(replace(SNAPSHOT, policy=policy), CORE, {})
+    rollout = RolloutState(active=7, candidate=Candidate(8, Stage.CANARY, share=0.05))
+    status = summarise(replace(SNAPSHOT, rollout=rollout), CORE, {})
     page = shown(status_page(status, []))
     assert "learned@7" in page
-    assert "version 8, share 0.05" in page
+    assert "learned@8, canary 5%" in page

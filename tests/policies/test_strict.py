@@ -1,7 +1,7 @@
 import pytest
 from pydantic import Field, ValidationError
 
-from deployments.strict import StrictModel
+from policies.strict import StrictModel
 
 
 class Inner(StrictModel):

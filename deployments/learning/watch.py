@@ -1,0 +1,117 @@
+"""Watches live outcomes: alarms of the active version, shadow and canary of a candidate."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from deployments.learning.live_evidence import Finished, compared, reference, usable, watched
+from deployments.learning.log_reader import LogReader, LogTable
+from deployments.learning.rollout import Rollout
+from deployments.learning.settings import LearnerSettings
+from policies.promotion.alarms import Alarms
+from policies.promotion.canary import Canary
+from policies.promotion.rollout import Candidate, RolloutState, Stage
+
+ALARM_WINDOW_S: Final = 3_600.0
+_MOST_REQUESTS: Final = 5_000  # last requests of a candidate's stage
+
+
+@dataclass(slots=True)
+class _Look:
+    """What one stage of one version has shown so far."""
+
+    key: tuple[int, str, float]
+    reader: LogReader
+    requests: deque[Finished] = field(default_factory=lambda: deque(maxlen=_MOST_REQUESTS))
+    canary: Canary | None = None
+    alarms: Alarms | None = None
+
+
+class Watch:
+    """Reads what finished since the last look, and moves the rollout where the evidence says so.
+
+    Statistics are recomputed from the log since a stage's start, which makes them the same after a restart.
+    """
+
+    def __init__(
+        self, rollout: Rollout, table: LogTable, settings: LearnerSettings, clock: Callable[[], float]
+    ) -> None:
+        self.settings = settings
+        self._rollout = rollout
+        self._table = table
+        self._clock = clock
+        self._active: _Look | None = None
+        self._trial: _Look | None = None
+
+    async def look(self) -> None:
+        """One look at the active version and at a candidate on trial."""
+        state = await self._rollout.state()
+        if state.paused or await self._alarmed(state):
+            return
+        candidate = state.candidate
+        if candidate is not None and candidate.on_trial:
+            await self._look_at(state, candidate)
+
+    async def _look_at(self, state: RolloutState, candidate: Candidate) -> None:
+        key = candidate.version, candidate.stage.value, candidate.started_s
+        if self._trial is None or self._trial.key != key:
+            self._trial = _Look(key, self._reader(candidate.started_s))
+        look = self._trial
+        fresh = await look.reader.fresh(self._clock())
+        look.requests += fresh
+        if candidate.stage is Stage.SHADOW:
+            moved = await self._shadow(candidate, look)
+        else:
+            moved = await self._canary(state, candidate, look, fresh)
+        if moved.stage is Stage.ROLLED_BACK:
+            await self._rollout.roll_back(candidate.version, moved.reason)
+        elif moved.stage is Stage.PROMOTED:
+            await self._promote(candidate.version, look.requests)
+        elif moved != candidate:
+            await self._rollout.move(moved)
+
+    async def _shadow(self, candidate: Candidate, look: _Look) -> Candidate:
+        """Recompute what the candidate would have chosen: it must be usable for every request."""
+        policy = await self._rollout.policy(candidate.version)
+        unusable = sum(not usable(policy, one) for one in look.requests)
+        canary = Canary(candidate, self.settings.canary)
+        return canary.shadowed(len(look.requests), unusable, self._clock())
+
+    async def _canary(
+        self, state: RolloutState, candidate: Candidate, look: _Look, fresh: Sequence[Finished]
+    ) -> Candidate:
+        """The canary over everything that finished since it began; its step as the ingress has it."""
+        if look.canary is None:
+            look.canary = Canary(candidate, self.settings.canary)
+        incumbent, now_s = await self._rollout.policy(state.active), self._clock()
+        for one in fresh:
+            usual = incumbent.probabilities(one.observation)
+            look.canary.finished(compared(one, candidate.version, usual), now_s)
+        return look.canary.state
+
+    async def _promote(self, version: int, requests: Sequence[Finished]) -> None:
+        others = [one for one in requests if one.record.decider.version != version]
+        await self._rollout.promote(version, reference(others) or reference(requests))
+
+    async def _alarmed(self, state: RolloutState) -> bool:
+        """Whether the active version went bad and was rolled back; after a restart the last hour counts."""
+        if state.active is None or state.reference is None:
+            return False
+        key = state.active, "active", state.promoted_s
+        if self._active is None or self._active.key != key:
+            since_s = max(state.promoted_s, self._clock() - ALARM_WINDOW_S)
+            self._active = _Look(key, self._reader(since_s))
+            self._active.alarms = Alarms(state.reference, self.settings.alarms)
+        look = self._active
+        assert look.alarms is not None
+        for one in await look.reader.fresh(self._clock()):
+            if one.record.decider.version == state.active:
+                reason = look.alarms.update(watched(one))
+                if reason is not None:
+                    await self._rollout.roll_back(state.active, reason)
+                    return True
+        return False
+
+    def _reader(self, since_s: float) -> LogReader:
+        return LogReader(self._table, since_s, self.settings.target_s, self.settings.settle_s)

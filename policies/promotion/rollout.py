@@ -1,0 +1,94 @@
+"""Which policy version serves, which one is on trial, what went before: one durable value."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """WAITING lacks evidence, SHADOW decides without effect, CANARY serves a share; the rest is final."""
+
+    WAITING = "waiting"
+    SHADOW = "shadow"
+    CANARY = "canary"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A policy version on its way to the users. Times are wall clock."""
+
+    version: int
+    stage: Stage
+    share: float = 0.0  # share of requests that it decides
+    step: int = 0  # index into the canary's ladder
+    started_s: float = 0.0  # when its stage began: evidence is what was decided since
+    since_s: float = 0.0  # when its last step began
+    reason: str = ""  # why it reached a final stage
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether requests are compared for it now."""
+        return self.stage in (Stage.SHADOW, Stage.CANARY)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What the policy before earned, measured on its own traffic; the yardstick of the alarms."""
+
+    reward: float
+    failure_rate: float
+    late_rate: float  # share of requests above `late_s`
+    late_s: float
+    cost_usd: float
+    entropy: float  # mean entropy of the sampled distributions, nats
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutState:
+    """The rollout as the table keeps it. `active` None is the formula; times are wall clock."""
+
+    active: int | None = None
+    previous: int | None = None
+    candidate: Candidate | None = None
+    last_version: int = 0
+    promoted_s: float = 0.0
+    frozen_since_s: float | None = None  # learning rests since a rollback
+    paused: bool = False  # by an operator: nothing is trained or moved
+    reference: Reference | None = None  # what the version before earned
+    trained_s: float = 0.0  # the last candidate knew what was graded until then
+
+    @property
+    def versions(self) -> set[int]:
+        """The learned versions that may decide a request."""
+        candidate = None if self.candidate is None else self.candidate.version
+        return {version for version in (self.active, candidate) if version is not None}
+
+    def tries(self, version: int) -> bool:
+        """Whether `version` is the candidate."""
+        return self.candidate is not None and self.candidate.version == version
+
+    def promoted(self, at_s: float, reference: Reference | None) -> "RolloutState":
+        """The candidate becomes active. Raises ValueError where there is none."""
+        if self.candidate is None:
+            raise ValueError("No candidate is on trial, nothing to promote.")
+        return replace(
+            self,
+            active=self.candidate.version,
+            previous=self.active,
+            candidate=None,
+            promoted_s=at_s,
+            reference=reference,
+        )
+
+    def rolled_back(self, at_s: float) -> "RolloutState":
+        """The candidate is dropped, or else the active version gives way; learning rests from now."""
+        if self.candidate is not None:
+            return replace(self, candidate=None, frozen_since_s=at_s)
+        return self.reverted(at_s)
+
+    def reverted(self, at_s: float) -> "RolloutState":
+        """The active version gives way, and what was to follow it with it; learning rests from now."""
+        return replace(
+            self, active=self.previous, previous=None, candidate=None, reference=None, frozen_since_s=at_s
+        )
