@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policies.promotion.alarms import Alarms, Reference, Seen
+from policies.promotion.alarms import Alarms, WatchedRequest
+from policies.promotion.rollout import Reference
 
 REFERENCE = Reference(reward=0.6, failure_rate=0.01, late_rate=0.05, late_s=2.0, cost_usd=1e-4, entropy=0.5)
 
 
-def seen(rng: np.random.Generator) -> Seen:
+def seen(rng: np.random.Generator) -> WatchedRequest:
     """A request as the reference describes it."""
-    return Seen(
+    return WatchedRequest(
         reward=float(np.clip(rng.normal(0.6, 0.2), 0.0, 1.0)),
         failed=bool(rng.random() < 0.01),
         e2e_s=2.5 if rng.random() < 0.05 else 1.0,
