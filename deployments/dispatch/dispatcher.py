@@ -23,7 +23,7 @@ from deployments.dispatch.masks import (
     static_mask,
 )
 from deployments.dispatch.policy_host import ArtifactLoaders, Loaders, PolicyHost
-from deployments.dispatch.request import DispatchRequest, UnknownModelError
+from deployments.dispatch.request import CHARS_PER_TOKEN, DispatchRequest, UnknownModelError
 from deployments.dispatch.settings import DispatchSettings
 from deployments.dispatch.settlement import Settlement
 from deployments.records.snapshot import Snapshot
@@ -139,7 +139,7 @@ class Dispatcher:
         rows, revision = self._rows(columns, features, request, age_s, alarmed)
         session = request.session_key(profile) if selected else None
         seed = hash64(request.decision_id if session is None else session)
-        mask = self._mask(columns, rows, features, request, selected, seed if session is None else None)
+        mask = self._mask(columns, rows, request, selected, seed if session is None else None)
         caller = self._caller(profile, request)
         for array in (rows, features.dense, caller, mask.allowed):
             array.flags.writeable = False  # what is logged is what the policy saw, whatever it does
@@ -168,7 +168,6 @@ class Dispatcher:
         self,
         columns: Columns,
         rows: F64,
-        features: PromptFeatures,
         request: DispatchRequest,
         selected: Profile | None,
         seed: int | None,
@@ -176,7 +175,7 @@ class Dispatcher:
         """Every hard constraint on one request; `seed` draws its part in probation, None: it has none."""
         limits, settlement = self.settings.limits, self.settlement
         static = static_mask(columns, request, selected, limits)
-        mask = request_mask(static, columns, rows, float(features.dense[_PROMPT_TOKENS]), request)
+        mask = request_mask(static, columns, rows, request)
         if columns.priced and settlement.guard.is_spent(request.key_id, self._wall()):
             mask.keep(columns.completion_usd <= columns.completion_usd.min(), Reason.BUDGET)
         pacer = settlement.duals(selected).pacer if selected else None
@@ -202,6 +201,8 @@ class Dispatcher:
         rows, prompt = columns.rows.copy(), features.dense
         if request.prompt.tokens is not None:
             prompt[_PROMPT_TOKENS] = request.prompt.tokens
+        else:
+            prompt[_PROMPT_TOKENS] += request.prompt.extra_chars // CHARS_PER_TOKEN
         count = self.view.in_flight
         in_flight = np.array([count(model) for model in columns.models], dtype=np.float64)
         predicted = columns.latency.predict(prompt, features.style, in_flight, length_limit(columns, request))

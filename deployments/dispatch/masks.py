@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from deployments.dispatch.columns import Columns
-from deployments.dispatch.request import DispatchRequest
+from deployments.dispatch.request import DispatchRequest, Prompt
 from deployments.dispatch.settings import LimitSettings
 from deployments.records.snapshot import Estimate
 from policies.arrays import F64, Bools
@@ -17,8 +17,6 @@ from policies.decision import uniform_from_seed
 from policies.observation import MODEL_COLUMN
 from policies.profile import Profile
 
-ROOM_TOKENS: Final = 16  # for the answer, where no max_tokens is given
-SURE_SHARE: Final = 0.8  # of an estimated prompt length is there for certain
 _ESTABLISHED: Final = 10  # times a new model's outcomes: what the pool must have before one counts as new
 _PROBATION_SALT: Final = 0x5DEECE66D
 _MAX_KEPT: Final = 1_000
@@ -43,6 +41,9 @@ class Reason(StrEnum):
     BUDGET = "key's daily budget is spent"
     PROFILE_BUDGET = "more than the profile's budget has left"
     PROBATION = "not known well enough yet"
+
+
+PASSING: Final = frozenset({Reason.UNHEALTHY.value, Reason.OVER_LIMIT.value})  # what may end by waiting
 
 
 class NoModelError(RuntimeError):
@@ -71,6 +72,12 @@ class Mask:
         for i in np.flatnonzero(self.allowed & ~passing).tolist():
             self.reasons[self.models[i]] = reason.value
         self.allowed = self.allowed & passing
+
+    def overrule(self, passing: Bools, before: Reason, reason: Reason) -> None:
+        """Give `reason` in place of `before` to the models where `passing` [M] is False."""
+        for i in np.flatnonzero(~passing).tolist():
+            if self.reasons.get(self.models[i]) == before:
+                self.reasons[self.models[i]] = reason.value
 
     def keep_only(self, names: tuple[str, ...] | frozenset[str], reason: Reason) -> None:
         """Take out the models that `names` does not hold."""
@@ -118,11 +125,11 @@ def _static_mask(
     for allowed in (request.key_models, request.preferences.models):
         if allowed is not None:
             mask.keep_only(allowed, Reason.NOT_ALLOWED)
-    mask.keep(columns.usable, Reason.UNHEALTHY)
     needs = request.prompt.needs
     if needs:
         able = np.array([needs <= has for has in columns.capabilities], dtype=bool)
         mask.keep(able, Reason.CAPABILITY)
+    mask.keep(columns.usable, Reason.UNHEALTHY)  # last: what will not pass by waiting is the better reason
     mask.allowed.flags.writeable = False
     limit = limits.in_flight_per_slot * np.maximum(columns.rows[:, _SLOTS], 1.0)
     return StaticMask(mask.allowed, mask.reasons, limit, None if profile is None else _new(columns, limits))
@@ -142,22 +149,35 @@ def _new(columns: Columns, limits: LimitSettings) -> Bools | None:
     return new if established and new.any() and not new.all() else None
 
 
-def request_mask(
-    static: StaticMask, columns: Columns, rows: F64, prompt_tokens: float, request: DispatchRequest
-) -> Mask:
+def request_mask(static: StaticMask, columns: Columns, rows: F64, request: DispatchRequest) -> Mask:
     """The static constraints and those of this prompt at this load; `rows` [M, F] are complete."""
     mask = Mask(columns.models, static.allowed, dict(static.reasons))
     preferences = request.preferences
-    tokens = prompt_tokens if request.prompt.tokens is not None else prompt_tokens * SURE_SHARE
-    tokens += length_limit(columns, request) or ROOM_TOKENS
-    if tokens > columns.least_context_tokens:
-        mask.keep(columns.context_tokens >= tokens, Reason.CONTEXT)
+    fitting = _fitting(columns, request.prompt)
+    if fitting is not None:
+        mask.keep(fitting, Reason.CONTEXT)
+        mask.overrule(fitting, Reason.UNHEALTHY, Reason.CONTEXT)
     mask.keep(rows[:, _IN_FLIGHT] < static.in_flight_limit, Reason.OVER_LIMIT)
     if preferences.max_latency_s is not None:
         mask.keep(rows[:, _E2E] <= preferences.max_latency_s, Reason.LATENCY)
     if preferences.max_cost_usd is not None:
         mask.keep(rows[:, _COST] <= preferences.max_cost_usd, Reason.COST)
     return mask
+
+
+def _fitting(columns: Columns, prompt: Prompt) -> Bools | None:
+    """[M] models whose context may hold prompt and answer, None where all may.
+
+    What may fit is never refused here: prompts are counted from below, and a limit on the answer that is at
+    or over a model's context does not bind it. What is too long after all, the engine says.
+    """
+    limit = float(prompt.max_tokens or 0)
+    most = len(prompt.text) if prompt.tokens is None else prompt.tokens  # the bound below is never above it
+    if most + max(limit, prompt.room_tokens) <= columns.least_context_tokens:
+        return None
+    binding = np.where(limit < columns.context_tokens, limit, 0)
+    fitting: Bools = prompt.least_tokens + np.maximum(binding, prompt.room_tokens) <= columns.context_tokens
+    return None if fitting.all() else fitting
 
 
 def length_limit(columns: Columns, request: DispatchRequest) -> int | None:

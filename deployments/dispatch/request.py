@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from policies.profile import Profile
+from policies.prompt.token_bounds import least_tokens
 from policies.utility import Weights
 
+CHARS_PER_TOKEN: Final = 4  # of ordinary English
 _STRUCTURED: Final = frozenset({"json", "tools"})
 
 
@@ -18,11 +20,33 @@ class Prompt:
     max_tokens: int | None = None  # the caller's limit on the answer
     needs: frozenset[str] = frozenset()  # capabilities
     tokens: int | None = None  # where the prompt came as token ids
+    longest: str | None = None  # of several prompts in one request; None: `text` is one prompt
+    longest_tokens: int | None = None  # the same where they came as token ids
+    extra_chars: int = 0  # of tools and their calls, which the chat template turns into prompt
 
     @property
     def is_structured(self) -> bool:
         """Whether JSON, a schema or tools are requested."""
         return not self.needs.isdisjoint(_STRUCTURED)
+
+    @property
+    def least_tokens(self) -> int:
+        """Tokens that the context must hold at least, whatever the tokenizer: those of the longest prompt."""
+        if self.tokens is not None:
+            return self.tokens if self.longest_tokens is None else self.longest_tokens
+        return least_tokens(self.text if self.longest is None else self.longest)
+
+    @property
+    def estimated_tokens(self) -> int:
+        """Tokens in all, as in plain English; no more than a guess unless they came as ids."""
+        if self.tokens is not None:
+            return self.tokens
+        return (len(self.text) + self.extra_chars) // CHARS_PER_TOKEN
+
+    @property
+    def room_tokens(self) -> int:
+        """Tokens of the answer that the context must hold at least."""
+        return 0 if "embeddings" in self.needs else 1
 
 
 @dataclass(frozen=True, slots=True)

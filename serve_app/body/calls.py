@@ -1,13 +1,13 @@
 """From a parsed body to a checked Call, one function per endpoint."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deployments.dispatch.request import Prompt
 from serve_app.body import checks, fields
 from serve_app.body.fields import check_part
-from serve_app.body.strict_json import Body
+from serve_app.body.strict_json import Body, dump
 from serve_app.config import Caps
 from serve_app.http.errors import bad_request
 
@@ -24,8 +24,18 @@ class Call:
     max_tokens_field: str = "max_tokens"
     changed: bool = field(default=False)  # `body` is no longer what the caller's bytes say
 
+    @property
+    def prompt_field(self) -> str:
+        """The field of the body that holds the prompt."""
+        return _PROMPT_FIELDS[self.path]
 
-Builder = Callable[[Body], Call]
+
+_PROMPT_FIELDS = {
+    "/v1/chat/completions": "messages",
+    "/v1/completions": "prompt",
+    "/v1/responses": "input",
+    "/v1/embeddings": "input",
+}
 
 _ROLES = checks.one_of(("system", "developer", "user", "assistant", "tool", "function"))
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "thinking", "reasoning"})
@@ -58,15 +68,15 @@ class Calls:
         limit_field = (
             "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
         )
-        return self._call("/v1/chat/completions", body, reader, limit_field, len(messages))
+        return self._call("/v1/chat/completions", body, reader.prompt(len(messages)), limit_field)
 
     def completion(self, body: Body) -> Call:
         """/v1/completions. Raises ApiError (400)."""
         fields.check_fields(body, self._text)
-        text, tokens = self._prompts(_present(body, "prompt"), "prompt", self.caps.prompts)
+        prompt = self._prompts(_present(body, "prompt"), "prompt", self.caps.prompts)
         reader = _Reader(self.caps)
-        reader.add(text, "prompt")
-        return self._call("/v1/completions", body, reader, "max_tokens", 1, tokens)
+        reader.add(prompt.text, "prompt")
+        return self._call("/v1/completions", body, prompt, "max_tokens")
 
     def response(self, body: Body) -> Call:
         """/v1/responses. Raises ApiError (400)."""
@@ -81,62 +91,45 @@ class Calls:
                 reader.add(item, "input")
             else:
                 reader.item(item, f"input[{index}]")
-        return self._call("/v1/responses", body, reader, "max_output_tokens", len(items))
+        return self._call("/v1/responses", body, reader.prompt(len(items)), "max_output_tokens")
 
     def embedding(self, body: Body) -> Call:
         """/v1/embeddings. Raises ApiError (400)."""
         fields.check_fields(body, self._embeddings)
-        text, tokens = self._prompts(_present(body, "input"), "input", self.caps.embedding_inputs)
+        prompt = self._prompts(_present(body, "input"), "input", self.caps.embedding_inputs)
         if body.get("stream"):
             raise bad_request("Embeddings cannot be streamed.", "stream")
-        return Call(
-            path="/v1/embeddings",
-            body=body,
-            model=_model(body),
-            prompt=Prompt(text, max_tokens=0, needs=frozenset({"embeddings"}), tokens=tokens),
-        )
+        prompt = replace(prompt, max_tokens=0, needs=frozenset({"embeddings"}))
+        return Call("/v1/embeddings", body, _model(body), prompt)
 
-    def _call(
-        self,
-        path: str,
-        body: Body,
-        reader: "_Reader",
-        limit_field: str,
-        turns: int,
-        tokens: int | None = None,
-    ) -> Call:
-        if body.get("tools") is not None:
-            fields.tools(body["tools"], "tools", self.caps)
-        return Call(
-            path=path,
-            body=body,
-            model=_model(body),
-            prompt=Prompt(
-                text="\n".join(reader.texts),
-                turns=turns,
-                max_tokens=body.get(limit_field),
-                needs=_needs(body, reader.media > 0),
-                tokens=tokens,
-            ),
-            stream=body.get("stream") is True,
-            max_tokens_field=limit_field,
-        )
+    def _call(self, path: str, body: Body, prompt: Prompt, limit_field: str) -> Call:
+        """A call to generate; `prompt` gets its limit and what the body needs besides."""
+        tools = body.get("tools")
+        extra_chars = prompt.extra_chars
+        if tools is not None:
+            fields.tools(tools, "tools", self.caps)
+            extra_chars += len(dump(tools))
+        needs = prompt.needs | _needs(body)
+        prompt = replace(prompt, max_tokens=body.get(limit_field), needs=needs, extra_chars=extra_chars)
+        stream = body.get("stream") is True
+        return Call(path, body, _model(body), prompt, stream, limit_field)
 
-    def _prompts(self, value: Any, param: str, most: int) -> tuple[str, int | None]:
-        """The prompts as one text, or the number of token ids."""
+    def _prompts(self, value: Any, param: str, most: int) -> Prompt:
+        """One prompt or several, as text or as token ids."""
         if isinstance(value, str):
-            return value, None
+            return Prompt(value)
         entries = checks.array(value, param, self.caps.text_chars, 1)
         if all(type(entry) is int for entry in entries):
             _token_ids(entries, param)
-            return "", len(entries)
+            return Prompt(tokens=len(entries))
         if len(entries) > most:
             raise bad_request(f"'{param}' has {len(entries)} entries; at most {most} are allowed.", param)
         if all(isinstance(entry, str) for entry in entries):
-            return "\n".join(entries), None
+            return Prompt("\n".join(entries), longest=max(entries, key=len))
         for index, entry in enumerate(entries):
             _token_ids(checks.array(entry, f"{param}[{index}]", self.caps.text_chars, 1), f"{param}[{index}]")
-        return "", sum(map(len, entries))
+        sizes = [len(entry) for entry in entries]
+        return Prompt(tokens=sum(sizes), longest_tokens=max(sizes))
 
 
 class _Reader:
@@ -146,7 +139,13 @@ class _Reader:
         self._caps = caps
         self.texts: list[str] = []
         self.media = 0
+        self.extra_chars = 0  # of calls of tools
         self._chars = 0
+
+    def prompt(self, turns: int) -> Prompt:
+        """What was read, as one prompt of so many turns."""
+        needs = frozenset({"vision"} if self.media else ())
+        return Prompt("\n".join(self.texts), turns, needs=needs, extra_chars=self.extra_chars)
 
     def add(self, text: str, param: str) -> None:
         self._chars += len(text)
@@ -170,12 +169,15 @@ class _Reader:
                 checks.array(message["tool_calls"], f"{param}.tool_calls", self._caps.tools)
             ):
                 checks.record(call, f"{param}.tool_calls[{index}]")
+                self.extra_chars += len(dump(call))
 
     def item(self, item: Any, param: str) -> None:
         """One input item of the responses API; items that are no message pass through."""
         checks.record(item, param)
         if "role" in item:
             self._content(item.get("content"), f"{param}.content")
+        else:
+            self.extra_chars += len(dump(item))
 
     def _content(self, content: Any, param: str) -> None:
         if content is None:
@@ -214,12 +216,10 @@ def _model(body: Body) -> str:
     return model
 
 
-def _needs(body: Body, has_media: bool) -> frozenset[str]:
+def _needs(body: Body) -> frozenset[str]:
     needs = {"chat"}
     if body.get("tools"):
         needs.add("tools")
-    if has_media:
-        needs.add("vision")
     options = body.get("text")  # of the responses API
     form = body.get("response_format") or (options.get("format") if isinstance(options, dict) else None)
     if (isinstance(form, dict) and form.get("type") != "text") or body.get("structured_outputs"):

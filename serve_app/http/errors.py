@@ -1,5 +1,6 @@
 """The OpenAI-shaped error, made here and nowhere else."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import orjson
@@ -13,6 +14,13 @@ _TYPES = {
 }
 _MESSAGE_LIMIT = 1000  # characters of an engine's own message
 _ECHO_LIMIT = 64  # characters of the caller's text that a message may repeat
+CONTEXT_CODE = "context_length_exceeded"
+_CONTEXT_WORDS = "maximum context length"
+_TOO_LONG = re.compile(  # how engines and providers say so
+    r"maximum (context|model|input|prompt) length|max_model_len|context (length|window|size)|n_ctx"
+    r"|(prompt|input)\S* (is|are) too long|exceeds? the (maximum|max)( number of)?( input)? tokens",
+    re.IGNORECASE,
+)
 
 
 class ApiError(Exception):
@@ -121,10 +129,17 @@ def body_too_slow(limit_s: float) -> ApiError:
     return ApiError(408, f"The body did not arrive within {limit_s:g} s.", code="request_timeout")
 
 
-def context_too_long(context_tokens: int) -> ApiError:
-    """400: the prompt cannot fit."""
-    message = f"The prompt is longer than the context of {context_tokens} tokens."
-    return ApiError(400, message, code="context_length_exceeded", param="messages")
+def context_too_long(context_tokens: int, param: str) -> ApiError:
+    """400: prompt and answer cannot fit. Clients look for the words "maximum context length"."""
+    message = f"The request is too long: the {_CONTEXT_WORDS} is {context_tokens} tokens, prompt and answer."
+    return ApiError(400, message, code=CONTEXT_CODE, param=param)
+
+
+def missing_capability(missing: Sequence[str], model: str) -> ApiError:
+    """400: no model that may answer can do what the request needs."""
+    names = ", ".join(f"'{name}'" for name in missing)
+    message = f"No model for {quoted(model)} has the capability {names} that this request needs."
+    return ApiError(400, message, code="no_model_fits", param="model")
 
 
 def overloaded(message: str, code: str = "rate_limit_exceeded", retry_after_s: float = 1.0) -> ApiError:
@@ -165,6 +180,8 @@ def from_upstream(status: int, body: bytes) -> ApiError:
             message = str(inner.get("message") or inner.get("detail") or message)[:_MESSAGE_LIMIT]
             param = inner.get("param") if isinstance(inner.get("param"), str) else None
             code = inner.get("code") if isinstance(inner.get("code"), str) else None
-    if "maximum context length" in message or "max_model_len" in message:
-        code = "context_length_exceeded"
+    if code == CONTEXT_CODE or (status in (400, 413, 422) and _TOO_LONG.search(message)):
+        status, code = 400, CONTEXT_CODE
+        if _CONTEXT_WORDS not in message:
+            message = f"The request is over the model's {_CONTEXT_WORDS}: {message}"
     return ApiError(status, message, code=code or "invalid_request", param=param)

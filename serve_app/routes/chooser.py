@@ -17,7 +17,6 @@ from serve_app.http.errors import (
     profile_not_found,
 )
 from serve_app.routes.refusals import refusal
-from serve_app.upstream.outgoing import check_fits
 
 
 class Chooser:
@@ -29,17 +28,12 @@ class Chooser:
     def dispatch(self, key: Key, call: Call, preferences: Preferences) -> Dispatch:
         """Choose a model. Raises ApiError."""
         request = self._request(key, call, preferences)
-        models = self._dispatcher.view.snapshot.models
-        if not is_auto(call.model) and call.model in models:
-            check_fits(call, models[call.model].card)
         try:
             return self._dispatcher.dispatch(request)
         except (UnknownModelError, UnknownProfileError) as error:
             raise _not_found(error) from None
         except NoModelError as error:
-            raise refusal(
-                error, call.model, {m: row.card.context_tokens for m, row in models.items()}
-            ) from None
+            raise refusal(error, call, self._dispatcher.view.snapshot.models) from None
 
     def explain(self, key: Key, call: Call, preferences: Preferences) -> Dispatch:
         """The same with nothing drawn, counted or refused for lack of a model. Raises ApiError."""

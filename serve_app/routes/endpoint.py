@@ -97,7 +97,7 @@ class Endpoint:
         began_s = asyncio.get_running_loop().time()
         try:
             key, call, preferences = self._admit(request, build)
-            expected = (call.prompt.tokens or len(call.prompt.text) // 4) + (call.prompt.max_tokens or 0)
+            expected = call.prompt.estimated_tokens + (call.prompt.max_tokens or 0)
             self.limiter.enter(key, expected)
         except ApiError as error:
             self._reporter.refused("", request.path, error.code)

@@ -3,10 +3,13 @@
 from collections.abc import Collection, Mapping
 
 from deployments.dispatch.masks import NoModelError, Reason
+from deployments.records.snapshot import ModelRow
+from serve_app.body.calls import Call
 from serve_app.http.errors import (
     ApiError,
     bad_request,
     context_too_long,
+    missing_capability,
     model_not_allowed,
     overloaded,
     unavailable,
@@ -15,11 +18,13 @@ from serve_app.http.errors import (
 _NOT_MEANT = frozenset({Reason.NOT_NAMED, Reason.WEIGHT})
 
 
-def refusal(error: NoModelError, model: str, context_tokens: Mapping[str, int]) -> ApiError:
+def refusal(error: NoModelError, call: Call, models: Mapping[str, ModelRow]) -> ApiError:
     """The answer to a request that masks out every model.
 
-    What may pass by waiting (load, health) comes before what will not (context, capability, permission).
+    What may pass by waiting (load, health) comes before what will not (context, capability, permission): a
+    model has the former reason only where none of the latter holds for it.
     """
+    model, needs = call.model, call.prompt.needs
     reasons = {name: why for name, why in error.reasons.items() if why not in _NOT_MEANT}
     kinds: Collection[str] = set(reasons.values())
     if not error.reasons:
@@ -29,10 +34,13 @@ def refusal(error: NoModelError, model: str, context_tokens: Mapping[str, int]) 
     if Reason.UNHEALTHY in kinds:
         return unavailable(f"No healthy replica can answer for '{model}'.")
     if Reason.CONTEXT in kinds:
-        fitting = [context_tokens[name] for name, why in reasons.items() if why == Reason.CONTEXT]
-        return context_too_long(max(fitting))
+        contexts = [models[m].card.context_tokens for m, why in reasons.items() if why == Reason.CONTEXT]
+        return context_too_long(max(contexts), call.prompt_field)
     if Reason.BUDGET in kinds:
         return overloaded("The key's daily budget is spent.", "budget_exceeded", 3600.0)
+    if Reason.CAPABILITY in kinds:
+        unable = [models[m].card.capabilities for m, why in reasons.items() if why == Reason.CAPABILITY]
+        return missing_capability(sorted(set().union(*(needs - has for has in unable))), model)
     if kinds == {Reason.NOT_ALLOWED}:
         return model_not_allowed(model)
     listed = ", ".join(f"'{name}': {why}" for name, why in sorted(reasons.items())) or "all have weight 0"

@@ -5,10 +5,18 @@ import logging
 
 import aiohttp
 
+from deployments.dispatch.masks import PASSING
 from deployments.records.snapshot import ReplicaRow
 from policies.outcome import Status
 from serve_app.config import IngressSettings
-from serve_app.http.errors import ApiError, deadline_exceeded, from_upstream, overloaded, unavailable
+from serve_app.http.errors import (
+    CONTEXT_CODE,
+    ApiError,
+    deadline_exceeded,
+    from_upstream,
+    overloaded,
+    unavailable,
+)
 from serve_app.metrics import IngressMetrics
 from serve_app.upstream.attempt import Attempt, Watch
 from serve_app.upstream.job import Job
@@ -16,8 +24,17 @@ from serve_app.upstream.outgoing import outgoing
 from serve_app.upstream.relay import Send, StreamRelay, TryFailedError, interrupt, whole
 from serve_app.upstream.replicas import TablePort, Upstreams
 from serve_app.upstream.retry_budget import RetryBudget
+from serve_app.upstream.try_plan import TryPlan
 
 logger = logging.getLogger("ray.serve")
+
+
+class ContextExceededError(TryFailedError):
+    """The engine counted the prompt and it is too long for its context; `refusal` is what it said."""
+
+    def __init__(self, refusal: ApiError) -> None:
+        super().__init__(CONTEXT_CODE)
+        self.refusal = refusal
 
 
 class Forwarder:
@@ -49,34 +66,35 @@ class Forwarder:
         of it stands in `job.result` either way.
         """
         self.budget.request()
-        tried: set[str] = set()
+        plan = TryPlan(job.dispatch, self._settings.retries.per_request + 1)
         failure: TryFailedError | None = None
-        for model in self._order(job):
-            row = self._upstreams.pick(model, tried)
+        while (model := plan.next()) is not None:
+            row = self._upstreams.pick(model, plan.tried)
             if row is None:
                 continue
-            if failure is not None and not self._may_retry(job):
+            if failure is not None and not self._may_go_on(job, failure):
                 break
             if failure is not None:
                 self._metrics.retried(row.model, failure.code)
-            tried.add(row.replica)
+            plan.tried.add(row.replica)
             try:
                 await self._try(job, row, send)
                 return
+            except ContextExceededError as error:
+                failure = error
+                plan.too_short(model)
+                self._go_on(job, row, error)
             except TryFailedError as error:
                 failure = error
+                plan.failed()
                 self._blame(job, row, error)
         raise self._give_up(job, failure)
 
-    def _order(self, job: Job) -> list[str]:
-        """Models in the order of the tries: the named one; else the best, the next best, then all again."""
-        most, dispatch = self._settings.retries.per_request + 1, job.dispatch
-        models = [dispatch.decision.model, *dispatch.ranking]
-        return models * most if dispatch.is_named else (models * 2)[:most]
-
-    def _may_retry(self, job: Job) -> bool:
+    def _may_go_on(self, job: Job, failure: TryFailedError) -> bool:
+        """Whether there is time, and the pool can bear one more try: a prompt too long for one model is no
+        sign of trouble, and costs no budget."""
         now_s = asyncio.get_running_loop().time()
-        return now_s < job.deadline_s and self.budget.allow()
+        return now_s < job.deadline_s and (isinstance(failure, ContextExceededError) or self.budget.allow())
 
     async def _try(self, job: Job, row: ReplicaRow, send: Send) -> None:
         loop = asyncio.get_running_loop()
@@ -141,7 +159,8 @@ class Forwarder:
         if status == 503 and b"replica_draining" in body:
             raise TryFailedError("draining", busy=True)
         if 400 <= status < 500 and status not in (401, 408):
-            raise from_upstream(status, body)
+            error = from_upstream(status, body)
+            raise ContextExceededError(error) if error.code == CONTEXT_CODE else error
         raise TryFailedError(f"status:{status}")
 
     async def _timed_out(self, job: Job, attempt: Attempt | None, send: Send) -> None:
@@ -154,6 +173,14 @@ class Forwarder:
             return
         self._upstreams.ejections.failed(job.result.replica)
         await interrupt(job, send, reason)
+
+    def _go_on(self, job: Job, row: ReplicaRow, error: ContextExceededError) -> None:
+        """The prompt is too long for a model, which is nobody's failure: another may have the room."""
+        job.result.fallbacks.append(row.model)
+        job.result.error_code = error.code
+        if not job.dispatch.is_named:
+            self._metrics.fell_back(row.model, error.code)
+        logger.info("'%s' is too long for '%s': %s", job.decision_id, row.model, error.refusal.message)
 
     def _blame(self, job: Job, row: ReplicaRow, error: TryFailedError) -> None:
         job.result.fallbacks.append(row.model)
@@ -175,9 +202,22 @@ class Forwarder:
         result = job.result
         if asyncio.get_running_loop().time() >= job.deadline_s:
             return deadline_exceeded(job.limit_s)
+        if isinstance(failure, ContextExceededError):
+            return self._too_long(job, failure)
         if failure is None:
             return unavailable(f"Model '{job.dispatch.decision.model}' has no healthy replica.")
         if failure.busy:
             result.status = Status.REJECTED
             return overloaded("All replicas that could answer are full.", "overloaded")
         return unavailable(f"No replica answered after {result.attempts} tries.", "upstream_failed")
+
+    def _too_long(self, job: Job, failure: ContextExceededError) -> ApiError:
+        """Every model that was tried is too short. Where one with more room is away, waiting may help."""
+        dispatch = job.dispatch
+        columns, reasons = dispatch.columns, dispatch.reasons
+        tried = max(columns.context_tokens[columns.index[model]] for model in job.result.fallbacks)
+        for model, why in reasons.items():
+            if why in PASSING and columns.context_tokens[columns.index[model]] > tried:
+                return unavailable(f"The prompt is too long for all models but '{model}', which is {why}.")
+        job.result.status = Status.REJECTED
+        return failure.refusal

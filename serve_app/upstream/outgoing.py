@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from deployments.records.snapshot import ModelCard
 from serve_app.body.calls import Call
 from serve_app.body.strict_json import Body, dump
-from serve_app.http.errors import context_too_long
-
-_MOST_CHARS_PER_TOKEN = 16  # on average; no tokenizer in use does better on ordinary text
 
 
 def outgoing(call: Call, raw: bytes, card: ModelCard, defaults: Mapping[str, object], salt: str) -> bytes:
@@ -33,15 +30,6 @@ def outgoing(call: Call, raw: bytes, card: ModelCard, defaults: Mapping[str, obj
     if not changes and not call.changed:
         return raw
     return dump(body | changes)
-
-
-def check_fits(call: Call, card: ModelCard) -> None:
-    """Raises ApiError (400) for a prompt that is certainly longer than the context."""
-    least = call.prompt.tokens
-    if least is None:
-        least = len(call.prompt.text) // _MOST_CHARS_PER_TOKEN
-    if least >= card.context_tokens and "embeddings" not in call.prompt.needs:
-        raise context_too_long(card.context_tokens)
 
 
 def _is_other_limit(call: Call, name: str) -> bool:

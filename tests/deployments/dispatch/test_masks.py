@@ -79,8 +79,45 @@ def test_a_named_model_keeps_its_hard_limits_and_forgets_its_weight() -> None:
     assert reasons(model("a"), model("b", weight=0.0), requested="b") == {"a": Reason.NOT_NAMED.value}
     dispatcher = Dispatcher(View(snapshot(model("a", context_tokens=8))), DispatchSettings())
     with pytest.raises(NoModelError) as caught:
-        dispatcher.dispatch(ask("d", "a", max_tokens=100))
+        dispatcher.dispatch(ask("d", "a", "hello " * 20, max_tokens=100))
     assert caught.value.reasons == {"a": "context too short"}
+
+
+def test_a_limit_over_a_models_context_does_not_bind_it() -> None:
+    pool = (model("short", context_tokens=64), model("long", context_tokens=4096))
+    assert reasons(*pool, max_tokens=200) == {}
+    assert reasons(*pool, max_tokens=200, requested="short") == {"long": Reason.NOT_NAMED.value}
+    assert reasons(*pool, max_tokens=63, tokens=2) == {"short": Reason.CONTEXT.value}
+    assert reasons(*pool, max_tokens=2**64 - 1) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0123456789abcdef" * 110,
+        " " * 1_500 + "x",
+        "        self.assertEqual(result['value'], expected)\n" * 40,
+        "请把这句话翻译成英文" * 100,
+        "السلام عليكم " * 100,
+    ],
+)
+def test_no_model_is_masked_for_a_prompt_that_may_fit(text: str) -> None:
+    assert reasons(model("short", context_tokens=512), model("long", context_tokens=8192), text=text) == {}
+
+
+def test_several_prompts_need_the_room_of_the_longest() -> None:
+    embedder = model("e", context_tokens=64, capabilities=frozenset({"embeddings"}))
+    wanted = {"needs": frozenset({"embeddings"}), "max_tokens": 0}
+    assert reasons(embedder, text="word " * 1_000, longest="word " * 10, **wanted) == {}
+    assert reasons(embedder, tokens=1_000, longest_tokens=64, **wanted) == {}
+    assert reasons(embedder, tokens=1_000, longest_tokens=65, **wanted) == {"e": Reason.CONTEXT.value}
+
+
+def test_what_will_not_pass_by_waiting_is_the_reason_of_an_unhealthy_model() -> None:
+    cold = model("x", state=ReplicaState.COLD, context_tokens=64)
+    assert reasons(cold, text="word " * 200) == {"x": Reason.CONTEXT.value}
+    assert reasons(cold, needs=frozenset({"vision"})) == {"x": Reason.CAPABILITY.value}
+    assert reasons(cold) == {"x": Reason.UNHEALTHY.value}
 
 
 def test_when_nothing_is_left_the_error_says_why_for_each() -> None:

@@ -108,10 +108,37 @@ async def test_a_plain_answer_that_breaks_is_tried_elsewhere(pool):
 
 
 async def test_a_4xx_of_the_engine_is_never_retried(pool):
-    answer = await pool.chat("auto", "word " * 1500, max_tokens=200)
+    answer = await pool.chat("best", "word " * 1500, max_tokens=200)
     assert answer.status_code == 400
     kept = await outcome(pool, answer)
     assert (kept.outcome.status, kept.outcome.attempts) == ("rejected", 1)
+    assert pool.ingress.ejections.current() == frozenset()
+
+
+async def test_a_prompt_too_long_for_one_model_goes_to_one_with_a_longer_context(pool):
+    pool.ingress.forwarder.budget._retries = [10**6] * 10  # which costs no budget
+    roomy = await pool.add("roomy", accuracy_prior=0.05, context_tokens=8_192)
+    try:
+        for stream in (False, True):
+            answer = await pool.chat("auto", "0123456789abcdef" * 600, stream=stream)
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["x-fastserve-model"] == "roomy"
+            assert answer.headers["x-fastserve-fallbacks"] == "best"
+            kept = await outcome(pool, answer)
+            assert (kept.fallbacks, kept.outcome.status) == (("best",), "ok")
+        assert pool.ingress.ejections.current() == frozenset()
+    finally:
+        await roomy.leave()
+        pool.models.remove(roomy)
+
+
+async def test_a_prompt_too_long_for_every_model_is_a_400_in_the_words_clients_look_for(pool):
+    for text in ("0123456789abcdef" * 600, "hello there my friend " * 4_000):
+        for model in ("auto", "best"):
+            answer = await pool.chat(model, text)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (400, "context_length_exceeded"), error
+            assert "maximum context length" in error["message"]
 
 
 async def test_full_replicas_are_429_with_retry_after(pool):

@@ -7,8 +7,7 @@ import pytest
 from deployments.dispatch.request import Prompt
 from deployments.records.snapshot import ModelCard
 from serve_app.body.calls import Call
-from serve_app.http.errors import ApiError
-from serve_app.upstream.outgoing import check_fits, outgoing
+from serve_app.upstream.outgoing import outgoing
 
 RAW = b'{"model": "m",  "messages": []}'
 
@@ -61,12 +60,3 @@ def test_a_caller_s_length_limit_keeps_a_default_one_away():
 def test_a_limit_over_the_context_leaves_it_to_the_engine(asked, kept):
     made = call(b'{"model": "auto", "max_tokens": %d}' % asked, max_tokens=asked)
     assert sent(made, card())["max_tokens"] == kept
-
-
-def test_only_a_prompt_that_cannot_fit_is_refused():
-    check_fits(call(text="x" * 1599), card())
-    with pytest.raises(ApiError) as caught:
-        check_fits(call(text="x" * 1600), card())
-    assert caught.value.code == "context_length_exceeded"
-    with pytest.raises(ApiError):
-        check_fits(call(tokens=100), card())

@@ -1,0 +1,30 @@
+"""Which model is tried next: the named one, or the best, the next best, then all again."""
+
+from deployments.dispatch.dispatch import Dispatch
+
+
+class TryPlan:
+    """The tries of one request. `tried` holds the replicas that had theirs."""
+
+    def __init__(self, dispatch: Dispatch, most: int) -> None:
+        """At most `most` tries that fail; a model that is too short for the prompt does not count as one."""
+        models = [dispatch.decision.model, *dispatch.ranking]
+        self.tried: set[str] = set()
+        self._columns = dispatch.columns
+        self._left = most
+        self._queue = models * (most if dispatch.is_named else 2)
+
+    def next(self) -> str | None:
+        """The model to try now; None where no try is left."""
+        return self._queue.pop(0) if self._queue and self._left > 0 else None
+
+    def failed(self) -> None:
+        """A try failed."""
+        self._left -= 1
+
+    def too_short(self, model: str) -> None:
+        """The prompt is too long for `model`: not tried again; models with a longer context come first."""
+        context, index = self._columns.context_tokens, self._columns.index
+        had = context[index[model]]
+        self._queue = [other for other in self._queue if other != model]
+        self._queue.sort(key=lambda other: bool(context[index[other]] <= had))
