@@ -1,6 +1,7 @@
 """One dispatch: the request with what was observed for it, the model drawn, and the record for the log."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from policies.observation import CALLER_COLUMN, MODEL_COLUMN, OBSERVATION_VERSIO
 from policies.profile import Profile
 from policies.prompt.features import PromptFeatures, pack
 from policies.utility import observed_utility
+
+_COST: Final = MODEL_COLUMN["cost_usd"]
 
 
 @dataclass(slots=True)
@@ -49,6 +52,11 @@ class Dispatch:
         if self.stay is None:
             return self.policy_probabilities
         return np.eye(len(self.observation.models))[self.stay]
+
+    @property
+    def predicted_cost_usd(self) -> float:
+        """What the chosen model's answer is expected to cost."""
+        return float(self.observation.rows[self.decision.index, _COST])
 
     @property
     def is_named(self) -> bool:

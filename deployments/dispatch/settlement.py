@@ -16,7 +16,7 @@ from policies.outcome import Status
 from policies.profile import Profile
 from policies.utility import Weights, relative, utility
 
-_ACCURACY, _COST = MODEL_COLUMN["accuracy"], MODEL_COLUMN["cost_usd"]
+_ACCURACY = MODEL_COLUMN["accuracy"]
 _UNPACED = ("", Reason.PROFILE_BUDGET)
 
 
@@ -45,7 +45,7 @@ class Settlement:
     def charge(self, dispatch: Dispatch, now_s: float) -> None:
         """Count a choice at its predicted cost, and note what its outcome will be compared with."""
         decision, key_id = dispatch.decision, dispatch.request.key_id
-        cost_usd = float(dispatch.observation.rows[decision.index, _COST])
+        cost_usd = dispatch.predicted_cost_usd
         if dispatch.is_named:
             self.guard.spend(key_id, now_s, cost_usd)
             return
@@ -59,7 +59,7 @@ class Settlement:
     def settle(self, dispatch: Dispatch, record: OutcomeRecord, now_s: float) -> None:
         """Replace the prediction that was charged by what came of it. Once for each dispatch."""
         outcome, row = record.outcome, dispatch.observation.rows[dispatch.decision.index]
-        self.guard.spend(dispatch.request.key_id, now_s, outcome.cost_usd - float(row[_COST]))
+        self.guard.spend(dispatch.request.key_id, now_s, outcome.cost_usd - dispatch.predicted_cost_usd)
         duals = self._duals.get(dispatch.profile.name)
         if duals is not None and outcome.status in (Status.OK, Status.FAILED):
             quality = float(row[_ACCURACY]) if outcome.quality is None else outcome.quality

@@ -64,7 +64,10 @@ async def send_error(send: Send, error: ApiError, headers: Iterable[Header] = ()
 
 _EXPOSED = (
     b"x-request-id, x-fastserve-model, x-fastserve-decision-id, x-fastserve-policy, "
-    b"x-fastserve-feedback-token, x-fastserve-fallbacks, x-fastserve-degraded, retry-after"
+    b"x-fastserve-feedback-token, x-fastserve-fallbacks, x-fastserve-degraded, retry-after, "
+    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+    b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, "
+    b"x-fastserve-budget-remaining-usd"
 )
 _PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, POST"),

@@ -9,7 +9,7 @@ from deployments.dispatch.request import Preferences
 from policies.outcome import Status
 from serve_app.access.feedback_tokens import FeedbackTokens
 from serve_app.access.keys import Key, KeyRing
-from serve_app.access.limits import Limiter
+from serve_app.access.limits import Limiter, Reservation
 from serve_app.body.calls import Call, Calls
 from serve_app.body.preferences import take
 from serve_app.body.strict_json import Body, parse
@@ -97,15 +97,14 @@ class Endpoint:
         began_s = asyncio.get_running_loop().time()
         try:
             key, call, preferences = self._admit(request, build)
-            expected = call.prompt.estimated_tokens + (call.prompt.max_tokens or 0)
-            self.limiter.enter(key, expected)
+            reservation = self._reserve(key, call)
         except ApiError as error:
             self._reporter.refused("", request.path, error.code)
             raise
         self.active += 1
         job: Job | None = None
         try:
-            job = self._job(request, key, call, preferences, began_s)
+            job = self._job(request, reservation, call, preferences, began_s)
             await self.forwarder.run(job, send)
         except ApiError as error:
             if job is not None:
@@ -119,9 +118,24 @@ class Endpoint:
             raise
         finally:
             self.active -= 1
-            outcome = self._reporter.finished(job).outcome if job is not None else None
-            used = outcome.prompt_tokens + outcome.output_tokens if outcome else 0
-            self.limiter.leave(key, expected, used, outcome.cost_usd if outcome else 0.0)
+            self._settle(job, reservation)
+
+    def _reserve(self, key: Key, call: Call) -> Reservation:
+        """Take the request's part of the key's limits. Raises ApiError (429)."""
+        try:
+            return self.limiter.enter(key, call.prompt.estimated_tokens + (call.prompt.max_tokens or 0))
+        except ApiError as error:
+            error.headers |= {n.decode(): value.decode() for n, value in self.limiter.headers(key)}
+            raise
+
+    def _settle(self, job: Job | None, reservation: Reservation) -> None:
+        """Record the outcome, and charge the key for what it used: nothing where it was refused."""
+        outcome = self._reporter.finished(job).outcome if job is not None else None
+        used = outcome.prompt_tokens + outcome.output_tokens if outcome is not None else 0
+        if outcome is None or (outcome.status is Status.REJECTED and not used):
+            self.limiter.refund(reservation)
+        else:
+            self.limiter.settle(reservation, used, outcome.cost_usd)
 
     def _admit(self, request: Request, build: Callable[[Body], Call]) -> tuple[Key, Call, Preferences]:
         """Who sends what. Raises ApiError for a caller or a body that is not let in."""
@@ -133,9 +147,18 @@ class Endpoint:
         call = build(parse(request.body))
         return key, call, take(call, request.headers)
 
-    def _job(self, request: Request, key: Key, call: Call, preferences: Preferences, began_s: float) -> Job:
+    def _job(
+        self,
+        request: Request,
+        reservation: Reservation,
+        call: Call,
+        preferences: Preferences,
+        began_s: float,
+    ) -> Job:
         """Choose a model and log the choice. Raises ApiError."""
+        key = reservation.key
         dispatch = self._chooser.dispatch(key, call, preferences)
+        self.limiter.expect(reservation, dispatch.predicted_cost_usd)
         self._reporter.decided_soon(dispatch.record)
         limit_s = self.settings.deadlines.request_s
         if preferences.deadline_s is not None:
@@ -161,7 +184,7 @@ class Endpoint:
             headers.append((b"x-fastserve-feedback-token", tokens.issue(decision_id, key.key_id).encode()))
         if self.view.lagging:
             headers.append((b"x-fastserve-degraded", b"table"))
-        return headers
+        return headers + self.limiter.headers(key)
 
 
 def _blame(job: Job, error: ApiError) -> None:
