@@ -114,10 +114,12 @@ class Ingress:
             self.endpoint.keys.refresh()
             self.ejections.forget(self.upstreams.known())
             snapshot = self.view.snapshot
-            if not self.dispatcher.host.wanted(snapshot):
+            tokenizers = self.endpoint.tokenizers
+            if not (self.dispatcher.host.wanted(snapshot) or tokenizers.wanted(snapshot)):
                 continue
             try:
                 await self.dispatcher.host.refresh(snapshot, self.table.artifact)
+                await tokenizers.refresh(snapshot, self.table.artifact)
             except (
                 Exception
             ) as error:  # whatever ails the table, what is loaded serves on and this tries again

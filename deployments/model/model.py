@@ -1,6 +1,7 @@
 """The Serve deployment `Model`: one replica of one LLM, with its engine, its HTTP server and its reports."""
 
 import asyncio
+import hashlib
 import logging
 import time
 import uuid
@@ -12,13 +13,16 @@ from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
+from deployments.home import home
 from deployments.model.config import ModelConfig
 from deployments.model.engines.base import Engine, EngineError, EngineStats
+from deployments.model.files import read_tokenizer
 from deployments.model.load import ProcessLoad
 from deployments.model.pusher import Pusher, ReplicaTable
 from deployments.model.server import Admission, EngineServer
-from deployments.records.snapshot import ReplicaRow, ReplicaState
+from deployments.records.snapshot import ReplicaRow, ReplicaState, tokenizer_artifact
 from deployments.table.actor import RayTable, TableError, get_or_create_table
+from deployments.table.store.store import StorageUnavailableError
 
 logger = logging.getLogger("ray.serve")
 
@@ -48,6 +52,8 @@ class ModelTable(ReplicaTable, Protocol):
 
     async def retire_model(self, model: str) -> None: ...
 
+    async def put_artifact(self, name: str, revision: str, data: bytes) -> None: ...
+
 
 class Model:
     """A replica: it loads the engine, serves it on a port of its own and reports to the performance table.
@@ -76,6 +82,7 @@ class Model:
         await self._server.start()
         await self._join_table()
         self._admission.app = await self._engine.start()
+        await self._publish_tokenizer()
         self._state = ReplicaState.WARM
         self._pusher.touch()
         logger.info("Model '%s' serves on %s.", config.id, self._server.url)
@@ -92,6 +99,18 @@ class Model:
             except TableError as error:
                 logger.warning("Model '%s' waits for the table: %s", self.config.id, error)
                 await asyncio.sleep(JOIN_RETRY_S)
+
+    async def _publish_tokenizer(self) -> None:
+        """Hand the table the tokenizer by which prompts are counted before they are sent here."""
+        data = await asyncio.to_thread(read_tokenizer, self.config.source, home(), self.config.revision)
+        if data is None:
+            return
+        tokenizer = hashlib.sha256(data).hexdigest()[:16]
+        try:
+            await self._table.put_artifact(tokenizer_artifact(tokenizer), tokenizer, data)
+            await self._pusher.amend(tokenizer=tokenizer)
+        except (TableError, StorageUnavailableError) as error:
+            logger.warning("Prompts to '%s' are not counted beforehand: %s", self.config.id, error)
 
     def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
         """Apply live settings without a restart.

@@ -6,7 +6,8 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 from deployments.metrics.meter import Meter, process_meter
 from deployments.records.records import EngineRecord
@@ -76,6 +77,11 @@ class Pusher:
             await self._table.drop_replica(self._read_row().replica)
         except Exception as error:  # silence removes the row as well
             logger.warning("Replica was not taken out of the table: %s", error)
+
+    async def amend(self, **changes: Any) -> None:
+        """Changes fields of the card that only a loaded engine knows. Raises what the table raised."""
+        self._card = replace(self._card, **changes)
+        await self._table.register_model(self._card)
 
     def finished(self, record: EngineRecord) -> None:
         """A request that the engine finished: measured now, to be pushed soon."""

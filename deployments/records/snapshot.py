@@ -31,6 +31,12 @@ class ModelCard:
     capabilities: frozenset[str] = frozenset({"chat"})  # chat, tools, vision, json, embeddings
     generation_defaults: Mapping[str, object] = field(default_factory=dict)
     revision: str = ""  # hash of the config that made it: a change asks for a new evaluation
+    tokenizer: str = ""  # hash of its tokenizer's file, which the table holds; "" where it has none
+
+
+def tokenizer_artifact(tokenizer: str) -> str:
+    """The name under which the table holds a tokenizer's file."""
+    return f"tokenizer:{tokenizer}"
 
 
 @dataclass(frozen=True, slots=True)

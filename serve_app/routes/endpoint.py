@@ -6,6 +6,7 @@ from collections.abc import Callable
 from deployments.dispatch.dispatch import Dispatch
 from deployments.dispatch.dispatcher import Dispatcher
 from deployments.dispatch.request import Preferences
+from deployments.dispatch.tokenizers import Tokenizers
 from policies.outcome import Status
 from serve_app.access.feedback_tokens import FeedbackTokens
 from serve_app.access.keys import Key, KeyRing
@@ -44,6 +45,7 @@ class Endpoint:
         self.forwarder = forwarder
         self.keys = keys
         self.limiter = Limiter()
+        self.tokenizers = Tokenizers()
         self.active = 0
         self.calls = Calls(settings.caps)
         self.settings = settings
@@ -89,7 +91,9 @@ class Endpoint:
         request.require_json()
         body = parse(request.body)
         call = self.calls.completion(body) if "prompt" in body else self.calls.chat(body)
-        dispatch = self._chooser.explain(key, call, take(call, request.headers))
+        preferences = take(call, request.headers)
+        call.prompt = await self.tokenizers.counted(self.view.snapshot, call.model, call.prompt)
+        dispatch = self._chooser.explain(key, call, preferences)
         await send_json(send, dispatch.explanation())
 
     async def generate(self, request: Request, build: Callable[[Body], Call], send: Send) -> None:
@@ -104,6 +108,7 @@ class Endpoint:
         self.active += 1
         job: Job | None = None
         try:
+            call.prompt = await self.tokenizers.counted(self.view.snapshot, call.model, call.prompt)
             job = self._job(request, reservation, call, preferences, began_s)
             await self.forwarder.run(job, send)
         except ApiError as error:
