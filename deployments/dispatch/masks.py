@@ -156,7 +156,10 @@ def request_mask(static: StaticMask, columns: Columns, rows: F64, request: Dispa
     fitting = _fitting(columns, request.prompt)
     if fitting is not None:
         mask.keep(fitting, Reason.CONTEXT)
-        mask.overrule(fitting, Reason.UNHEALTHY, Reason.CONTEXT)
+    likely = request.prompt.likely_tokens
+    if fitting is not None or likely >= columns.least_context_tokens:  # waiting for health would not help
+        roomy = columns.context_tokens > likely
+        mask.overrule(roomy if fitting is None else roomy & fitting, Reason.UNHEALTHY, Reason.CONTEXT)
     mask.keep(rows[:, _IN_FLIGHT] < static.in_flight_limit, Reason.OVER_LIMIT)
     if preferences.max_latency_s is not None:
         mask.keep(rows[:, _E2E] <= preferences.max_latency_s, Reason.LATENCY)

@@ -50,6 +50,13 @@ class Prompt:
             return self.tokens
         return (len(self.text) + self.extra_chars) // CHARS_PER_TOKEN
 
+    @property
+    def likely_tokens(self) -> int:
+        """Tokens that the context probably has to hold: the same guess for the longest prompt."""
+        if self.tokens is not None:
+            return self.least_tokens
+        return (len(self.longest_text) + self.extra_chars) // CHARS_PER_TOKEN
+
     def answer_tokens(self, context_tokens: float) -> int:
         """Tokens of the answer for which a context must have room: a limit at or over it does not bind."""
         if self.max_tokens is not None and self.max_tokens < context_tokens:

@@ -216,8 +216,9 @@ class Forwarder:
         dispatch = job.dispatch
         columns, reasons = dispatch.columns, dispatch.reasons
         tried = max(columns.context_tokens[columns.index[model]] for model in job.result.fallbacks)
+        least = max(tried, dispatch.request.prompt.likely_tokens)
         for model, why in reasons.items():
-            if why in PASSING and columns.context_tokens[columns.index[model]] > tried:
+            if why in PASSING and columns.context_tokens[columns.index[model]] > least:
                 return unavailable(f"The prompt is too long for all models but '{model}', which is {why}.")
         job.result.status = Status.REJECTED
         return failure.refusal

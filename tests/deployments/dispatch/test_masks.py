@@ -116,6 +116,7 @@ def test_several_prompts_need_the_room_of_the_longest() -> None:
 def test_what_will_not_pass_by_waiting_is_the_reason_of_an_unhealthy_model() -> None:
     cold = model("x", state=ReplicaState.COLD, context_tokens=64)
     assert reasons(cold, text="word " * 200) == {"x": Reason.CONTEXT.value}
+    assert reasons(cold, text="longish " * 50) == {"x": Reason.CONTEXT.value}  # likely, though not certain
     assert reasons(cold, needs=frozenset({"vision"})) == {"x": Reason.CAPABILITY.value}
     assert reasons(cold) == {"x": Reason.UNHEALTHY.value}
 

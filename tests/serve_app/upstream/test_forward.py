@@ -115,6 +115,15 @@ async def test_a_4xx_of_the_engine_is_never_retried(pool):
     assert pool.ingress.ejections.current() == frozenset()
 
 
+async def test_a_prompt_too_long_for_every_model_is_a_400_in_the_words_clients_look_for(pool):
+    for text in ("0123456789abcdef" * 600, "hello there my friend " * 4_000):
+        for model in ("auto", "best"):
+            answer = await pool.chat(model, text)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (400, "context_length_exceeded"), error
+            assert "maximum context length" in error["message"]
+
+
 async def test_a_prompt_too_long_for_one_model_goes_to_one_with_a_longer_context(pool):
     pool.ingress.forwarder.budget._retries = [10**6] * 10  # which costs no budget
     roomy = await pool.add("roomy", accuracy_prior=0.05, context_tokens=8_192)
@@ -130,15 +139,6 @@ async def test_a_prompt_too_long_for_one_model_goes_to_one_with_a_longer_context
     finally:
         await roomy.leave()
         pool.models.remove(roomy)
-
-
-async def test_a_prompt_too_long_for_every_model_is_a_400_in_the_words_clients_look_for(pool):
-    for text in ("0123456789abcdef" * 600, "hello there my friend " * 4_000):
-        for model in ("auto", "best"):
-            answer = await pool.chat(model, text)
-            error = answer.json()["error"]
-            assert (answer.status_code, error["code"]) == (400, "context_length_exceeded"), error
-            assert "maximum context length" in error["message"]
 
 
 async def test_full_replicas_are_429_with_retry_after(pool):
