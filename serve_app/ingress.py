@@ -10,8 +10,10 @@ from typing import Any
 from deployments.dispatch.dispatcher import Dispatcher
 from deployments.home import home
 from deployments.metrics.meter import MemoryMeter, RayMeter
+from deployments.records.snapshot import Snapshot
 from deployments.table.view import TableView
 from serve_app.access.keys import KEY_FILE, KeyRing, ensure_key
+from serve_app.access.prices import unpriced
 from serve_app.asgi import App, create_app
 from serve_app.config import IngressConfig, IngressSettings
 from serve_app.http import guard
@@ -61,6 +63,7 @@ class Ingress:
         )
         self._guarded = table is None
         self._tasks: list[asyncio.Task[None]] = []
+        self._unpriced: list[str] = []
 
     def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
         """Take `user_config` live. Raises ValueError for a bad one, which changes nothing."""
@@ -106,6 +109,17 @@ class Ingress:
             await asyncio.sleep(PERIOD_S)
             self.forwarder.watch.look(loop.time())
 
+    def _check_prices(self, snapshot: Snapshot) -> None:
+        """Say that a dollar limit does not hold, as long as a model has no price."""
+        cards = [row.card for row in snapshot.models.values()]
+        found = unpriced(cards, self.endpoint.keys.keys, self.endpoint.settings.dispatch)
+        if found:
+            self.metrics.degraded("price 0 under a dollar limit")
+        for sentence in found:
+            if sentence not in self._unpriced:
+                logger.error(sentence)
+        self._unpriced = found
+
     async def _keep_house(self) -> None:
         """Slow work: changed keys, replicas gone for good, new models and policies for the dispatcher."""
         while True:
@@ -114,6 +128,7 @@ class Ingress:
             self.endpoint.keys.refresh()
             self.ejections.forget(self.upstreams.known())
             snapshot = self.view.snapshot
+            self._check_prices(snapshot)
             tokenizers = self.endpoint.tokenizers
             if not (self.dispatcher.host.wanted(snapshot) or tokenizers.wanted(snapshot)):
                 continue

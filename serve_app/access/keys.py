@@ -119,6 +119,11 @@ class KeyRing:
         self._read_at_ns = changed_ns
         self._keys = {entry.digest: _key(entry) for entry in entries}
 
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """All that are known."""
+        return tuple(self._keys.values())
+
     def find(self, authorization: bytes | None) -> Key | None:
         """The key behind an `Authorization` header.
 
