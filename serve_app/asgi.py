@@ -21,6 +21,7 @@ from serve_app.http.request import (
 from serve_app.routes.endpoint import Endpoint
 from serve_app.routes.feedback import FeedbackApi, FeedbackTable
 from serve_app.routes.models import ModelsApi
+from serve_app.routes.usage import UsageApi
 
 logger = logging.getLogger("ray.serve")
 
@@ -59,6 +60,7 @@ class Router:
             "/v1/dispatch/explain": ("POST", endpoint.explain),
             "/v1/feedback": ("POST", feedback.vote),
             "/v1/models": ("GET", models.get),
+            "/v1/usage": ("GET", UsageApi(endpoint).get),
             "/health": ("GET", self._health),
             "/ready": ("GET", self._ready),
         }

@@ -3,23 +3,25 @@
 import hashlib
 import hmac
 import logging
+import math
 import os
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from policies.strict import StrictModel
 from serve_app.config import KeyLimits
 
 logger = logging.getLogger(__name__)
 
-Role = Literal["infer", "feedback", "admin"]
-ALL_ROLES: tuple[Role, ...] = ("infer", "feedback", "admin")
+Role = Literal["infer", "feedback", "read", "admin"]
+ALL_ROLES: tuple[Role, ...] = ("infer", "feedback", "read", "admin")
 KEY_ENV = "FASTSERVE_API_KEY"
 KEY_FILE = "keys.yaml"
 
@@ -39,16 +41,37 @@ class KeyEntry(StrictModel):
         pattern=r"^[0-9a-f]{64}$",
         examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
     )
-    # What the key may do: `infer` sends requests, `feedback` votes; no route needs `admin`.
+    # What the key may do: `infer` sends requests, `feedback` votes, `read` lists models and explains, `admin`
+    # sees the usage of all keys.
     roles: tuple[Role, ...] = ("infer", "feedback")
     # Limits of the key, counted by each ingress replica for itself.
     limits: KeyLimits = KeyLimits()
+    # Time, with its zone, from which on the key is refused; without it never.
+    expires_at: AwareDatetime | None = Field(default=None, examples=["2027-01-31T00:00:00Z"])
+    # Short hash that keeps limits, spending and votes when the text is replaced; `fastserve keys rotate`
+    # writes it. Without it, it is made from the text.
+    id: str | None = Field(default=None, pattern=r"^[0-9a-f]{12}$", examples=["9f86d081884c"])
+    # SHA-256 of the text before, in hex, which is accepted too until `previous_until`.
+    previous_sha256: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        examples=["60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"],
+    )
+    # Time, with its zone, until which the text before is accepted.
+    previous_until: AwareDatetime | None = Field(default=None, examples=["2027-01-31T00:00:00Z"])
 
     @model_validator(mode="after")
     def _one_secret(self) -> Self:
         if (self.key is None) == (self.sha256 is None):
             raise ValueError(f"Key '{self.name}': give exactly one of 'key' and 'sha256'.")
+        if (self.previous_sha256 is None) != (self.previous_until is None):
+            raise ValueError(f"Key '{self.name}': 'previous_sha256' and 'previous_until' go together.")
         return self
+
+    @property
+    def identity(self) -> str:
+        """The short hash under which logs know the key."""
+        return self.id or hashlib.sha256(b"id" + self.digest).hexdigest()[:12]
 
     @property
     def digest(self) -> bytes:
@@ -68,7 +91,8 @@ class KeyFile(StrictModel):
     def _distinct(self) -> Self:
         for kind, values in (
             ("name", [k.name for k in self.keys]),
-            ("key", [k.digest.hex() for k in self.keys]),
+            ("key", [digest for k in self.keys for digest in (k.digest.hex(), k.previous_sha256) if digest]),
+            ("id", [k.identity for k in self.keys]),
         ):
             if len(set(values)) < len(values):
                 raise ValueError(f"Two keys have the same {kind}.")
@@ -84,16 +108,20 @@ class Key:
     roles: frozenset[str]
     limits: KeyLimits
     cache_salt: str  # keeps one key's prefix cache from being timed by another
+    expires_s: float = math.inf  # wall clock
 
 
 class KeyRing:
     """The known keys; reads the file again when it changes."""
 
-    def __init__(self, path: Path, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, path: Path, environ: Mapping[str, str] = os.environ, wall: Callable[[], float] = time.time
+    ) -> None:
         self._path = path
         self._override = environ.get(KEY_ENV) or None
         self._read_at_ns = -1
-        self._keys: dict[bytes, Key] = {}
+        self._keys: dict[bytes, Key] = {}  # by digest
+        self._wall = wall
         self.refresh()
 
     def refresh(self) -> None:
@@ -104,7 +132,7 @@ class KeyRing:
         if self._override is not None:
             if not self._keys:
                 entry = KeyEntry(name="environment", key=self._override, roles=ALL_ROLES)
-                self._keys = {entry.digest: _key(entry)}
+                self._keys = _keys([entry])
             return
         try:
             changed_ns = self._path.stat().st_mtime_ns
@@ -117,15 +145,15 @@ class KeyRing:
             logger.error("Key file unusable, the keys read before stay: %s", type(error).__name__)
             return
         self._read_at_ns = changed_ns
-        self._keys = {entry.digest: _key(entry) for entry in entries}
+        self._keys = _keys(entries)
 
     @property
     def keys(self) -> tuple[Key, ...]:
         """All that are known."""
-        return tuple(self._keys.values())
+        return tuple({key.key_id: key for key in self._keys.values()}.values())
 
     def find(self, authorization: bytes | None) -> Key | None:
-        """The key behind an `Authorization` header.
+        """The key behind an `Authorization` header; None where it is unknown or expired.
 
         What is looked up is a hash, so the time taken tells nothing about any key's text.
         """
@@ -134,7 +162,7 @@ class KeyRing:
         digest = hashlib.sha256(authorization[7:].strip()).digest()
         for known, key in self._keys.items():
             if hmac.compare_digest(known, digest):
-                return key
+                return key if self._wall() < key.expires_s else None
         return None
 
 
@@ -180,12 +208,19 @@ def _create(path: Path, text: str) -> bool:
     return True
 
 
-def _key(entry: KeyEntry) -> Key:
-    digest = entry.digest
-    return Key(
-        key_id=hashlib.sha256(b"id" + digest).hexdigest()[:12],
-        name=entry.name,
-        roles=frozenset(entry.roles),
-        limits=entry.limits,
-        cache_salt=hmac.new(digest, b"prefix cache", "sha256").hexdigest()[:32],
-    )
+def _keys(entries: Iterable[KeyEntry]) -> dict[bytes, Key]:
+    """The keys by digest; one that was replaced is there twice, the older text with its own end."""
+    keys = {}
+    for entry in entries:
+        key = keys[entry.digest] = Key(
+            key_id=entry.identity,
+            name=entry.name,
+            roles=frozenset(entry.roles),
+            limits=entry.limits,
+            cache_salt=hmac.new(entry.digest, b"prefix cache", "sha256").hexdigest()[:32],
+            expires_s=entry.expires_at.timestamp() if entry.expires_at else math.inf,
+        )
+        if entry.previous_sha256 and entry.previous_until:
+            until_s = min(key.expires_s, entry.previous_until.timestamp())
+            keys[bytes.fromhex(entry.previous_sha256)] = replace(key, expires_s=until_s)
+    return keys

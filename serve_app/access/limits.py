@@ -48,6 +48,8 @@ class KeyUsage:
         self.active = 0
         self.day = 0
         self.spent_nano_usd = 0  # today
+        self.finished = 0  # requests of today
+        self.used_tokens = 0  # today
         self.reserved_nano_usd = 0  # by the requests in flight
         per_s, per_min = limits.requests_per_s, limits.tokens_per_min
         self.requests = Bucket(per_s, max(1.0, per_s), now_s) if per_s is not None else None
@@ -120,6 +122,8 @@ class Limiter:
         """The request is over: charge what it used in place of what it held."""
         usage = self._release(reservation)
         usage.spent_nano_usd += round(cost_usd * _NANO)
+        usage.finished += 1
+        usage.used_tokens += used
         if usage.tokens is not None:
             usage.tokens.put_back(_held(usage.limits, reservation.tokens) - used)
 
@@ -147,6 +151,20 @@ class Limiter:
             headers.append((b"x-fastserve-budget-remaining-usd", f"{max(0, left) / _NANO:.9f}".encode()))
         return headers
 
+    def today(self, key: Key) -> dict[str, object]:
+        """What a key has used today (UTC) of this ingress replica, and what it is using."""
+        usage = self._of(key)
+        return {
+            "key": key.name,
+            "key_id": key.key_id,
+            "requests": usage.finished,
+            "tokens": usage.used_tokens,
+            "in_flight": usage.active,
+            "spent_usd": usage.spent_nano_usd / _NANO,
+            "reserved_usd": usage.reserved_nano_usd / _NANO,
+            "limit_usd": usage.limits.usd_per_day,
+        }
+
     def _release(self, reservation: Reservation) -> KeyUsage:
         usage = self._of(reservation.key)
         usage.active -= 1
@@ -161,6 +179,7 @@ class Limiter:
             usage = self._usage[key.key_id] = KeyUsage(key.limits, now_s)
             if before is not None:
                 usage.active, usage.day = before.active, before.day
+                usage.finished, usage.used_tokens = before.finished, before.used_tokens
                 usage.spent_nano_usd = before.spent_nano_usd
                 usage.reserved_nano_usd = before.reserved_nano_usd
         for bucket in (usage.requests, usage.tokens):
@@ -168,7 +187,7 @@ class Limiter:
                 bucket.fill(now_s)
         day = int(self._wall() // _DAY_S)
         if usage.day != day:
-            usage.day, usage.spent_nano_usd = day, 0
+            usage.day, usage.spent_nano_usd, usage.finished, usage.used_tokens = day, 0, 0, 0
         return usage
 
 

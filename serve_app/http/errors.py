@@ -70,13 +70,14 @@ def bad_request(message: str, param: str | None = None, code: str = "invalid_val
 
 def unauthorized() -> ApiError:
     """401: no key, or one that is not known."""
-    message = "Missing or unknown API key. Send it as `Authorization: Bearer <key>`."
+    message = "Missing, unknown or expired API key. Send it as `Authorization: Bearer <key>`."
     return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
 
-def forbidden(role: str) -> ApiError:
-    """403: the key lacks a role."""
-    return ApiError(403, f"This API key lacks the role '{role}'.", code="insufficient_permissions")
+def forbidden(roles: Sequence[str]) -> ApiError:
+    """403: the key has none of the roles that a route takes."""
+    names = " or ".join(f"'{role}'" for role in roles)
+    return ApiError(403, f"This API key lacks the role {names}.", code="insufficient_permissions")
 
 
 def model_not_allowed(model: str) -> ApiError:

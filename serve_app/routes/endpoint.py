@@ -9,7 +9,7 @@ from deployments.dispatch.request import Preferences
 from deployments.dispatch.tokenizers import Tokenizers
 from policies.outcome import Status
 from serve_app.access.feedback_tokens import FeedbackTokens
-from serve_app.access.keys import Key, KeyRing
+from serve_app.access.keys import Key, KeyRing, Role
 from serve_app.access.limits import Limiter, Reservation
 from serve_app.body.calls import Call, Calls
 from serve_app.body.preferences import take
@@ -76,18 +76,18 @@ class Endpoint:
         """Whether the table was heard and at least one model can answer."""
         return any(self.forwarder.usable(model) for model in self.view.snapshot.models)
 
-    def authorize(self, request: Request, role: str) -> Key:
-        """The caller's key. Raises ApiError (401, 403)."""
+    def authorize(self, request: Request, *roles: Role) -> Key:
+        """The caller's key, which has one of `roles`. Raises ApiError (401, 403)."""
         key = self.keys.find(request.headers.get(b"authorization"))
         if key is None:
             raise unauthorized()
-        if role not in key.roles:
-            raise forbidden(role)
+        if key.roles.isdisjoint(roles):
+            raise forbidden(roles)
         return key
 
     async def explain(self, request: Request, send: Send) -> None:
         """POST /v1/dispatch/explain: the candidates for this body, nothing generated."""
-        key = self.authorize(request, "infer")
+        key = self.authorize(request, "infer", "read")
         request.require_json()
         body = parse(request.body)
         call = self.calls.completion(body) if "prompt" in body else self.calls.chat(body)

@@ -20,7 +20,7 @@ class ModelsApi:
 
     async def get(self, request: Request, send: Send) -> None:
         """GET /v1/models and /v1/models/{id}. Raises ApiError (401, 403, 404)."""
-        key = self._endpoint.authorize(request, "infer")
+        key = self._endpoint.authorize(request, "infer", "read")
         snapshot, profiles = self._endpoint.view.snapshot, self._endpoint.settings.dispatch.profiles
         name = request.path.removeprefix("/v1/models").strip("/")
         if name:

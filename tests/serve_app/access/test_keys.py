@@ -34,7 +34,7 @@ def test_the_first_run_makes_one_key_that_only_the_owner_reads(tmp_path, monkeyp
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert key not in (tmp_path / KEY_FILE).read_text()
     found = KeyRing(tmp_path / KEY_FILE, {}).find(bearer(key))
-    assert found.roles == {"infer", "feedback", "admin"}
+    assert found.roles == {"infer", "feedback", "read", "admin"}
 
 
 def test_the_environment_overrides_the_file(tmp_path):

@@ -1,0 +1,104 @@
+"""Changes to the key file: a key is made, replaced with an overlap, or revoked. Each change is audited."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from serve_app.access.keys import KeyEntry, KeyFile, Role, read_key_file
+
+AUDIT_FILE: Final = "keys.audit.jsonl"  # beside the key file: who did what and when, never a key
+
+
+class KeyAdmin:
+    """Edits one key file; the ingress replicas of this home take it up within a second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def create(
+        self,
+        name: str,
+        roles: Sequence[Role] = ("infer", "feedback"),
+        limits: dict[str, Any] | None = None,
+        expires_at: datetime | None = None,
+    ) -> str:
+        """Add a key and return its text, which is shown here only. Raises ValueError for a name in use."""
+        entries = self._entries()
+        if any(entry["name"] == name for entry in entries):
+            raise ValueError(f"Key '{name}' exists; rotate it, or take another name.")
+        secret, digest = _new_key()
+        entry: dict[str, Any] = {"name": name, "sha256": digest, "roles": list(roles)}
+        if limits:
+            entry["limits"] = limits
+        if expires_at is not None:
+            entry["expires_at"] = expires_at
+        self._write([*entries, entry], "create", name)
+        return secret
+
+    def rotate(self, name: str, overlap_s: float) -> str:
+        """Give a key a new text and return it; the old one works for `overlap_s` more.
+
+        Limits, spending and votes stay with the key. Raises ValueError where there is no such key.
+        """
+        entries = self._entries()
+        entry, before = self._entry(entries, name), self._key(name)
+        secret, digest = _new_key()
+        entry.pop("key", None)
+        until = datetime.now(UTC) + timedelta(seconds=overlap_s)
+        entry |= {
+            "id": before.identity,
+            "sha256": digest,
+            "previous_sha256": before.digest.hex(),
+            "previous_until": until,
+        }
+        self._write(entries, "rotate", name)
+        return secret
+
+    def revoke(self, name: str) -> None:
+        """Take a key out at once. Raises ValueError where there is no such key, or it is the last one."""
+        entries = self._entries()
+        entries.remove(self._entry(entries, name))
+        if not entries:
+            raise ValueError(f"Key '{name}' is the last one; create another first.")
+        self._write(entries, "revoke", name)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        read_key_file(self._path)  # what cannot be read is not written over
+        entries: list[dict[str, Any]] = yaml.safe_load(self._path.read_text())["keys"]
+        return entries
+
+    def _key(self, name: str) -> KeyEntry:
+        return next(entry for entry in read_key_file(self._path).keys if entry.name == name)
+
+    @staticmethod
+    def _entry(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
+        for entry in entries:
+            if entry["name"] == name:
+                return entry
+        raise ValueError(f"There is no key '{name}'. Known: {', '.join(e['name'] for e in entries)}.")
+
+    def _write(self, entries: list[dict[str, Any]], action: str, name: str) -> None:
+        """Replace the file in one step, and note what was done."""
+        KeyFile.model_validate({"keys": entries})
+        new = self._path.with_suffix(".new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            yaml.safe_dump({"keys": entries}, file, sort_keys=False)
+        os.replace(new, self._path)
+        line = {"at": datetime.now(UTC).isoformat(), "user": os.environ.get("USER", ""), "action": action}
+        descriptor = os.open(self._path.with_name(AUDIT_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "a") as file:
+            file.write(json.dumps(line | {"key": name}) + "\n")
+
+
+def _new_key() -> tuple[str, str]:
+    """The text of a new key, and its SHA-256 in hex."""
+    secret = f"fs-{secrets.token_urlsafe(32)}"
+    return secret, hashlib.sha256(secret.encode()).hexdigest()
