@@ -20,7 +20,7 @@ from serve_app.http.errors import (
 from serve_app.metrics import IngressMetrics
 from serve_app.upstream.attempt import Attempt, Watch
 from serve_app.upstream.job import Job
-from serve_app.upstream.outgoing import outgoing
+from serve_app.upstream.outgoing import has_default_limit, outgoing
 from serve_app.upstream.relay import Send, StreamRelay, TryFailedError, interrupt, whole
 from serve_app.upstream.replicas import TablePort, Upstreams
 from serve_app.upstream.retry_budget import RetryBudget
@@ -81,6 +81,9 @@ class Forwarder:
                 await self._try(job, row, send)
                 return
             except ContextExceededError as error:
+                if self._leave_out_limit(job, row):
+                    plan.again(row)
+                    continue
                 failure = error
                 plan.too_short(model)
                 self._go_on(job, row, error)
@@ -102,7 +105,8 @@ class Forwarder:
         result.attempts += 1
         result.model, result.replica = row.model, row.replica
         card = view.snapshot.models[row.model].card
-        body = outgoing(job.call, job.raw, card, job.dispatch.profile.generation_defaults, job.cache_salt)
+        defaults = job.dispatch.profile.generation_defaults
+        body = outgoing(job.call, job.raw, card, defaults, job.cache_salt, with_limit=job.with_limit)
         now_s = loop.time()
         if result.sent_s is None:
             result.sent_s = now_s
@@ -173,6 +177,13 @@ class Forwarder:
             return
         self._upstreams.ejections.failed(job.result.replica)
         await interrupt(job, send, reason)
+
+    def _leave_out_limit(self, job: Job, row: ReplicaRow) -> bool:
+        """Whether the prompt may fit without the default limit on the answer, left out in the next try."""
+        card, defaults = self._view.snapshot.models[row.model].card, job.dispatch.profile.generation_defaults
+        left_out = job.with_limit and has_default_limit(job.call, card, defaults)
+        job.with_limit = not left_out
+        return left_out
 
     def _go_on(self, job: Job, row: ReplicaRow, error: ContextExceededError) -> None:
         """The prompt is too long for a model, which is nobody's failure: another may have the room."""

@@ -66,6 +66,7 @@ class Job:
     limit_s: float  # seconds allowed in all, for the message
     cache_salt: str
     headers: list[tuple[bytes, bytes]]  # of the answer, whoever gives it
+    with_limit: bool = True  # a default limit on the answer is sent; not where it leaves the prompt no room
     result: Result = field(default_factory=Result)
 
     @property

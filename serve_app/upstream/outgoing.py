@@ -6,19 +6,31 @@ from deployments.records.snapshot import ModelCard
 from serve_app.body.calls import Call
 from serve_app.body.strict_json import Body, dump
 
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
-def outgoing(call: Call, raw: bytes, card: ModelCard, defaults: Mapping[str, object], salt: str) -> bytes:
+
+def outgoing(
+    call: Call,
+    raw: bytes,
+    card: ModelCard,
+    defaults: Mapping[str, object],
+    salt: str,
+    *,
+    with_limit: bool = True,
+) -> bytes:
     """The bytes to send to `card`'s model: the caller's own where nothing has to change.
 
-    `defaults` are the profile's generation defaults; the card's come after them.
+    `defaults` are the profile's generation defaults; the card's come after them. `with_limit` False leaves
+    out their limit on the answer: the caller asked for none, and the prompt leaves no room for it.
     """
     body: Body = call.body
     changes: Body = {}
     if call.model != card.model:
         changes["model"] = card.model
+    without = frozenset() if with_limit and call.prompt.max_tokens is None else _LIMITS
     for source in (defaults, card.generation_defaults):
         for name, value in source.items():
-            if body.get(name) is None and name not in changes and not _is_other_limit(call, name):
+            if body.get(name) is None and name not in changes and name not in without:
                 changes[name] = value
     if card.engine == "vllm" and "embeddings" not in call.prompt.needs:
         changes["cache_salt"] = salt
@@ -32,10 +44,6 @@ def outgoing(call: Call, raw: bytes, card: ModelCard, defaults: Mapping[str, obj
     return dump(body | changes)
 
 
-def _is_other_limit(call: Call, name: str) -> bool:
-    """Whether `name` is a length limit and the caller has set one under another name."""
-    return call.prompt.max_tokens is not None and name in (
-        "max_tokens",
-        "max_completion_tokens",
-        "max_output_tokens",
-    )
+def has_default_limit(call: Call, card: ModelCard, defaults: Mapping[str, object]) -> bool:
+    """Whether the answer's length is limited by a default, not by the caller."""
+    return call.prompt.max_tokens is None and not _LIMITS.isdisjoint({*defaults, *card.generation_defaults})

@@ -1,6 +1,7 @@
 """Which model is tried next: the named one, or the best, the next best, then all again."""
 
 from deployments.dispatch.dispatch import Dispatch
+from deployments.records.snapshot import ReplicaRow
 
 
 class TryPlan:
@@ -21,6 +22,11 @@ class TryPlan:
     def failed(self) -> None:
         """A try failed."""
         self._left -= 1
+
+    def again(self, row: ReplicaRow) -> None:
+        """The same replica may have the request in another form."""
+        self.tried.discard(row.replica)
+        self._queue.insert(0, row.model)
 
     def too_short(self, model: str) -> None:
         """The prompt is too long for `model`: not tried again; models with a longer context come first."""

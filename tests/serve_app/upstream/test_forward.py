@@ -141,6 +141,16 @@ async def test_a_prompt_too_long_for_one_model_goes_to_one_with_a_longer_context
         pool.models.remove(roomy)
 
 
+async def test_a_default_limit_takes_no_room_from_a_prompt_that_fits(pool):
+    profile = {"generation_defaults": {"max_tokens": 1_000}}
+    pool.ingress.reconfigure({"dispatch": {"epsilon": 0.0, "profiles": {"p": profile}}})
+    answer = await pool.chat("auto:p", "word " * 1_500)
+    assert answer.status_code == 200, answer.text
+    assert "x-fastserve-fallbacks" not in answer.headers
+    short = await pool.chat("auto:p", "word " * 1_500, max_tokens=1_000)
+    assert short.status_code == 400
+
+
 async def test_full_replicas_are_429_with_retry_after(pool):
     limits = [model._admission._limit for model in pool.models]
     for model in pool.models:

@@ -7,7 +7,7 @@ import pytest
 from deployments.dispatch.request import Prompt
 from deployments.records.snapshot import ModelCard
 from serve_app.body.calls import Call
-from serve_app.upstream.outgoing import outgoing
+from serve_app.upstream.outgoing import has_default_limit, outgoing
 
 RAW = b'{"model": "m",  "messages": []}'
 
@@ -47,6 +47,15 @@ def test_defaults_fill_what_is_left_out_profile_before_card():
     defaults = {"temperature": 0.5, "top_p": 0.9}
     body = sent(made, card(generation_defaults={"top_p": 0.1, "seed": 1}), defaults)
     assert (body["temperature"], body["top_p"], body["seed"]) == (0, 0.9, 1)
+
+
+def test_a_default_limit_can_be_left_out():
+    raw, defaults = b'{"model": "m"}', {"max_tokens": 50, "top_p": 0.5}
+    body = json.loads(outgoing(call(raw), raw, card(), defaults, "salt", with_limit=False))
+    assert body == {"model": "m", "top_p": 0.5}
+    assert has_default_limit(call(raw), card(), defaults)
+    assert has_default_limit(call(raw), card(generation_defaults=defaults), {})
+    assert not has_default_limit(call(raw, max_tokens=5), card(), defaults)
 
 
 def test_a_caller_s_length_limit_keeps_a_default_one_away():
