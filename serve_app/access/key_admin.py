@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from serve_app.access.keys import KeyEntry, KeyFile, Role, read_key_file
+from serve_app.access.keys import KeyEntry, KeyFile, read_key_file
 
 AUDIT_FILE: Final = "keys.audit.jsonl"  # beside the key file: who did what and when, never a key
 
@@ -25,11 +25,14 @@ class KeyAdmin:
     def create(
         self,
         name: str,
-        roles: Sequence[Role] = ("infer", "feedback"),
+        roles: Sequence[str] = ("infer", "feedback"),
         limits: dict[str, Any] | None = None,
         expires_at: datetime | None = None,
     ) -> str:
-        """Add a key and return its text, which is shown here only. Raises ValueError for a name in use."""
+        """Add a key and return its text, which is shown here only; `expires_at` without a zone is UTC.
+
+        Raises ValueError for a name in use, or what no key may have.
+        """
         entries = self._entries()
         if any(entry["name"] == name for entry in entries):
             raise ValueError(f"Key '{name}' exists; rotate it, or take another name.")
@@ -38,7 +41,7 @@ class KeyAdmin:
         if limits:
             entry["limits"] = limits
         if expires_at is not None:
-            entry["expires_at"] = expires_at
+            entry["expires_at"] = expires_at if expires_at.tzinfo else expires_at.replace(tzinfo=UTC)
         self._write([*entries, entry], "create", name)
         return secret
 

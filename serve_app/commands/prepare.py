@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from serve_app.console import options
-from serve_app.console.errors import CommandError
+from serve_app.console.errors import REFUSED, CommandError
 
 if TYPE_CHECKING:
     from deployments.model.config import ModelConfig
@@ -32,9 +32,11 @@ def prepare(config: Path) -> Path:
 
     from deployments.home import home
     from deployments.model.files import WeightsError, prepare_source
-    from serve_app.access.keys import ensure_key
+    from serve_app.access.keys import KEY_FILE, ensure_key
 
     models = [model for model in models_of(config) if model.engine == "vllm"]
+    key_file = ensure_key(home())
+    _require_prices(config, key_file.with_name(KEY_FILE))
     with tqdm(models, desc="models", unit="model", file=sys.stderr) as progress:
         for model in progress:
             progress.set_postfix_str(model.id)
@@ -43,7 +45,20 @@ def prepare(config: Path) -> Path:
             except WeightsError as error:
                 raise CommandError(str(error)) from error
     import_module("deployments.dispatch.dispatcher")  # compiles them, see policies.compiled
-    return ensure_key(home())
+    return key_file
+
+
+def _require_prices(config: Path, keys: Path) -> None:
+    """Raises CommandError where a limit in dollars meets a model without a price."""
+    import yaml
+
+    from serve_app.access.keys import KeyRing
+    from serve_app.access.prices import require_prices
+
+    try:
+        require_prices(yaml.safe_load(config.read_text()), KeyRing(keys).keys)
+    except ValueError as error:
+        raise CommandError(f"Config '{config}': {error}", REFUSED) from error
 
 
 def models_of(config: Path) -> "list[ModelConfig]":
