@@ -1,0 +1,73 @@
+"""What the outcome log says was used and spent, summed exactly: by day, key, model and profile."""
+
+import math
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from deployments.records.records import DecisionRecord, OutcomeRecord
+
+_PAGE: Final = 5_000
+_NANO: Final = 1_000_000_000  # of a US dollar: sums of whole numbers are exact
+
+Transition = tuple[DecisionRecord, OutcomeRecord | None]
+
+
+class LogTable(Protocol):
+    """What is read of the table."""
+
+    async def transitions(self, after_s: float, limit: int) -> list[Transition]: ...
+
+
+@dataclass(slots=True)
+class Spending:
+    """Requests that ended, their tokens and their cost."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    nano_usd: int = 0
+
+    def add(self, record: OutcomeRecord) -> None:
+        """One more outcome."""
+        outcome = record.outcome
+        self.requests += 1
+        self.prompt_tokens += outcome.prompt_tokens
+        self.output_tokens += outcome.output_tokens
+        self.nano_usd += round(outcome.cost_usd * _NANO)
+
+
+async def read(table: LogTable, after_s: float) -> AsyncIterator[Transition]:
+    """All decisions after `after_s`, each once, also where many were made in the same instant."""
+    seen: set[str] = set()
+    while True:
+        page = await table.transitions(after_s, _PAGE)
+        new = [pair for pair in page if pair[0].decision_id not in seen]
+        for pair in new:
+            yield pair
+        if len(page) < _PAGE:
+            return
+        last_s = page[-1][0].created_s
+        seen = {record.decision_id for record, _ in page if record.created_s == last_s}
+        after_s = math.nextafter(last_s, -math.inf) if new else last_s
+
+
+def summed(log: Iterable[Transition]) -> list[dict[str, object]]:
+    """One row for each day (UTC, of the end), key, model that answered and profile."""
+    sums: dict[tuple[str, str, str, str], Spending] = {}
+    for decision, record in log:
+        if record is not None:
+            day = datetime.fromtimestamp(record.finished_s, UTC).date().isoformat()
+            name = (day, decision.key_id, record.model, decision.profile)
+            sums.setdefault(name, Spending()).add(record)
+    return [
+        {
+            **dict(zip(("day", "key_id", "model", "profile"), name, strict=True)),
+            "requests": spending.requests,
+            "prompt_tokens": spending.prompt_tokens,
+            "output_tokens": spending.output_tokens,
+            "cost_usd": spending.nano_usd / _NANO,
+        }
+        for name, spending in sorted(sums.items())
+    ]
