@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from deployments.metrics.meter import MemoryMeter, RayMeter
 from deployments.records.snapshot import Snapshot
 from deployments.table.view import TableView
 from serve_app.access.keys import KEY_FILE, KeyRing, ensure_key
+from serve_app.access.limits import DAY_S
 from serve_app.access.prices import unpriced
+from serve_app.access.spending import spent_by_key
 from serve_app.asgi import App, create_app
 from serve_app.config import IngressConfig, IngressSettings
 from serve_app.http import guard
@@ -64,6 +67,7 @@ class Ingress:
         self._guarded = table is None
         self._tasks: list[asyncio.Task[None]] = []
         self._unpriced: list[str] = []
+        self._counts_from_s: float | None = time.time()  # None once earlier spending is restored
 
     def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
         """Take `user_config` live. Raises ValueError for a bad one, which changes nothing."""
@@ -120,6 +124,18 @@ class Ingress:
                 logger.error(sentence)
         self._unpriced = found
 
+    async def _catch_up(self, snapshot: Snapshot) -> None:
+        """Read of the table what this replica lacks: artifacts, and what keys spent before it began."""
+        if self.dispatcher.host.wanted(snapshot):
+            await self.dispatcher.host.refresh(snapshot, self.table.artifact)
+        if self.endpoint.tokenizers.wanted(snapshot):
+            await self.endpoint.tokenizers.refresh(snapshot, self.table.artifact)
+        began_s = self._counts_from_s
+        if began_s is not None and any(k.limits.usd_per_day is not None for k in self.endpoint.keys.keys):
+            day_s = time.time() // DAY_S * DAY_S
+            self.endpoint.limiter.restore(await spent_by_key(self.table, day_s, began_s))
+            self._counts_from_s = None
+
     async def _keep_house(self) -> None:
         """Slow work: changed keys, replicas gone for good, new models and policies for the dispatcher."""
         while True:
@@ -129,12 +145,8 @@ class Ingress:
             self.ejections.forget(self.upstreams.known())
             snapshot = self.view.snapshot
             self._check_prices(snapshot)
-            tokenizers = self.endpoint.tokenizers
-            if not (self.dispatcher.host.wanted(snapshot) or tokenizers.wanted(snapshot)):
-                continue
             try:
-                await self.dispatcher.host.refresh(snapshot, self.table.artifact)
-                await tokenizers.refresh(snapshot, self.table.artifact)
+                await self._catch_up(snapshot)
             except (
                 Exception
             ) as error:  # whatever ails the table, what is loaded serves on and this tries again

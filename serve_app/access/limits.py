@@ -1,14 +1,15 @@
 """Per-key limits of one ingress replica: requests per second, concurrency, tokens a minute, dollars a day."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from serve_app.access.keys import Key
 from serve_app.config import KeyLimits
 from serve_app.http.errors import overloaded
 
-_DAY_S = 86_400.0
+DAY_S: Final = 86_400.0
 _NANO = 1_000_000_000  # of a US dollar: sums of whole numbers are exact
 
 Header = tuple[bytes, bytes]
@@ -33,7 +34,7 @@ class Bucket:
 
     def wait_s(self, amount: float) -> float:
         """Seconds until `amount` is there."""
-        return max(0.0, (min(amount, self.size) - self.level) / self.rate) if self.rate > 0 else _DAY_S
+        return max(0.0, (min(amount, self.size) - self.level) / self.rate) if self.rate > 0 else DAY_S
 
     def put_back(self, amount: float) -> None:
         """Return what was taken and not used; negative for what was used beyond it."""
@@ -54,6 +55,11 @@ class KeyUsage:
         per_s, per_min = limits.requests_per_s, limits.tokens_per_min
         self.requests = Bucket(per_s, max(1.0, per_s), now_s) if per_s is not None else None
         self.tokens = Bucket(per_min / 60.0, float(per_min), now_s) if per_min is not None else None
+
+    def turn(self, day: int) -> None:
+        """Begin anew where another day has begun."""
+        if self.day != day:
+            self.day, self.spent_nano_usd, self.finished, self.used_tokens = day, 0, 0, 0
 
     @property
     def left_nano_usd(self) -> int | None:
@@ -81,6 +87,7 @@ class Limiter:
         self._clock = clock
         self._wall = wall
         self._usage: dict[str, KeyUsage] = {}
+        self._before: tuple[int, dict[str, int]] = (-1, {})  # day, nano-dollars by key id
 
     def enter(self, key: Key, tokens: int) -> Reservation:
         """Admit a request that is expected to use `tokens`.
@@ -93,7 +100,7 @@ class Limiter:
             raise overloaded(f"This key may run {limits.concurrency} requests at once.")
         left = usage.left_nano_usd
         if left is not None and left <= 0:
-            left_s = _DAY_S - self._wall() % _DAY_S
+            left_s = DAY_S - self._wall() % DAY_S
             raise overloaded(
                 f"This key has spent its {limits.usd_per_day:g} USD of today.", "budget_exceeded", left_s
             )
@@ -134,6 +141,14 @@ class Limiter:
             usage.requests.put_back(1.0)
         if usage.tokens is not None:
             usage.tokens.put_back(_held(usage.limits, reservation.tokens))
+
+    def restore(self, spent_nano_usd: Mapping[str, int]) -> None:
+        """Add what keys (by id) spent today before this replica began to count."""
+        day = int(self._wall() // DAY_S)
+        self._before = (day, dict(spent_nano_usd))
+        for key_id, usage in self._usage.items():
+            usage.turn(day)
+            usage.spent_nano_usd += spent_nano_usd.get(key_id, 0)
 
     def headers(self, key: Key) -> list[Header]:
         """OpenAI's `x-ratelimit-*` headers for the limits of the key, and what is left of its dollars."""
@@ -182,12 +197,13 @@ class Limiter:
                 usage.finished, usage.used_tokens = before.finished, before.used_tokens
                 usage.spent_nano_usd = before.spent_nano_usd
                 usage.reserved_nano_usd = before.reserved_nano_usd
+            else:
+                usage.day, earlier = self._before
+                usage.spent_nano_usd = earlier.get(key.key_id, 0)
         for bucket in (usage.requests, usage.tokens):
             if bucket is not None:
                 bucket.fill(now_s)
-        day = int(self._wall() // _DAY_S)
-        if usage.day != day:
-            usage.day, usage.spent_nano_usd, usage.finished, usage.used_tokens = day, 0, 0, 0
+        usage.turn(int(self._wall() // DAY_S))
         return usage
 
 

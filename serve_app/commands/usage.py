@@ -22,7 +22,7 @@ def command(days: float, address: str, as_json: bool) -> None:
 
     actor = connect(address)
     from deployments.table.actor import RayTable, TableError
-    from serve_app.console.spending import read, summed
+    from serve_app.access.spending import read, summed
     from serve_app.console.text_table import print_table
 
     async def log() -> list[dict[str, object]]:

@@ -151,6 +151,17 @@ def test_headers_say_what_is_left_in_openais_words(limiter):
     }
 
 
+def test_what_was_spent_before_a_restart_counts(limiter, clock):
+    known, new = key("known", usd_per_day=1.0), key("new", usd_per_day=1.0)
+    limiter.settle(limiter.enter(known, 0), 1, 0.25)
+    limiter.restore({"known": 500_000_000, "new": 1_000_000_000})
+    assert (b"x-fastserve-budget-remaining-usd", b"0.250000000") in limiter.headers(known)
+    assert refused(limiter, new).code == "budget_exceeded"
+    clock.now_s += 86_400.0
+    limiter.enter(new, 0)
+    limiter.enter(key("later", usd_per_day=1.0), 0)
+
+
 def test_one_key_does_not_feel_another(limiter):
     limiter.enter(key("a", concurrency=1), 0)
     limiter.enter(key("b", concurrency=1), 0)

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from policies.outcome import Outcome, Status
-from serve_app.console import spending
-from serve_app.console.spending import read, summed
+from serve_app.access import spending
+from serve_app.access.spending import read, spent_by_key, summed
 
 DAY_S = 86_400.0
 
@@ -44,6 +44,11 @@ def test_rows_are_by_day_key_model_and_profile():
 def test_the_sum_of_costs_is_exact(nano_usd):
     rows = summed([pair(i, cost_usd=n / 1e9) for i, n in enumerate(nano_usd)])
     assert [round(row["cost_usd"] * 1e9) for row in rows] == ([sum(nano_usd)] if nano_usd else [])
+
+
+async def test_spending_of_a_day_is_by_key_and_ends_where_counting_began():
+    log = [pair(0, -2.0), pair(1, -0.5), pair(2, 5.0, key="l"), pair(3, 50.0), pair(4, 7.0, ended=False)]
+    assert await spent_by_key(Log(log), 0.0, 40.0) == {"k": 100, "l": 100}
 
 
 @pytest.mark.parametrize("size", [3, 4, 7, 100])

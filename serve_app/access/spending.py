@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from deployments.records.records import DecisionRecord, OutcomeRecord
 
 _PAGE: Final = 5_000
+_LONGEST_S: Final = 3_600.0  # from a request's decision to its end
 _NANO: Final = 1_000_000_000  # of a US dollar: sums of whole numbers are exact
 
 Transition = tuple[DecisionRecord, OutcomeRecord | None]
@@ -51,6 +52,15 @@ async def read(table: LogTable, after_s: float) -> AsyncIterator[Transition]:
         last_s = page[-1][0].created_s
         seen = {record.decision_id for record, _ in page if record.created_s == last_s}
         after_s = math.nextafter(last_s, -math.inf) if new else last_s
+
+
+async def spent_by_key(table: LogTable, day_s: float, until_s: float) -> dict[str, int]:
+    """Nano-dollars by key id of the requests that ended from `day_s` on and before `until_s`."""
+    spent: dict[str, int] = {}
+    async for decision, record in read(table, day_s - _LONGEST_S):
+        if record is not None and day_s <= record.finished_s < until_s:
+            spent[decision.key_id] = spent.get(decision.key_id, 0) + round(record.outcome.cost_usd * _NANO)
+    return spent
 
 
 def summed(log: Iterable[Transition]) -> list[dict[str, object]]:
