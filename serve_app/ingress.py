@@ -150,7 +150,7 @@ class Ingress:
             except (
                 Exception
             ) as error:  # whatever ails the table, what is loaded serves on and this tries again
-                logger.warning("Artifacts could not be fetched: %s", error)
+                logger.warning("The table could not be read: %s", error)
 
 
 def _connect() -> Any:

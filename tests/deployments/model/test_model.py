@@ -12,7 +12,7 @@ import pytest
 from deployments.model.config import ModelConfig
 from deployments.model.engines.base import EngineError
 from deployments.model.model import Model
-from deployments.records.snapshot import ReplicaRow, ReplicaState
+from deployments.records.snapshot import ReplicaRow, ReplicaState, tokenizer_artifact
 from deployments.table.store.store import Store
 from deployments.table.table import Table
 from deployments.table.view import TableError
@@ -212,3 +212,13 @@ async def test_a_replica_lives_on_while_the_table_is_away(table: Table) -> None:
         assert (await chat(table, found.url, 2))[0] == 200
         await model.check_health()
         await until_state(table, ReplicaState.WARM)
+
+
+async def test_the_table_gets_the_tokenizer_of_a_model_that_has_one(table: Table, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(b"{}")
+    async with serving(table, source=str(tmp_path)):
+        snapshot = await table.snapshot("", 0, 0.0)
+        tokenizer = snapshot.models["small"].card.tokenizer
+        assert await table.artifact(tokenizer_artifact(tokenizer)) == (tokenizer, b"{}")
+    async with serving(table, source=""):
+        assert (await table.snapshot("", 0, 0.0)).models["small"].card.tokenizer == ""
