@@ -14,6 +14,9 @@ from deployments.records.snapshot import Snapshot, tokenizer_artifact
 logger = logging.getLogger("fastserve.policy")
 
 _SEAM_TOKENS: Final = 2  # at either end of a message a token may join what the chat template puts there
+_AT_ONCE: Final = (
+    2  # long prompts counted at the same time: many of them leave the other requests a processor
+)
 
 Fetch = Callable[[str], Awaitable[tuple[str, bytes]]]
 
@@ -23,6 +26,7 @@ class Tokenizers:
 
     def __init__(self) -> None:
         self._loaded: dict[str, Tokenizer | None] = {}  # None: a file that cannot be read
+        self._turn = asyncio.Semaphore(_AT_ONCE)
 
     def wanted(self, snapshot: Snapshot) -> list[str]:
         """Tokenizers of this pool that the table holds and that are not loaded yet."""
@@ -53,7 +57,8 @@ class Tokenizers:
         needed = self.undecided(snapshot, requested, prompt)
         if not needed:
             return prompt
-        return replace(prompt, counts=await asyncio.to_thread(self._count, needed, prompt))
+        async with self._turn:
+            return replace(prompt, counts=await asyncio.to_thread(self._count, needed, prompt))
 
     def undecided(self, snapshot: Snapshot, requested: str, prompt: Prompt) -> set[str]:
         """Loaded tokenizers of the models of which the bounds do not say whether the prompt fits."""

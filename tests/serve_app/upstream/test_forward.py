@@ -31,7 +31,7 @@ async def healthy(pool):
     for model in pool.models:
         faults(model)
         pool.ingress.ejections.succeeded(model.replica)
-    pool.ingress.forwarder.budget._retries = [0] * 10
+    pool.ingress.forwarder.budget._retries, pool.ingress.forwarder.budget._requests = [0] * 10, [0] * 10
     pool.ingress.reconfigure({"dispatch": {"epsilon": 0.0, "weights": {"accuracy": 9, "latency": 0}}})
 
 
