@@ -14,9 +14,7 @@ from deployments.records.snapshot import Snapshot, tokenizer_artifact
 logger = logging.getLogger("fastserve.policy")
 
 _SEAM_TOKENS: Final = 2  # at either end of a message a token may join what the chat template puts there
-_AT_ONCE: Final = (
-    2  # long prompts counted at the same time: many of them leave the other requests a processor
-)
+_AT_ONCE: Final = 2  # long prompts counted at the same time: other requests need the processor too
 
 Fetch = Callable[[str], Awaitable[tuple[str, bytes]]]
 
