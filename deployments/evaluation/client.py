@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 
+from deployments import sse
 from deployments.suites.item import Item
 
 
@@ -123,17 +124,13 @@ async def _streamed(response: aiohttp.ClientResponse, started_s: float) -> Answe
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Mapping[str, Any]]:
     """The events up to [DONE]. Raises TransientError where the stream ends without it."""
-    async for line in response.content:
-        data = line.strip()
-        if not data.startswith(b"data:"):
-            continue
-        data = data[5:].strip()
-        if data == b"[DONE]":
+    async for event in sse.events(response.content.iter_any()):
+        if event.data == sse.DONE:
             return
         try:
-            event = json.loads(data)
+            content = json.loads(event.data or b"")
         except ValueError as error:
             raise TransientError("not an event stream") from error
-        if isinstance(event, dict):
-            yield event
+        if isinstance(content, dict):
+            yield content
     raise TransientError("the stream ended early")

@@ -9,6 +9,8 @@ from typing import Any
 
 import aiohttp
 
+from deployments import sse
+
 QUESTION = (
     "Is this review positive or negative? 'The room was clean and the staff were kind.' Answer in one word."
 )
@@ -30,10 +32,9 @@ class Answer:
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-    async for raw in response.content:
-        line = raw.decode().strip()
-        if line.startswith("data: ") and line != "data: [DONE]":
-            yield json.loads(line.removeprefix("data: "))
+    async for event in sse.events(response.content.iter_any()):
+        if event.data != sse.DONE:
+            yield json.loads(event.data or b"")
 
 
 def _body(asked: str, streamed: bool) -> dict[str, Any]:

@@ -1,14 +1,11 @@
 """One request on its way through the pool: what was asked of it, and what came of it."""
 
-import re
 from dataclasses import dataclass, field
 
 from deployments.dispatch.dispatch import Dispatch
 from policies.outcome import Outcome, Status
 from serve_app.body.calls import Call
-
-_USAGE = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d+)')
-_OUTPUT = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d+)')
+from serve_app.upstream.transcript import Tokens
 
 
 @dataclass(slots=True)
@@ -25,16 +22,12 @@ class Result:
     sent_s: float | None = None  # when the first try went out
     prompt_tokens: int = 0
     output_tokens: int = 0
+    tokens_estimated: bool = False  # counted from the text that was relayed: no usage came
     error_code: str | None = None
 
-    def read_usage(self, tail: bytes) -> None:
-        """Token counts from the end of an answer, where it has them."""
-        at = tail.rfind(b'"usage":')
-        if at < 0:
-            return
-        prompt, output = _USAGE.search(tail, at), _OUTPUT.search(tail, at)
-        self.prompt_tokens = int(prompt[1]) if prompt else 0
-        self.output_tokens = int(output[1]) if output else 0
+    def count(self, tokens: Tokens) -> None:
+        """Take the answer's token counts."""
+        self.prompt_tokens, self.output_tokens, self.tokens_estimated = tokens
 
     def outcome(self, began_s: float, ended_s: float, cost_usd: float) -> Outcome:
         """As learning reads it."""
@@ -78,3 +71,9 @@ class Job:
     def deadline_s(self) -> float:
         """Loop time at which the whole request must be over."""
         return self.began_s + self.limit_s
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of the prompt as it is known before the engine counts it."""
+        prompt = self.call.prompt
+        return prompt.tokens or len(prompt.text) // 4

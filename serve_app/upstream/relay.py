@@ -6,19 +6,16 @@ from typing import Any
 
 import aiohttp
 
+from deployments.sse import Reader
 from policies.outcome import Status
 from serve_app.config import Deadlines
 from serve_app.http.errors import interrupted
 from serve_app.upstream.attempt import NEVER, Attempt
 from serve_app.upstream.job import Job
+from serve_app.upstream.transcript import Transcript
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-_END = (b"\n\n", b"\r\n\r\n")
-_ERROR_EVENT = b'data: {"error"'
-_DONE = b"data: [DONE]"
-_EMPTY_DELTA = b'"content":""'
-_TAIL_BYTES = 2048
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
@@ -38,8 +35,14 @@ async def whole(response: aiohttp.ClientResponse, job: Job, send: Send) -> None:
         body = await response.read()
     except (aiohttp.ClientError, OSError) as error:
         raise TryFailedError(f"broken:{type(error).__name__}") from None
-    result = job.result
-    result.read_usage(body[-_TAIL_BYTES:] if job.call.path != "/v1/responses" else body)
+    result, transcript = job.result, Transcript(job.call.path, job.prompt_tokens)
+    try:
+        transcript.take_whole(body)
+    except ValueError:
+        raise TryFailedError("not_json") from None
+    if transcript.error is not None:
+        raise TryFailedError("error_answer")
+    result.count(transcript.tokens())
     result.status = Status.OK
     await begin(job, response, send, [(b"content-length", b"%d" % len(body))])
     await send({"type": "http.response.body", "body": body})
@@ -81,87 +84,75 @@ class StreamRelay:
         self._job = job
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
-        self._held = b""
-        self._tail = b""
-        self._failed = False
+        self._reader = Reader()
+        self._transcript = Transcript(job.call.path, job.prompt_tokens)
 
     async def run(self, send: Send) -> None:
         """Relay to the end.
 
         Raises TryFailedError while nothing was sent. After that a broken stream ends with an error event.
         """
-        first = await self._first()
-        await begin(self._job, self._response, send, _STREAM_HEADERS)
-        await self._send(first, send, self._loop.time())
         try:
-            await self._rest(send)
+            first = await self._first()
+            self._job.result.first_byte_s = self._loop.time()
+            await begin(self._job, self._response, send, _STREAM_HEADERS)
+            await self._rest(first, send)
         except (aiohttp.ClientError, OSError) as error:
             await interrupt(self._job, send, f"broken:{type(error).__name__}")
             return
+        finally:
+            if self._job.result.http_status:
+                self._job.result.count(self._transcript.tokens())
         await self._finish(send)
 
     async def _first(self) -> bytes:
-        """The first whole event or events."""
+        """The events up to the first token: until then another replica may answer in place of this one."""
+        transcript, held = self._transcript, b""
         try:
-            while True:
+            while not transcript.begun:
                 chunk = await self._response.content.readany()
                 if not chunk:
                     raise TryFailedError("empty")
-                data = self._whole_events(chunk)
-                if data:
-                    break
+                held += self._whole_events(chunk)
+                if transcript.error is not None:
+                    raise TryFailedError("error_event")
+                if transcript.ended and not transcript.begun:
+                    raise TryFailedError("empty")
         except (aiohttp.ClientError, ConnectionError) as error:
             raise TryFailedError(f"broken:{type(error).__name__}") from None
-        if data.startswith(_ERROR_EVENT):
-            raise TryFailedError("error_event")
-        return data
+        return held
 
-    async def _rest(self, send: Send) -> None:
-        content, idle_s = self._response.content, self._deadlines.idle_s
+    async def _rest(self, data: bytes, send: Send) -> None:
+        """Hand on `data` and all that follows it. This loop runs once a token."""
+        content, attempt, loop = self._response.content, self._attempt, self._loop
+        idle_s, reader_s = self._deadlines.idle_s, self._deadlines.reader_s
         deadline_s = self._job.deadline_s
-        attempt, loop = self._attempt, self._loop
         while True:
+            if data:
+                attempt.limit_s = NEVER
+                attempt.send_limit_s = loop.time() + reader_s
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                attempt.send_limit_s = NEVER
             attempt.limit_s = min(loop.time() + idle_s, deadline_s)
             chunk = await content.readany()
             if not chunk:
                 return
             data = self._whole_events(chunk)
-            if data:
-                await self._send(data, send, loop.time())
-
-    async def _send(self, data: bytes, send: Send, now_s: float) -> None:
-        result, attempt = self._job.result, self._attempt
-        if result.first_byte_s is None and (_EMPTY_DELTA not in data or data.count(b"data:") > 1):
-            result.first_byte_s = now_s
-        if _ERROR_EVENT in data:
-            self._failed = True
-        self._tail = data if len(data) >= _TAIL_BYTES else self._tail[-_TAIL_BYTES:] + data
-        attempt.limit_s = NEVER
-        attempt.send_limit_s = now_s + self._deadlines.reader_s
-        await send({"type": "http.response.body", "body": data, "more_body": True})
-        attempt.send_limit_s = NEVER
 
     def _whole_events(self, chunk: bytes) -> bytes:
-        """What can be handed on now; a cut event waits for its rest."""
-        data = self._held + chunk if self._held else chunk
-        if data.endswith(_END):
-            self._held = b""
-            return data
-        cut = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4)
-        if cut <= 3:
-            self._held = data
-            return b""
-        self._held = data[cut:]
-        return data[:cut]
+        """What can be handed on now; an event that is cut waits for its rest."""
+        events = self._reader.feed(chunk)
+        for event in events:
+            self._transcript.take(event)
+        return events[0].raw if len(events) == 1 else b"".join([event.raw for event in events])
 
     async def _finish(self, send: Send) -> None:
-        """A stream that ended by itself: whole if its end mark came."""
-        result = self._job.result
-        needs_mark = self._job.call.path != "/v1/responses"
-        if self._held or (needs_mark and _DONE not in self._tail):
+        """A stream that ended by itself: whole if its end mark came, or an error in its place."""
+        result, transcript = self._job.result, self._transcript
+        failed = transcript.error is not None
+        if self._reader.is_cut or not (transcript.ended or failed):
             await interrupt(self._job, send, "ended_early")
             return
-        result.read_usage(self._tail)
-        result.status = Status.FAILED if self._failed else Status.OK
-        result.error_code = "upstream_error" if self._failed else None
-        await send({"type": "http.response.body", "body": b""})
+        result.status = Status.FAILED if failed else Status.OK
+        result.error_code = "upstream_error" if failed else None
+        await send({"type": "http.response.body", "body": self._reader.rest})

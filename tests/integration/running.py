@@ -1,6 +1,7 @@
 """A running cluster as tests meet it: its config, how to reach, change and hurt it, and loads of callers."""
 
 import copy
+import json
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any, Self
 import httpx
 import yaml
 
+from deployments import sse
 from deployments.dispatch.columns import is_usable
 from deployments.records.snapshot import Snapshot
 from deployments.table.publisher import decode_snapshot
@@ -202,8 +204,10 @@ class Answer:
     @property
     def is_whole(self) -> bool:
         """200, and for a stream its end mark without an error event."""
-        whole = "[DONE]" in self.text and '"error"' not in self.text
-        return self.status == 200 and (whole or not self.stream)
+        if self.status != 200 or not self.stream:
+            return self.status == 200
+        events = [event.data or b"" for event in sse.parse(self.text.encode())]
+        return events[-1:] == [sse.DONE] and not any("error" in json.loads(event) for event in events[:-1])
 
 
 class Callers(ABC):

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from deployments import sse
+
 pytestmark = pytest.mark.integration
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -36,8 +38,8 @@ def test_sigkill_of_one_of_two_replicas_fails_nobody_without_a_first_byte(cluste
     assert all(a.status == 200 for a in broken)
     for answer in broken:  # only streams that had begun before the kill, each with a told end
         assert answer.began_s < killed_s
-        events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
-        assert events[-1] == "[DONE]"
+        events = [event.data for event in sse.parse(answer.text.encode())]
+        assert events[-1] == sse.DONE
         assert json.loads(events[-2])["error"]["code"] == "upstream_interrupted"
     cluster.wait_for(lambda: len(cluster.pids("model-alpha", "Model")) == 2, 30.0)
 
@@ -87,9 +89,9 @@ def test_a_stream_that_breaks_ends_with_an_error_event(restored):
     with cluster.client() as client:
         body = {"model": "beta", "messages": HELLO, "stream": True, "max_tokens": 50}
         answer = client.post("/v1/chat/completions", json=body)
-    events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
+    events = [event.data for event in sse.parse(answer.content)]
     assert answer.status_code == 200
-    assert events[-1] == "[DONE]"
+    assert events[-1] == sse.DONE
     error = json.loads(events[-2])["error"]
     assert (error["code"], error["type"]) == ("upstream_interrupted", "server_error")
     assert all("choices" in json.loads(event) for event in events[:-2])

@@ -11,6 +11,7 @@ import aiohttp
 import numpy as np
 from tqdm import tqdm
 
+from deployments import sse
 from deployments.evaluation.session import Session
 from deployments.evaluation.settings import PaceSettings
 from deployments.suites.suite import Suite
@@ -106,16 +107,18 @@ async def _ttft_s(client: aiohttp.ClientSession, n: int) -> float:
     async with client.post("/v1/chat/completions", json=body) as response:
         if response.status != 200:
             raise RuntimeError(f"{response.status}: {(await response.text())[:200]}")
-        async for line in response.content:
-            if first_s is None and line.startswith(b"data: {") and _has_text(line):
+        async for event in sse.events(response.content.iter_any()):
+            if event.data == sse.DONE:
+                break
+            if first_s is None and _has_text(event.data or b""):
                 first_s = time.perf_counter()
     if first_s is None:
         raise RuntimeError("An answer without text.")
     return first_s - started_s
 
 
-def _has_text(line: bytes) -> bool:
-    choices = json.loads(line[6:]).get("choices") or [{}]
+def _has_text(data: bytes) -> bool:
+    choices = json.loads(data).get("choices") or [{}]
     return bool((choices[0].get("delta") or {}).get("content"))
 
 

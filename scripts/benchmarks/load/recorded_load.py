@@ -1,13 +1,14 @@
 """A load on one model of a real pool, recorded request by request as the simulator's fit reads it."""
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass
 
 import aiohttp
 import numpy as np
+import orjson
 
+from deployments import sse
 from policies.arrays import F64
 from policies.simulator.fit import Served
 
@@ -67,11 +68,13 @@ async def _ask(
     async with session.post(f"{url}/v1/chat/completions", json=body) as response:
         if response.status != 200:
             raise RuntimeError(f"{model}: {response.status} {(await response.text())[:300]}")
-        async for line in response.content:
-            if first_s is None and b'"content":"' in line and b'"content":""' not in line:
+        async for event in sse.events(response.content.iter_any()):
+            if event.data == sse.DONE:
+                break
+            content = orjson.loads(event.data or b"")
+            if first_s is None and any(choice["delta"].get("content") for choice in content["choices"]):
                 first_s = time.perf_counter()
-            if b'"usage":{' in line:
-                usage = json.loads(line.removeprefix(b"data: "))["usage"]
+            usage = content.get("usage") or usage
     ended_s = time.perf_counter()
     return Served(
         model,

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import orjson
+
+from deployments import sse
 
 _TIMEOUT = aiohttp.ClientTimeout(total=180.0)
 
@@ -65,10 +68,13 @@ async def stream(session: aiohttp.ClientSession, target: Target, prompt: str, ma
     async with session.post(url, json=body, headers=dict(target.headers)) as response:
         if response.status != 200:
             raise RuntimeError(f"{target.name}: {response.status} {(await response.text())[:300]}")
-        async for line in response.content:
-            if line.startswith(b'data: {"error"'):
-                raise RuntimeError(f"{target.name}: {line.decode()[:300]}")
-            if b'"content":"' in line and b'"content":""' not in line:
+        async for event in sse.events(response.content.iter_any()):
+            if event.data == sse.DONE:
+                break
+            content = orjson.loads(event.data or b"")
+            if content.get("error"):
+                raise RuntimeError(f"{target.name}: {str(content['error'])[:300]}")
+            if any(choice["delta"].get("content") for choice in content["choices"]):
                 if not tokens:
                     first_s = time.perf_counter() - started_s
                 tokens += 1

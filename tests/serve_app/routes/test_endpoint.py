@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from deployments import sse
 from deployments.dispatch.settings import DispatchSettings
 from serve_app.config import IngressSettings
 
@@ -44,8 +45,8 @@ async def test_a_stream_is_the_engine_s_bytes(pool):
     body = {"stream": True, "seed": 7, "stream_options": {"include_usage": True}}
     answer = await pool.chat("small", **body)
     assert answer.headers["content-type"].startswith("text/event-stream")
-    events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
-    assert events[-1] == "[DONE]"
+    events = [event.data for event in sse.parse(answer.content)]
+    assert events[-1] == sse.DONE
     assert json.loads(events[-2])["usage"]["completion_tokens"] > 0
     assert all(json.loads(event)["model"] == "small" for event in events[:-1])
     _, outcome = await logged(pool, answer)

@@ -7,6 +7,8 @@ import socket
 import pytest
 import pytest_asyncio
 
+from deployments import sse
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -88,9 +90,9 @@ async def test_a_stream_that_breaks_tells_so_and_is_the_model_s_failure(pool):
     for model in pool.models:
         faults(model, die_at_token=1)
     answer = await pool.chat("auto", stream=True, max_tokens=50)
-    events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
+    events = [event.data for event in sse.parse(answer.content)]
     assert answer.status_code == 200
-    assert events[-1] == "[DONE]"
+    assert events[-1] == sse.DONE
     assert json.loads(events[-2])["error"]["code"] == "upstream_interrupted"
     for event in events[:-2]:
         json.loads(event)

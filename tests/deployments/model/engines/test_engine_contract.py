@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from deployments import sse
 from deployments.model.config import ModelConfig
 from deployments.model.engines.base import Engine
 from deployments.model.engines.openai import OpenAiEngine
@@ -138,9 +139,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def events(text: str) -> list[dict[str, Any]]:
-    lines = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
-    assert lines[-1] == "[DONE]"
-    return [json.loads(line) for line in lines[:-1]]
+    found = sse.parse(text.encode())
+    assert found[-1].data == sse.DONE
+    return [json.loads(event.data or b"") for event in found[:-1]]
 
 
 async def test_chat_answers_with_usage_and_the_decision_id(served: Served) -> None:

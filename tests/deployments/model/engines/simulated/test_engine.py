@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from deployments import sse
 from deployments.model.engines.base import EngineError
 from deployments.model.engines.simulated.engine import SimulatedEngine
 from deployments.model.server import Admission, EngineServer
@@ -71,7 +72,7 @@ async def test_given_answers_are_given() -> None:
         _, text = await ask(client, "2+2?")
         _, stream = await ask(client, "2+2?", stream=True)
     assert content_of(text) == "It is four."
-    deltas = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")]
+    deltas = [json.loads(event.data) for event in sse.parse(stream.encode())[:-1]]
     assert "".join(chunk["choices"][0]["delta"]["content"] for chunk in deltas) == "It is four."
 
 
