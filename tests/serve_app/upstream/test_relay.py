@@ -42,6 +42,18 @@ class Response:
             yield chunk
 
 
+class Endless(Response):
+    """So many chunks, then silence."""
+
+    def __init__(self, chunk: bytes, count: int) -> None:
+        super().__init__(*[chunk] * count)
+
+    async def readany(self) -> bytes:
+        if not self.chunks:
+            await asyncio.Event().wait()
+        return await super().readany()
+
+
 class Client:
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -167,4 +179,51 @@ async def test_text_that_looks_like_usage_is_not_usage():
     made, client = made_job(), Client()
     text = json.dumps({"choices": [{"text": '"usage":{"prompt_tokens":9}'}]}).encode()
     await whole(Response(text), made, client.send)
-    assert made.result.prompt_tokens == 0
+    assert (made.result.prompt_tokens, made.result.tokens_estimated) == (made.prompt_tokens, True)
+
+
+async def test_a_plain_answer_that_is_no_object_or_holds_an_error_is_a_failed_try():
+    for body in (b"<html></html>", b"", b'{"error": {"message": "no"}}'):
+        client = Client()
+        with pytest.raises(TryFailedError):
+            await whole(Response(body), made_job(), client.send)
+        assert not client.head
+
+
+async def test_a_response_that_ends_without_its_terminal_event_is_an_interruption():
+    said = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"a"}\n\n'
+    client, result = await relay(Response(said), made_job("/v1/responses"))
+    assert client.body.startswith(said)
+    assert b"upstream_interrupted" in client.body
+    assert (result.status, result.output_tokens) == (Status.FAILED, 1)
+
+
+async def test_an_error_after_a_comment_and_a_role_is_a_failed_try():
+    opening = b": PROCESSING\n\n" + event(choices=[{"delta": {"role": "assistant", "content": ""}}])
+    for error in (event(error={"message": "no"}), b'event: error\r\ndata:{"message":"no"}\r\n\r\n'):
+        with pytest.raises(TryFailedError, match="error_event"):
+            await relay(Response(opening, error, DONE))
+
+
+async def test_an_error_inside_a_chunk_is_passed_on_and_the_model_s_failure():
+    broken = event(error={"message": "no"}, choices=[{"delta": {"content": ""}, "finish_reason": "error"}])
+    client, result = await relay(Response(token("a"), broken, DONE))
+    assert client.body == token("a") + broken + DONE
+    assert (result.status, result.error_code) == (Status.FAILED, "upstream_error")
+
+
+async def test_a_stream_with_cr_lf_and_no_blanks_is_whole():
+    stream = WHOLE.replace(b"data: ", b"data:").replace(b"\n", b"\r\n")
+    client, result = await relay(Response(stream))
+    assert client.body == stream
+    assert (result.status, result.prompt_tokens, result.output_tokens) == (Status.OK, 7, 3)
+
+
+async def test_a_client_that_leaves_is_counted_for_what_it_got():
+    made, response = made_job(), Endless(token("word"), 5)
+    relaying = asyncio.create_task(relay(response, made))
+    while response.chunks:
+        await asyncio.sleep(0)
+    relaying.cancel()
+    await asyncio.gather(relaying, return_exceptions=True)
+    assert (made.result.output_tokens, made.result.tokens_estimated) == (5, True)
