@@ -64,7 +64,8 @@ async def _ask(
         "stream_options": {"include_usage": True},
     }
     sent_s = time.perf_counter()
-    first_s, usage = None, {}
+    first_s: float | None = None
+    usage: dict[str, int] = {}
     async with session.post(f"{url}/v1/chat/completions", json=body) as response:
         if response.status != 200:
             raise RuntimeError(f"{model}: {response.status} {(await response.text())[:300]}")
