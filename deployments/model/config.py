@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 from typing import Any, Literal, Self
 
@@ -15,6 +14,7 @@ from policies.strict import StrictModel
 
 Capability = Literal["chat", "tools", "vision", "json", "embeddings"]
 PASSED_ON = ("FASTSERVE_HOME", "FASTSERVE_STORE")  # where weights and the table's store are
+HUB_TOKENS = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
 SHUTDOWN_MARGIN_S = 45.0  # in HAProxy mode Serve waits 30 s before it lets a replica drain
 
 
@@ -83,16 +83,20 @@ class ModelConfig(StrictModel):
     engine: Literal["vllm", "openai", "simulated"] = "vllm"
     # Flags of vLLM by name, without leading dashes. `true` sets a flag, `false` sets its `no-` form.
     engine_args: dict[str, JsonValue] = Field(default_factory=dict)
-    # Environment variables of the replicas. Ray's API shows their values, so do not put secrets here.
+    # Environment variables of the replicas. Ray's API shows their values, so name the file of a secret here.
     env: dict[str, str] = Field(default_factory=dict)
     # CPUs that Ray reserves for each replica. They also set the number of threads of a CPU engine.
     num_cpus: float = Field(default=1.0, ge=0)
-    # GPUs of each replica; 0 serves on the CPU. With `tensor_parallel` above 1: the same number, or 0.
+    # GPUs of each replica: `tensor_parallel` times `pipeline_parallel`; 0 serves on the CPU.
     num_gpus: float = Field(default=0.0, ge=0)
     # Ray's name of the GPU type that a replica needs. Default: any type.
     accelerator_type: str | None = Field(default=None, examples=["H100"])
-    # Number of GPUs, or of processes on the CPU, over which the weights of one replica are split.
+    # Number of GPUs, or of processes on the CPU, that each share a part of every layer.
     tensor_parallel: int = Field(default=1, ge=1)
+    # Number of stages into which the layers are cut, each on GPUs of its own.
+    pipeline_parallel: int = Field(default=1, ge=1)
+    # Let the GPUs of one replica lie on several nodes. Default: all on one node, which is faster.
+    multi_node: bool = False
     # How many replicas run.
     autoscaling: Autoscaling = Autoscaling()
     # Requests that one replica accepts at once. Further requests get 429 and go to another replica.
@@ -138,12 +142,30 @@ class ModelConfig(StrictModel):
 
     @model_validator(mode="after")
     def _whole_accelerators(self) -> Self:
-        if self.tensor_parallel > 1 and self.num_gpus not in (0, self.tensor_parallel):
+        if self.ranks > 1 and self.num_gpus not in (0, self.ranks):
             raise ValueError(
                 f"Model '{self.id}': num_gpus is {self.num_gpus:g}, but with tensor_parallel "
-                f"{self.tensor_parallel} it must be {self.tensor_parallel}, or 0 on CPU."
+                f"{self.tensor_parallel} and pipeline_parallel {self.pipeline_parallel} it must be "
+                f"{self.ranks}, or 0 on CPU."
+            )
+        if self.multi_node and (self.ranks == 1 or not self.num_gpus):
+            raise ValueError(f"Model '{self.id}': 'multi_node' needs a replica with more than one GPU.")
+        return self
+
+    @model_validator(mode="after")
+    def _no_token_in_the_open(self) -> Self:
+        shown = sorted(HUB_TOKENS & self.env.keys())
+        if shown:
+            raise ValueError(
+                f"Model '{self.id}': '{shown[0]}' in 'env' would be visible in Ray's API. Put the token into "
+                f"a file on every node and name the file in 'HF_TOKEN_PATH'."
             )
         return self
+
+    @property
+    def ranks(self) -> int:
+        """Number of processes that compute one replica, each with a GPU of its own or on the CPU."""
+        return self.tensor_parallel * self.pipeline_parallel
 
     @property
     def app_name(self) -> str:
@@ -205,32 +227,27 @@ def deployment_options(config: ModelConfig) -> dict[str, Any]:
 
 
 def _placement(config: ModelConfig) -> dict[str, Any]:
-    """Where a replica goes: an actor with its resources; for tensor parallelism one bundle with all.
+    """Where a replica goes.
 
-    A bundle of a placement group never spans nodes, so the ranks stay within reach of each other.
+    On one node: an actor that holds all of the replica's GPUs; the ranks are its child processes (vLLM's
+    executor `mp`). An actor never spans nodes, so the ranks stay within reach of each other.
+    Over nodes: a placement group with a bundle for each rank, where vLLM's executor `ray` starts an actor for
+    each. vLLM refuses bundles with more than one GPU. The replica is in the first bundle and holds no GPU.
     """
     variables = _environment(config)
     environment = {"runtime_env": {"env_vars": variables}} if variables else {}
-    accelerator = {"accelerator_type": config.accelerator_type} if config.accelerator_type else {}
-    if config.tensor_parallel == 1:
-        return {
-            "ray_actor_options": {
-                "num_cpus": config.num_cpus,
-                "num_gpus": config.num_gpus,
-                **accelerator,
-                **environment,
-            }
-        }
-    bundle = {"CPU": max(config.num_cpus, 1.0)}
-    if config.num_gpus:
-        bundle["GPU"] = float(math.ceil(config.num_gpus))
+    if not config.multi_node:
+        accelerator = {"accelerator_type": config.accelerator_type} if config.accelerator_type else {}
+        resources = {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus}
+        return {"ray_actor_options": {**resources, **accelerator, **environment}}
+    bundle = {"GPU": 1.0}
     if config.accelerator_type:
         bundle[f"accelerator_type:{config.accelerator_type}"] = 0.001
-    actor = {"num_cpus": bundle["CPU"], "num_gpus": bundle.get("GPU", 0.0), **environment}
+    first = {"CPU": config.num_cpus, **bundle}
     return {
-        "ray_actor_options": actor,
-        "placement_group_bundles": [bundle],
-        "placement_group_strategy": "STRICT_PACK",
+        "ray_actor_options": {"num_cpus": config.num_cpus, "num_gpus": 0.0, **environment},
+        "placement_group_bundles": [first, *([bundle] * (config.ranks - 1))],
+        "placement_group_strategy": "PACK",
     }
 
 
@@ -244,4 +261,6 @@ def _environment(config: ModelConfig) -> dict[str, str]:
     if config.engine == "vllm" and not config.num_gpus:
         variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         variables["OMP_NUM_THREADS"] = str(max(1, int(config.num_cpus)))
+    if config.multi_node:  # the replica holds no GPU, but vLLM asks the ones of its node what they are
+        variables["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"] = "1"
     return {**variables, **config.env}

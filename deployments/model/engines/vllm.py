@@ -158,9 +158,12 @@ def command_line(config: ModelConfig, path: str) -> list[str]:
         "served-model-name": config.id,
         "max-model-len": config.context_tokens,
         "tensor-parallel-size": config.tensor_parallel,
+        "pipeline-parallel-size": config.pipeline_parallel,
         "disable-log-stats": True,
         "disable-fastapi-docs": True,
     }
+    if config.ranks > 1:
+        flags["distributed-executor-backend"] = "ray" if config.multi_node else "mp"
     if config.revision is not None:
         flags["revision"] = config.revision
     if "tools" in config.capabilities:

@@ -31,7 +31,11 @@ def test_a_typing_error_fails_at_load() -> None:
         ({"source": ""}, "needs a 'source'"),
         ({"weight": -1}, "greater than or equal to 0"),
         ({"accuracy_prior": 1.5}, "less than or equal to 1"),
-        ({"tensor_parallel": 2, "num_gpus": 1}, "with tensor_parallel 2 it must be 2"),
+        ({"tensor_parallel": 2, "num_gpus": 1}, "it must be 2"),
+        ({"tensor_parallel": 2, "pipeline_parallel": 2, "num_gpus": 2}, "it must be 4"),
+        ({"multi_node": True, "num_gpus": 1}, "more than one GPU"),
+        ({"multi_node": True, "tensor_parallel": 2}, "more than one GPU"),
+        ({"env": {"HF_TOKEN": "hf_x"}}, "visible in Ray's API"),
         ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "less than min_replicas, 3"),
         ({"capabilities": ["chat", "toolz"]}, "Input should be"),
     ],
@@ -96,10 +100,21 @@ def test_one_gpu_goes_to_the_replica_itself() -> None:
     assert "placement_group_bundles" not in options
 
 
-def test_tensor_parallel_takes_one_bundle_that_no_two_nodes_share() -> None:
-    options = deployment_options(config(num_gpus=2, tensor_parallel=2))
-    assert options["placement_group_bundles"] == [{"CPU": 1.0, "GPU": 2.0}]
-    assert options["ray_actor_options"]["num_gpus"] == 2.0
+def test_ranks_on_one_node_share_an_actor_which_never_spans_nodes() -> None:
+    options = deployment_options(config(num_cpus=8, num_gpus=2, tensor_parallel=2, accelerator_type="H100"))
+    actor = options["ray_actor_options"]
+    assert (actor["num_cpus"], actor["num_gpus"], actor["accelerator_type"]) == (8.0, 2.0, "H100")
+    assert "placement_group_bundles" not in options
+
+
+def test_ranks_over_nodes_have_a_bundle_with_one_gpu_each() -> None:
+    options = deployment_options(
+        config(num_cpus=8, num_gpus=4, tensor_parallel=2, pipeline_parallel=2, multi_node=True)
+    )
+    assert options["placement_group_bundles"] == [{"CPU": 8.0, "GPU": 1.0}, *[{"GPU": 1.0}] * 3]
+    actor = options["ray_actor_options"]
+    assert (actor["num_cpus"], actor["num_gpus"]) == (8.0, 0.0)
+    assert actor["runtime_env"]["env_vars"]["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"] == "1"
 
 
 def test_the_app_name_has_no_slash() -> None:

@@ -27,6 +27,19 @@ def test_the_config_becomes_flags() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "executor"),
+    [
+        ({}, None),
+        ({"tensor_parallel": 2}, "mp"),
+        ({"tensor_parallel": 2, "num_gpus": 2}, "mp"),
+        ({"pipeline_parallel": 2, "num_gpus": 2, "multi_node": True}, "ray"),
+    ],
+)
+def test_the_executor_follows_from_where_the_ranks_are(changes: dict[str, Any], executor: str | None) -> None:
+    assert parse_arguments(words(**changes)).distributed_executor_backend == executor
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         (True, ["--some-flag"]),
