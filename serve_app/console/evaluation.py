@@ -9,13 +9,13 @@ from tqdm import tqdm
 from deployments.evaluation.report import ALL, Cell, Difference
 from deployments.evaluation.run import Progress
 from deployments.evaluation.session import Session
-from deployments.evaluation.settings import suite_path
 from deployments.records.records import EvaluationRecord
+from deployments.shipped import found
 from deployments.suites.suite import Suite, SuiteError, load_suite
 from serve_app.console.errors import CommandError
 from serve_app.console.text_table import print_table
 
-DEFAULT_SUITES: Final = suite_path("suites")
+DEFAULT_SUITES: Final = found("suites")
 
 
 def load_suites(paths: Sequence[Path]) -> list[Suite]:

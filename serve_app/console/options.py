@@ -5,6 +5,8 @@ from typing import Final
 
 import click
 
+from deployments.shipped import found
+
 address: Final = click.option(
     "--address",
     default="auto",
@@ -14,7 +16,11 @@ address: Final = click.option(
 )
 as_json: Final = click.option("--json", "as_json", is_flag=True, help="print JSON")
 config: Final = click.argument(
-    "config", type=click.Path(path_type=Path), required=False, default=Path("cluster.yaml")
+    "config",
+    type=click.Path(path_type=Path),
+    required=False,
+    default=Path("cluster.yaml"),
+    callback=lambda _context, _parameter, value: found(str(value)),
 )
 url: Final = click.option(
     "--url", default="http://127.0.0.1:8000", show_default=True, help="the endpoint, without /v1"
