@@ -35,8 +35,8 @@ class Caps(StrictModel):
     schema_depth: int = Field(default=32, ge=1)
     # Allow at most this many images, audio clips and videos in one request; 0 forbids them.
     media_parts: int = Field(default=16, ge=0)
-    # List hosts that a model may fetch media from, such as `images.example.org`; empty: `data:` URLs only.
-    media_domains: tuple[str, ...] = ()
+    # List hosts that a model may fetch media from. Empty: `data:` URLs only.
+    media_domains: tuple[str, ...] = Field(default=(), examples=[["images.example.org"]])
     # Allow at most this many characters over all texts of one request; at least 1.
     text_chars: int = Field(default=2_000_000, ge=1)
 
@@ -74,16 +74,16 @@ class Retries(StrictModel):
 class KeyLimits(StrictModel):
     """Limits of one API key, counted by each ingress replica for itself; absent or null: no limit."""
 
-    # Answer 429 above this many requests a second; above 0.
-    requests_per_s: float | None = Field(default=None, gt=0)
-    # Answer 429 above this many requests at once.
-    concurrency: int | None = Field(default=None, ge=0)
-    # Answer 429 above this many prompt and output tokens a minute.
-    tokens_per_min: int | None = Field(default=None, ge=0)
-    # Answer 429 once this many US dollars are spent in a day (UTC).
-    usd_per_day: float | None = Field(default=None, ge=0)
-    # List the ids of the models that the key may use; absent: all.
-    models: tuple[str, ...] | None = None
+    # Answer 429 above this many requests a second. Default: no limit.
+    requests_per_s: float | None = Field(default=None, gt=0, examples=[5])
+    # Answer 429 above this many requests at once. Default: no limit.
+    concurrency: int | None = Field(default=None, ge=0, examples=[8])
+    # Answer 429 above this many prompt and output tokens a minute. Default: no limit.
+    tokens_per_min: int | None = Field(default=None, ge=0, examples=[60000])
+    # Answer 429 once this many US dollars are spent in a day (UTC). Default: no limit.
+    usd_per_day: float | None = Field(default=None, ge=0, examples=[10])
+    # List the ids of the models that the key may use. Default: all.
+    models: tuple[str, ...] | None = Field(default=None, examples=[["smollm2-135m"]])
 
 
 class IngressSettings(StrictModel):
@@ -97,8 +97,8 @@ class IngressSettings(StrictModel):
     deadlines: Deadlines = Deadlines()
     # Set how often a failed try is repeated.
     retries: Retries = Retries()
-    # List the browser origins that may call the endpoint, such as `https://app.example.org`; empty: none.
-    cors_origins: tuple[str, ...] = ()
+    # List the browser origins that may call the endpoint. Empty: none.
+    cors_origins: tuple[str, ...] = Field(default=(), examples=[["https://app.example.org"]])
     # Send `x-fastserve-feedback-token` with each answer: its holder may vote on that answer without a key.
     feedback_tokens: bool = True
 

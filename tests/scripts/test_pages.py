@@ -34,6 +34,10 @@ def test_every_setting_has_a_meaning() -> None:
     assert [row.key for row in settings if not row.meaning] == []
 
 
+def test_every_setting_has_an_example() -> None:
+    assert [row.key for row in config_page.all_rows() if row.example in ("none", "empty", "required")] == []
+
+
 def test_every_example_of_a_setting_is_valid() -> None:
     kinds = [kind for part in config_page.PARTS for kind in config_page.kinds(part.kind)]
     fields = [field for kind in kinds for field in kind.model_fields.values() if field.examples]
