@@ -84,7 +84,7 @@ def ingress_options(args: IngressConfig) -> dict[str, Any]:
     Serve's own limits stand above ours, so that every refusal for load is made by us and OpenAI-shaped.
     """
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment |= _LOOP_ENV | guard.environment(args.body_bytes, args.body_s)
+    environment |= _LOOP_ENV | guard.environment(args.body_bytes, args.body_s, args.bodies_bytes)
     return {
         "name": "Ingress",
         "max_ongoing_requests": 2 * args.max_in_flight,

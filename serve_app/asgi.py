@@ -2,19 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from serve_app.http.cors import App, Cors
 from serve_app.http.errors import ApiError, internal_error, not_found, unavailable, wrong_method
 from serve_app.http.guard import require_mark
 from serve_app.http.request import (
-    Header,
     Receive,
     Request,
     Send,
-    cors_headers,
     read_body,
-    send_bytes,
     send_error,
     send_json,
 )
@@ -26,7 +24,6 @@ from serve_app.routes.usage import UsageApi
 logger = logging.getLogger("ray.serve")
 
 Handler = Callable[[Request, Send], Awaitable[None]]
-App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 Hook = Callable[[], Awaitable[None]]
 
 
@@ -42,7 +39,7 @@ def create_app(
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send, start, stop)
 
-    return app
+    return Cors(app)
 
 
 class Router:
@@ -66,16 +63,17 @@ class Router:
         }
 
     def find(self, request: Request) -> Handler:
-        """The handler of a request. Raises ApiError (404, 405)."""
+        """The handler of a request; HEAD is answered where GET is. Raises ApiError (404, 405)."""
         path = request.path
         found = self._routes.get(path)
         if found is None and path.startswith("/v1/models/"):
             found = ("GET", self._models.get)
         if found is None:
-            raise not_found(path)
+            raise not_found(path, meant_path(path, self._routes))
         method, handler = found
-        if request.method != method:
-            raise wrong_method(request.method, [method])
+        allowed = ("GET", "HEAD") if method == "GET" else (method,)
+        if request.method not in allowed:
+            raise wrong_method(request.method, allowed)
         return handler
 
     async def _chat(self, request: Request, send: Send) -> None:
@@ -101,45 +99,50 @@ class Router:
 
 async def _serve(router: Router, scope: dict[str, Any], receive: Receive, send: Send, guarded: bool) -> None:
     request = Request(scope["method"], scope["path"], dict(scope["headers"]))
-    origins = router.endpoint.settings.cors_origins
-    cors = cors_headers(request, origins) if origins else []
-    answer = _Answer(send, cors)
+    answer = _Answer(send, has_body=request.method != "HEAD")
     try:
         if guarded:
             require_mark(request.headers)
-        if cors and request.method == "OPTIONS":
-            await send_bytes(send, 200, b"{}", cors)
-            return
         handler = router.find(request)
         if request.method == "POST":
             request.body = await read_body(receive)
         await handler(request, answer)
     except ApiError as error:
-        await send_error(send, error, cors)
+        await send_error(answer, error)
     except asyncio.CancelledError:
         raise
     except Exception as error:  # a defect of ours: the caller gets our shape, the log gets the trace
         logger.exception("Request to '%s' failed: %s", request.path[:200], type(error).__name__)
         if answer.started:
             raise
-        await send_error(send, internal_error(), cors)
+        await send_error(answer, internal_error())
 
 
 class _Answer:
-    """A `send` that knows whether the head is out, and adds the cross-origin headers to it."""
+    """A `send` that knows whether the head is out, and that leaves out the body of an answer to HEAD."""
 
-    __slots__ = ("_extra", "_send", "started")
+    __slots__ = ("_has_body", "_send", "started")
 
-    def __init__(self, send: Send, extra: list[Header]) -> None:
+    def __init__(self, send: Send, has_body: bool) -> None:
         self._send = send
-        self._extra = extra
+        self._has_body = has_body
         self.started = False
 
     def __call__(self, message: dict[str, Any]) -> Awaitable[None]:
-        if not self.started:
-            self.started = True
-            message["headers"] = [*message["headers"], *self._extra]
+        self.started = True
+        if not self._has_body and message["type"] == "http.response.body":
+            message["body"] = b""
         return self._send(message)
+
+
+def meant_path(path: str, served: Iterable[str]) -> str:
+    """The served path that a client with a wrong base URL or stray slashes means; empty without one."""
+    words = [word for word in path.lower().split("/") if word]
+    for known in sorted(served, key=len, reverse=True):
+        tail = [word for word in known.split("/") if word and word != "v1"]
+        if tail and words[-len(tail) :] == tail:
+            return known
+    return ""
 
 
 async def _lifespan(receive: Receive, send: Send, start: Hook, stop: Hook) -> None:

@@ -16,9 +16,9 @@ class Caps(StrictModel):
     # Allow at most this many entries in `logit_bias`; 0 forbids it.
     logit_bias: int = Field(default=300, ge=0)
     # Allow at most this many stop sequences; 0 forbids them.
-    stop: int = Field(default=4, ge=0)
+    stop: int = Field(default=16, ge=0)
     # Allow at most this many characters in one stop sequence; at least 1.
-    stop_chars: int = Field(default=64, ge=1)
+    stop_chars: int = Field(default=1024, ge=1)
     # Allow at most this many entries in `bad_words`; 0 forbids it.
     bad_words: int = Field(default=128, ge=0)
     # Allow at most this many messages in one chat; at least 1.
@@ -26,11 +26,11 @@ class Caps(StrictModel):
     # Allow at most this many tools in one request; 0 forbids them.
     tools: int = Field(default=128, ge=0)
     # Allow at most this many prompts in one completion request; at least 1.
-    prompts: int = Field(default=1, ge=1)
+    prompts: int = Field(default=128, ge=1)
     # Allow at most this many texts in one embedding request; at least 1.
-    embedding_inputs: int = Field(default=256, ge=1)
-    # Allow at most this many bytes of JSON schemas in one request, those of its tools included.
-    schema_bytes: int = Field(default=16_384, ge=0)
+    embedding_inputs: int = Field(default=2048, ge=1)
+    # Allow at most this many bytes in one JSON schema, that of an answer or of a tool.
+    schema_bytes: int = Field(default=262_144, ge=0)
     # Allow at most this many levels of nesting in a JSON schema; at least 1.
     schema_depth: int = Field(default=32, ge=1)
     # Allow at most this many images, audio clips and videos in one request; 0 forbids them.
@@ -38,7 +38,7 @@ class Caps(StrictModel):
     # List hosts that a model may fetch media from. Empty: `data:` URLs only.
     media_domains: tuple[str, ...] = Field(default=(), examples=[["images.example.org"]])
     # Allow at most this many characters over all texts of one request; at least 1.
-    text_chars: int = Field(default=2_000_000, ge=1)
+    text_chars: int = Field(default=8_000_000, ge=1)
 
 
 class Deadlines(StrictModel):
@@ -97,7 +97,7 @@ class IngressSettings(StrictModel):
     deadlines: Deadlines = Deadlines()
     # Set how often a failed try is repeated.
     retries: Retries = Retries()
-    # List the browser origins that may call the endpoint. Empty: none.
+    # List the browser origins that may call the endpoint; `*` is any. Empty: none.
     cors_origins: tuple[str, ...] = Field(default=(), examples=[["https://app.example.org"]])
     # Send `x-fastserve-feedback-token` with each answer: its holder may vote on that answer without a key.
     feedback_tokens: bool = True
@@ -109,9 +109,12 @@ class IngressConfig(StrictModel):
     # Reserve this many CPUs for each ingress replica.
     num_cpus: float = Field(default=0.5, ge=0)
     # Answer 413 to a request body above this many bytes; at least 1024.
-    body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
+    body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    # Answer 503 to a request body when all bodies under way in one ingress replica would come to more bytes
+    # than this; the replica's memory grows by up to four times as much.
+    bodies_bytes: int = Field(default=128 * 1024 * 1024, ge=1024)
     # Answer 408 to a request body that takes longer than this many seconds to arrive.
-    body_s: float = Field(default=10.0, gt=0)
+    body_s: float = Field(default=30.0, gt=0)
     # Answer 429 above this many requests in one ingress replica; at least 1.
     max_in_flight: int = Field(default=2048, ge=1)
     # Let the streams of a leaving replica go on for at most this many seconds.

@@ -17,9 +17,10 @@ from serve_app.access.keys import KEY_FILE, KeyRing, ensure_key
 from serve_app.access.limits import DAY_S
 from serve_app.access.prices import unpriced
 from serve_app.access.spending import spent_by_key
-from serve_app.asgi import App, create_app
+from serve_app.asgi import create_app
 from serve_app.config import IngressConfig, IngressSettings
 from serve_app.http import guard
+from serve_app.http.cors import ORIGINS, App
 from serve_app.metrics import IngressMetrics
 from serve_app.routes.endpoint import Endpoint
 from serve_app.routes.report import Reporter
@@ -73,6 +74,7 @@ class Ingress:
         """Take `user_config` live. Raises ValueError for a bad one, which changes nothing."""
         settings = IngressSettings.model_validate(user_config or {})
         self.endpoint.reconfigure(settings)
+        ORIGINS.allow(settings.cors_origins)
         logger.info("Ingress took new settings, profiles: %s.", sorted(settings.dispatch.profiles))
 
     def __serve_build_asgi_app__(self) -> App:

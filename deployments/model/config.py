@@ -72,7 +72,7 @@ class ModelConfig(StrictModel):
     """Everything about one model of the pool; a change restarts its replicas, and no other model's."""
 
     # Name of the model in requests and in the name of its app. `auto` is reserved.
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")
     # Where the weights are: a folder, a name on the Hugging Face hub, or `builtin:<name>`. Required for
     # engine `vllm`; engine `openai` reads only the tokenizer there, to count prompts beforehand.
     source: str = ""

@@ -98,6 +98,7 @@ class ModelRow:
     cost_usd: float = 0.0  # spent in all
     requests: int = 0  # outcomes in all
     accuracy: Mapping[str, Estimate] = field(default_factory=dict)  # by task; "" is over all tasks
+    created_s: float = 0.0  # when it first joined the pool, wall clock
 
 
 @dataclass(frozen=True, slots=True)

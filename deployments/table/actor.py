@@ -182,7 +182,7 @@ def local_snapshot(
     """A snapshot for tests: these models with these warm replicas, just pushed."""
     rows = LiveRows()
     for card in (cards or {}).values():
-        rows.register(card)
+        rows.register(card, 0.0)
     for row in replicas or []:
         rows.push(row, 0.0)
     return Snapshot("local", 1, 0.0, rows.models({}))

@@ -25,6 +25,7 @@ class _Dump(msgspec.Struct):
     saved_s: float
     cards: list[ModelCard]
     replicas: list[ReplicaRow]
+    created_s: dict[str, float] = {}
 
 
 class LiveRows:
@@ -32,17 +33,20 @@ class LiveRows:
 
     def __init__(self) -> None:
         self.cards: dict[str, ModelCard] = {}
+        self._created_s: dict[str, float] = {}  # when each model first registered
         self._replicas: dict[str, ReplicaRow] = {}
         self._ingresses: dict[str, _Ingress] = {}
 
-    def register(self, card: ModelCard) -> bool:
+    def register(self, card: ModelCard, now_s: float) -> bool:
         """Takes over a model's card; tells whether it is new or changed."""
         changed = self.cards.get(card.model) != card
         self.cards[card.model] = card
+        self._created_s.setdefault(card.model, now_s)
         return changed
 
     def retire(self, model: str) -> bool:
         """Forgets a model that was taken out of the pool; tells whether it was there."""
+        self._created_s.pop(model, None)
         return self.cards.pop(model, None) is not None
 
     def push(self, row: ReplicaRow, now_s: float) -> tuple[bool, bool]:
@@ -93,6 +97,7 @@ class LiveRows:
         }
         return ModelRow(
             card=card,
+            created_s=self._created_s.get(card.model, 0.0),
             replicas=replicas,
             in_flight=sum(shares.values()),
             in_flight_by_ingress=shares,
@@ -114,7 +119,7 @@ class LiveRows:
 
     def dump(self, now_s: float) -> bytes:
         """Cards and replicas, to be read by `load`."""
-        return msgspec.msgpack.encode(_Dump(now_s, list(self.cards.values()), list(self._replicas.values())))
+        return msgspec.msgpack.encode(_Dump(now_s, list(self.cards.values()), list(self._replicas.values()), self._created_s))
 
     def load(self, data: bytes, now_s: float) -> None:
         """Takes over a dump unless it is too old to say who is there.
@@ -126,6 +131,7 @@ class LiveRows:
         dump = msgspec.msgpack.decode(data, type=_Dump)
         if now_s - dump.saved_s < CARD_KEPT_S:
             self.cards.update({card.model: card for card in dump.cards if card.model not in self.cards})
+            self._created_s |= dump.created_s
         if now_s - dump.saved_s < REPLICA_SILENT_S:
             for row in dump.replicas:
                 self._replicas.setdefault(row.replica, replace(row, pushed_at_s=now_s + GRACE_S))

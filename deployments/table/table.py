@@ -80,7 +80,7 @@ class Table(TableLog):
     async def register_model(self, card: ModelCard) -> None:
         """Takes over a model's card. Idempotent."""
         self._start()
-        if self._rows.register(card):
+        if self._rows.register(card, self._clock()):
             self._publisher.touch()
             self._save_live()
 

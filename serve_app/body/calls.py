@@ -7,6 +7,7 @@ from typing import Any
 from deployments.dispatch.request import Prompt
 from serve_app.body import checks, fields
 from serve_app.body.fields import check_part
+from serve_app.body.rewording import reworded
 from serve_app.body.strict_json import Body, dump
 from serve_app.config import Caps
 from serve_app.http.errors import bad_request
@@ -38,6 +39,7 @@ _PROMPT_FIELDS = {
 }
 
 _ROLES = checks.one_of(("system", "developer", "user", "assistant", "tool", "function"))
+_MAX_TOKEN_ID = 2**31 - 1
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "thinking", "reasoning"})
 
 
@@ -112,14 +114,14 @@ class Calls:
         needs = prompt.needs | _needs(body)
         prompt = replace(prompt, max_tokens=body.get(limit_field), needs=needs, extra_chars=extra_chars)
         stream = body.get("stream") is True
-        return Call(path, body, _model(body), prompt, stream, limit_field)
+        return Call(path, body, _model(body), prompt, stream, limit_field, reworded(body))
 
     def _prompts(self, value: Any, param: str, most: int) -> Prompt:
         """One prompt or several, as text or as token ids."""
         if isinstance(value, str):
             return Prompt(value)
         entries = checks.array(value, param, self.caps.text_chars, 1)
-        if all(type(entry) is int for entry in entries):
+        if set(map(type, entries)) == {int}:
             _token_ids(entries, param)
             return Prompt(tokens=len(entries))
         if len(entries) > most:
@@ -188,7 +190,10 @@ class _Reader:
         if type(content) is not list:
             raise bad_request(f"'{param}' must be a string or an array of parts.", param, "invalid_type")
         for index, part in enumerate(content):
-            self._part(part, f"{param}[{index}]")
+            if type(part) is dict and part.get("type") == "text" and type(part.get("text")) is str:
+                self.add(part["text"], param)
+            else:
+                self._part(part, f"{param}[{index}]")
 
     def _part(self, part: Any, param: str) -> None:
         kind = checks.text(checks.record(part, param).get("type"), f"{param}.type")
@@ -228,6 +233,8 @@ def _needs(body: Body) -> frozenset[str]:
 
 
 def _token_ids(entries: list[Any], param: str) -> None:
-    entry = checks.whole(0, 2**31 - 1)
+    if set(map(type, entries)) == {int} and min(entries) >= 0 and max(entries) <= _MAX_TOKEN_ID:
+        return
+    entry = checks.whole(0, _MAX_TOKEN_ID)
     for index, token in enumerate(entries):
         entry(token, f"{param}[{index}]")

@@ -93,6 +93,15 @@ def words(most: int, longest: int) -> Check:
     return check
 
 
+def instead(newer: str) -> Check:
+    """A field that OpenAI replaced by another one: engines would pass over it in silence."""
+
+    def check(value: Any, param: str) -> None:
+        raise bad_request(f"'{param}' is not accepted; send '{newer}'.", param, "unsupported_parameter")
+
+    return check
+
+
 def refused(value: Any, param: str) -> None:
     """A field that only the server sets."""
     raise bad_request(f"'{param}' is not accepted.", param, "unsupported_parameter")

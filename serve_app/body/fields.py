@@ -10,6 +10,7 @@ from serve_app.body.checks import (
     Check,
     array,
     flag,
+    instead,
     number,
     one_of,
     record,
@@ -86,7 +87,7 @@ def sampling_fields(caps: Caps) -> dict[str, Check]:
         "max_output_tokens": whole(1),
         "min_tokens": whole(0),
         "temperature": number(0.0, 2.0),
-        "top_p": number(0.0, 1.0, above=True),
+        "top_p": number(0.0, 1.0),
         "min_p": number(0.0, 1.0),
         "top_k": whole(-1),
         "presence_penalty": number(-2.0, 2.0),
@@ -111,6 +112,8 @@ def sampling_fields(caps: Caps) -> dict[str, Check]:
         "response_format": _response_format(caps),
         "structured_outputs": _structured_outputs(caps),
         "chat_template_kwargs": _template_kwargs,
+        "functions": instead("tools"),
+        "function_call": instead("tool_choice"),
     }
     flags = ("echo", "ignore_eos", "use_beam_search", "skip_special_tokens", "parallel_tool_calls", "store")
     return fields | dict.fromkeys(flags, flag)

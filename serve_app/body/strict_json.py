@@ -1,17 +1,18 @@
 """The request body as strict JSON: one object in UTF-8, nothing that two parsers could read in two ways."""
 
-import json
-import re
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from serve_app.http.errors import bad_request, quoted
+from serve_app.body.scan import MAX_DEPTH, counts, outermost_keys, place
+from serve_app.http.errors import ApiError, bad_request, quoted
 
-MAX_DEPTH = 64
+# What a body may hold, so that reading it never keeps the event loop from other requests.
+MAX_CONTAINERS: Final = 32_768
+MAX_MEMBERS: Final = 65_536
+MAX_VALUES: Final = 500_000
 
-_LARGE_BYTES = 65_536  # above it one pass of the slower parser beats a search for every key
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_OF_NUMBERS: Final = frozenset(b"-+.0123456789NI")
 
 Body = dict[str, Any]
 
@@ -20,18 +21,23 @@ def parse(raw: bytes) -> Body:
     """A JSON object from UTF-8 bytes.
 
     Raises ApiError (400) for anything else: other encodings, NaN and infinities, lone surrogates,
-    numbers too large for a double, a key given twice at the top level, nesting over 64 levels.
+    numbers too large for a double, a key given twice at the top level, nesting over 64 levels, more
+    objects, members or values than a request can need.
     """
+    levels, containers, members, commas, outermost = counts(raw)
+    if levels > MAX_DEPTH:
+        raise bad_request(f"The body is nested over {MAX_DEPTH} levels deep.", code="invalid_json")
+    _refuse_more("objects and arrays", containers, MAX_CONTAINERS)
+    _refuse_more("members of objects", members, MAX_MEMBERS)
+    _refuse_more("values", commas + 1, MAX_VALUES)
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        reason = str(error).partition(": line")[0]
-        raise bad_request(f"The body is not valid JSON in UTF-8: {reason}.", code="invalid_json") from None
+        raise _invalid(raw, error) from None
     if not isinstance(body, dict):
         raise bad_request("The body must be a JSON object.", code="invalid_json")
-    if depth(body, MAX_DEPTH) > MAX_DEPTH:
-        raise bad_request(f"The body is nested over {MAX_DEPTH} levels deep.", code="invalid_json")
-    _refuse_duplicates(raw, body)
+    if outermost != len(body):
+        raise _given_twice(outermost_keys(raw, outermost))
     return body
 
 
@@ -55,25 +61,29 @@ def depth(value: object, limit: int) -> int:
     return levels
 
 
-def _refuse_duplicates(raw: bytes, body: Body) -> None:
-    """400 for a top-level key given twice: an engine's parser might take the one that was not checked."""
-    if len(raw) <= _LARGE_BYTES and b"\\u00" not in raw:
-        for key in body:
-            if not _PLAIN_KEY.fullmatch(key) or raw.count(b'"%s"' % key.encode()) != 1:
-                break
-        else:
-            return
-    last: list[tuple[str, Any]] = []
+def _refuse_more(what: str, count: int, most: int) -> None:
+    if count > most:
+        raise bad_request(f"The body has {count} {what}, may have {most}.", code="invalid_json")
 
-    def keep(pairs: list[tuple[str, Any]]) -> None:
-        nonlocal last
-        last = pairs  # the outermost object is closed last
 
-    json.loads(raw, object_pairs_hook=keep)
-    if len(last) == len(body):
-        return
-    seen: set[str] = set()
-    for key, _ in last:
-        if key in seen:
-            raise bad_request(f"Key {quoted(key)} is given twice.", param=key[:64], code="invalid_json")
-        seen.add(key)
+def _invalid(raw: bytes, error: orjson.JSONDecodeError) -> ApiError:
+    """Why the body is no JSON; a number that JSON does not have is named by its field."""
+    at = len(error.doc[: error.pos].encode("utf-8", "surrogatepass"))
+    reason = str(error).partition(": line")[0]
+    is_number = at < len(raw) and (raw[at] in _OF_NUMBERS or raw[at - 1 : at] == b"-")
+    param = place(raw, at) if is_number else ""
+    if param:
+        message = f"{quoted(param)} must be a number that JSON has and that fits a double."
+        return bad_request(message, param[:64], "invalid_json")
+    return bad_request(f"The body is not valid JSON in UTF-8: {reason}.", code="invalid_json")
+
+
+def _given_twice(keys: list[bytes]) -> ApiError:
+    """An engine's parser might take the one of two equal keys that was not checked."""
+    names: set[str] = set()
+    for key in keys:
+        name: str = orjson.loads(key)
+        if name in names:
+            break
+        names.add(name)
+    return bad_request(f"Key {quoted(name)} is given twice.", param=name[:64], code="invalid_json")

@@ -102,9 +102,10 @@ def profile_not_found(name: str, known: Sequence[str]) -> ApiError:
     return ApiError(404, message, code="model_not_found", param="model")
 
 
-def not_found(path: str) -> ApiError:
-    """404: no such path."""
-    return ApiError(404, f"Path {quoted(path)} is not served.", code="not_found")
+def not_found(path: str, meant: str = "") -> ApiError:
+    """404: no such path; `meant` is the served path that it resembles."""
+    hint = f" Did you mean '{meant}'? A client's base URL ends in '/v1'." if meant else ""
+    return ApiError(404, f"Path {quoted(path)} is not served.{hint}", code="not_found")
 
 
 def wrong_method(method: str, allowed: Sequence[str]) -> ApiError:
@@ -120,9 +121,22 @@ def wrong_content_type(value: str) -> ApiError:
     return ApiError(415, message, code="unsupported_media_type")
 
 
+def wrong_encoding(value: str) -> ApiError:
+    """415: the body is compressed in a way that is not known here."""
+    message = f"Content encoding {quoted(value)} is not supported. Send 'gzip', 'deflate' or none."
+    headers = {"accept-encoding": "gzip, deflate, identity"}
+    return ApiError(415, message, code="unsupported_encoding", headers=headers)
+
+
 def body_too_large(limit_bytes: int) -> ApiError:
     """413: the body is over the cap."""
     return ApiError(413, f"The body is larger than {limit_bytes} bytes.", code="request_too_large")
+
+
+def bodies_too_large(limit_bytes: int) -> ApiError:
+    """503: the bodies under way leave no room for one more."""
+    message = f"The bodies of all requests under way may hold {limit_bytes} bytes. Send this one again later."
+    return ApiError(503, message, code="bodies_too_large", headers={"retry-after": "1"})
 
 
 def body_too_slow(limit_s: float) -> ApiError:

@@ -7,20 +7,28 @@ requests, so half-open bodies hold nothing but their sockets. Bound to Ray 2.60.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.middleware import Middleware
 
-from serve_app.http.errors import ApiError, bad_request, body_too_large, body_too_slow, unavailable
-from serve_app.http.request import Receive, Send, send_error
+from serve_app.config import IngressConfig
+from serve_app.http.bodies import Bodies, Room
+from serve_app.http.cors import App, Cors
+from serve_app.http.encoding import decoded
+from serve_app.http.errors import (
+    ApiError,
+    bad_request,
+    body_too_large,
+    body_too_slow,
+    unavailable,
+)
+from serve_app.http.request import Header, Receive, Send, send_error
 
 HOOK_ENV = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 HOOK = "serve_app.http.guard:middlewares"
 BYTES_ENV = "FASTSERVE_BODY_BYTES"
+TOTAL_ENV = "FASTSERVE_BODIES_BYTES"
 SECONDS_ENV = "FASTSERVE_BODY_S"
-DEFAULT_BYTES = 2 * 1024 * 1024
-DEFAULT_S = 10.0
 
 MARK = b"x-fastserve-guard"
 _MARK_HEADER = (MARK, b"1")
@@ -37,19 +45,17 @@ _CONTROL = frozenset(
     }
 )
 _CONTROL_PREFIX = b"x-serve-"
-_DISCARD_BYTES = 16 * 1024 * 1024
-_TOO_LARGE = b"<too large>"
-
-App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+_DISCARD_BYTES = 64 * 1024 * 1024
 
 
 class Guard:
     """ASGI middleware; see the module."""
 
-    def __init__(self, app: App, max_bytes: int, max_s: float) -> None:
+    def __init__(self, app: App, max_bytes: int, max_s: float, total_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._max_s = max_s
+        self._bodies = Bodies(total_bytes)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -58,47 +64,63 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        try:
-            headers = clean(scope["headers"])
-            body = await self._body(headers, receive)
-        except ApiError as error:
-            error.headers["connection"] = "close"  # what is left of the body must not be read as a request
-            await send_error(send, error)
-            return
-        if body is None:
-            return
-        scope["headers"] = headers
-        await self._app(scope, _Replay(body, receive), send)
+        with self._bodies.room() as room:
+            try:
+                headers = clean(scope["headers"])
+                body = await self._body(headers, receive, room)
+            except ApiError as error:
+                error.headers["connection"] = (
+                    "close"  # what is left of the body must not be read as a request
+                )
+                await send_error(send, error)
+                return
+            if body is not None:
+                scope["headers"] = _of_decoded(headers, len(body))
+                await self._app(scope, _Replay(body, receive), send)
 
-    async def _body(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes | None:
-        """The whole body; None where the client left before its end. Raises ApiError (413, 408)."""
-        declared = next((value for name, value in headers if name == b"content-length"), b"")
-        too_large = declared.isdigit() and int(declared) > self._max_bytes
+    async def _body(self, headers: list[Header], receive: Receive, room: Room) -> bytes | None:
+        """The whole body, decoded; None where the client left before its end. Raises ApiError."""
+        body = await self._in_time(headers, receive, room)
+        encoding = next((value for name, value in headers if name == b"content-encoding"), b"")
+        if not body or not encoding:
+            return body
+        plain = await decoded(body, encoding, self._max_bytes)
+        room.take(len(plain) - len(body))
+        return plain
+
+    async def _in_time(self, headers: list[Header], receive: Receive, room: Room) -> bytes | None:
+        refusal: ApiError | None = None
         try:
             async with asyncio.timeout(self._max_s):
-                body = None if too_large else await self._read(receive)
-                if body is not _TOO_LARGE and not too_large:
-                    return body
-                await _discard(receive)
+                try:
+                    return await self._read(headers, receive, room)
+                except ApiError as error:
+                    refusal = error
+                    await _discard(receive)
         except TimeoutError:
-            if not too_large:
-                raise body_too_slow(self._max_s) from None
-        raise body_too_large(self._max_bytes)
+            pass  # a client that is refused may be slow, too: it is told why it was refused
+        raise refusal or body_too_slow(self._max_s)
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """The body, None where the client left, _TOO_LARGE where it is over the cap."""
+    async def _read(self, headers: list[Header], receive: Receive, room: Room) -> bytes | None:
+        """The body as it was sent, None where the client left. Raises ApiError (413, 503)."""
+        declared = next((value for name, value in headers if name == b"content-length"), b"")
+        room.take(self._within_cap(int(declared)) if declared.isdigit() else 0)
         parts, size = [], 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
             part = message.get("body", b"")
-            size += len(part)
-            if size > self._max_bytes:
-                return _TOO_LARGE
+            size = self._within_cap(size + len(part))
+            room.take(size - room.held_bytes)
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _within_cap(self, size: int) -> int:
+        if size > self._max_bytes:
+            raise body_too_large(self._max_bytes)
+        return size
 
 
 async def _discard(receive: Receive) -> None:
@@ -127,7 +149,15 @@ class _Replay:
         return {"type": "http.request", "body": body, "more_body": False}
 
 
-def clean(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _of_decoded(headers: list[Header], size: int) -> list[Header]:
+    """The headers of a body that is decoded by now."""
+    if all(name != b"content-encoding" for name, _ in headers):
+        return headers
+    kept = [header for header in headers if header[0] not in (b"content-encoding", b"content-length")]
+    return [*kept, (b"content-length", b"%d" % size)]
+
+
+def clean(headers: list[Header]) -> list[Header]:
     """The headers without those that steer Serve, and with the guard's mark.
 
     Raises ApiError (400) for an `x-request-id` that is not printable ASCII: Serve would fail on it.
@@ -151,16 +181,22 @@ def require_mark(headers: dict[bytes, bytes]) -> None:
         raise unavailable("The endpoint's guard is not in place.", "guard_missing")
 
 
-def environment(max_bytes: int, max_s: float) -> dict[str, str]:
+def environment(max_bytes: int, max_s: float, total_bytes: int) -> dict[str, str]:
     """Environment of a process whose HTTP server must have the guard."""
-    return {HOOK_ENV: HOOK, BYTES_ENV: str(max_bytes), SECONDS_ENV: str(max_s)}
+    limits = {BYTES_ENV: str(max_bytes), SECONDS_ENV: str(max_s), TOTAL_ENV: str(total_bytes)}
+    return {HOOK_ENV: HOOK, **limits}
 
 
 def middlewares() -> list[Middleware]:
     """The hook that Serve calls."""
-    max_bytes = int(os.environ.get(BYTES_ENV, DEFAULT_BYTES))
-    max_s = float(os.environ.get(SECONDS_ENV, DEFAULT_S))
-    return [Middleware(Guard, max_bytes=max_bytes, max_s=max_s)]
+    defaults = IngressConfig()
+    guard = Middleware(
+        Guard,
+        max_bytes=int(os.environ.get(BYTES_ENV, defaults.body_bytes)),
+        max_s=float(os.environ.get(SECONDS_ENV, defaults.body_s)),
+        total_bytes=int(os.environ.get(TOTAL_ENV, defaults.bodies_bytes)),
+    )
+    return [Middleware(Cors), guard]
 
 
 def require_installed() -> None:

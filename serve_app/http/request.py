@@ -60,35 +60,3 @@ async def send_error(send: Send, error: ApiError, headers: Iterable[Header] = ()
     """An error as the whole answer."""
     own = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
     await send_bytes(send, error.status, error.body(), [*own, *headers])
-
-
-_EXPOSED = (
-    b"x-request-id, x-fastserve-model, x-fastserve-decision-id, x-fastserve-policy, "
-    b"x-fastserve-feedback-token, x-fastserve-fallbacks, x-fastserve-degraded, retry-after, "
-    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
-    b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, "
-    b"x-fastserve-budget-remaining-usd"
-)
-_PREFLIGHT = [
-    (b"access-control-allow-methods", b"GET, POST"),
-    (
-        b"access-control-allow-headers",
-        b"authorization, content-type, x-request-id, x-fastserve-feedback-token",
-    ),
-    (b"access-control-max-age", b"600"),
-]
-
-
-def cors_headers(request: Request, origins: tuple[str, ...]) -> list[Header]:
-    """Headers for an answer to `request`; none for an origin not named."""
-    if not origins:
-        return []
-    origin = request.headers.get(b"origin", b"")
-    if origin.decode("latin-1") not in origins:
-        return []
-    headers = [
-        (b"access-control-allow-origin", origin),
-        (b"access-control-expose-headers", _EXPOSED),
-        (b"vary", b"origin"),
-    ]
-    return headers + _PREFLIGHT if request.method == "OPTIONS" else headers

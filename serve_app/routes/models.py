@@ -9,8 +9,6 @@ from serve_app.http.errors import model_not_found
 from serve_app.http.request import Request, Send, send_json
 from serve_app.routes.endpoint import Endpoint
 
-_CREATED = 0  # OpenAI's clients want the field; a model of the pool has no date that means anything
-
 
 class ModelsApi:
     """The routes: all models, or the one that the path names."""
@@ -32,7 +30,7 @@ class ModelsApi:
 
 def listing(snapshot: Snapshot, profiles: Iterable[str], allowed: tuple[str, ...] | None) -> dict[str, Any]:
     """The body of GET /v1/models."""
-    data = [_dispatched(name) for name in auto_names(profiles)]
+    data = [_dispatched(name, snapshot) for name in auto_names(profiles)]
     data += [_model(row) for row in _served(snapshot.models, allowed)]
     return {"object": "list", "data": data}
 
@@ -42,7 +40,7 @@ def model(
 ) -> dict[str, Any]:
     """The body of GET /v1/models/{id}. Raises ApiError (404)."""
     if name in auto_names(profiles):
-        return _dispatched(name)
+        return _dispatched(name, snapshot)
     served = _served(snapshot.models, allowed)
     for row in served:
         if row.card.model == name:
@@ -59,8 +57,10 @@ def _served(models: Mapping[str, ModelRow], allowed: tuple[str, ...] | None) -> 
     return [models[name] for name in sorted(models) if allowed is None or name in allowed]
 
 
-def _dispatched(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": _CREATED, "owned_by": "fastserve"}
+def _dispatched(name: str, snapshot: Snapshot) -> dict[str, Any]:
+    """`auto` is as old as the first model that it could choose."""
+    created_s = min((row.created_s for row in snapshot.models.values()), default=snapshot.taken_at_s)
+    return {"id": name, "object": "model", "created": int(created_s), "owned_by": "fastserve"}
 
 
 def _model(row: ModelRow) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _model(row: ModelRow) -> dict[str, Any]:
     return {
         "id": card.model,
         "object": "model",
-        "created": _CREATED,
+        "created": int(row.created_s),
         "owned_by": card.engine,
         "max_model_len": card.context_tokens,
         "capabilities": sorted(card.capabilities),

@@ -16,6 +16,7 @@ from deployments.model.server import EngineServer
 from deployments.table.store.store import Store
 from deployments.table.table import Table
 from serve_app.config import IngressConfig
+from serve_app.http.cors import Cors
 from serve_app.http.guard import Guard
 from serve_app.ingress import Ingress
 
@@ -90,7 +91,8 @@ async def make_pool(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pool, 
     table = Table(Store(f"sqlite:///{path / 'table.sqlite3'}"))
     ingress = Ingress(IngressConfig(), table, "ingress-1")
     await ingress.start()
-    server = EngineServer(Guard(CancelAtDisconnect(ingress.app()), 2 * 1024 * 1024, 1.0), "127.0.0.1")
+    guard = Guard(CancelAtDisconnect(ingress.app()), 4 * 1024 * 1024, 1.0, 128 * 1024 * 1024)
+    server = EngineServer(Cors(guard), "127.0.0.1")
     await server.start()
     client = httpx.AsyncClient(
         base_url=server.url, headers={"authorization": f"Bearer {KEY}"}, timeout=30.0, trust_env=False

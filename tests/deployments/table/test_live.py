@@ -11,7 +11,7 @@ ROW = ReplicaRow("r1", "m", "http://127.0.0.1:1", ReplicaState.WARM)
 
 def rows_with(*replicas: ReplicaRow) -> LiveRows:
     rows = LiveRows()
-    rows.register(CARD)
+    rows.register(CARD, 0.0)
     for row in replicas:
         rows.push(row, 0.0)
     return rows
@@ -66,3 +66,16 @@ def test_what_is_heard_now_wins_over_a_dump() -> None:
     rows = rows_with(replace(ROW, running=9))
     rows.load(rows_with(ROW).dump(0.0), 1.0)
     assert rows.models({})["m"].replicas[0].running == 9
+
+
+def test_a_model_keeps_the_time_at_which_it_first_joined() -> None:
+    rows, later = LiveRows(), LiveRows()
+    assert rows.register(CARD, 100.0)
+    rows.register(replace(CARD, weight=2.0), 200.0)
+    assert rows.models({})["m"].created_s == 100.0
+    later.register(CARD, 300.0)
+    later.load(rows.dump(250.0), 300.0)
+    assert later.models({})["m"].created_s == 100.0
+    rows.retire("m")
+    rows.register(CARD, 400.0)
+    assert rows.models({})["m"].created_s == 400.0

@@ -1,12 +1,14 @@
 """Strict JSON: whatever bytes come, the answer is an object or a 400, and no two parsers could disagree."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.body.strict_json import MAX_DEPTH, depth, parse
+from serve_app.body.scan import MAX_DEPTH, counts
+from serve_app.body.strict_json import MAX_CONTAINERS, MAX_MEMBERS, MAX_VALUES, depth, parse
 from serve_app.http.errors import ApiError
 
 values = st.recursive(
@@ -81,3 +83,80 @@ def test_depth_is_bounded_exactly(levels, fits):
 
 def test_brackets_inside_text_are_no_depth():
     assert parse(json.dumps({"a": "[{" * 500}).encode())
+
+
+@pytest.mark.parametrize(
+    ("raw", "param"),
+    [
+        (b'{"temperature":NaN}', "temperature"),
+        (b'{"temperature":-Infinity}', "temperature"),
+        (b'{"a":"\xc3\xa9","temperature":1e400}', "temperature"),
+        (b'{"max_tokens":' + b"9" * 5000 + b"}", "max_tokens"),
+        (b'{"a":{"b\\"":[1,{"c":0},1e999]}}', 'a.b\\"[2]'),
+        (b'{"a":[[0],[0,-]]}', "a[1][1]"),
+        (b'{"model":"auto"', None),
+        (b"hello", None),
+    ],
+)
+def test_a_number_that_json_does_not_have_is_named_by_its_field(raw, param):
+    with pytest.raises(ApiError) as caught:
+        parse(raw)
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
+def weight(value):
+    """(levels, objects and arrays, members, commas) of a parsed value, counted by hand."""
+    if not isinstance(value, dict | list):
+        return 0, 0, 0, 0
+    inner = [weight(child) for child in (value.values() if isinstance(value, dict) else value)]
+    levels, containers, members, commas = [
+        column(part[i] for part in inner) for i, column in enumerate((max_of, sum, sum, sum))
+    ]
+    own = len(value) if isinstance(value, dict) else 0
+    return levels + 1, containers + 1, members + own, commas + max(0, len(value) - 1)
+
+
+def max_of(values):
+    return max(values, default=0)
+
+
+@given(st.dictionaries(st.text(), values), st.booleans(), st.sampled_from([None, 1]))
+def test_the_compiled_pass_counts_what_the_parser_finds(body, ascii_only, indent):
+    try:
+        raw = json.dumps(body, ensure_ascii=ascii_only, indent=indent).encode()
+    except UnicodeEncodeError:
+        return
+    assert counts(raw) == (*weight(body), len(body))
+
+
+@pytest.mark.parametrize(
+    ("unit", "most"), [(b"[]", MAX_CONTAINERS), (b'{"":0}', MAX_MEMBERS), (b"0", MAX_VALUES)]
+)
+def test_more_than_a_request_can_need_is_refused_before_it_is_parsed(unit, most):
+    with pytest.raises(ApiError, match="may have"):
+        parse(b'{"a":[' + b",".join([unit] * (most + 1)) + b"]}")
+
+
+WORST = {
+    "arrays": b"[" + b",".join([b"[]"] * 32_000) + b"]",
+    "many arrays": b"[" + b",".join([b"[]"] * 700_000) + b"]",
+    "members": b"{" + b",".join(b'"%d":0' % (i << 9) for i in range(60_000)) + b"}",
+    "many members": b"{" + b",".join(b'"%d":0' % i for i in range(160_000)) + b"}",
+    "numbers": b"[" + b",".join([b"1e9"] * 499_000) + b"]",
+    "strings": b"[" + b",".join([b'""'] * 499_000) + b"]",
+    "escapes": b'"' + b"\\u4e00" * 349_000 + b'"',
+    "quotes": b'"' + b'\\"' * 1_048_000 + b'"',
+    "error at the end": b"[" + b"0," * 400_000 + b"NaN]",
+}
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("shape", WORST)
+def test_the_worst_two_mebibytes_keep_the_loop_for_fifty_milliseconds_at_most(shape):
+    raw = b'{"model":"auto","a":' + WORST[shape] + b"}"
+    took_s = []
+    for _ in range(5):
+        began_s = time.perf_counter()
+        attempt(raw)
+        took_s.append(time.perf_counter() - began_s)
+    assert min(took_s) < 0.05

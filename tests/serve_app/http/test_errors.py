@@ -42,10 +42,12 @@ BODIES = {
     "number": (b"1", None),
     "null": (b"null", None),
     "bare NaN": (b"NaN", None),
-    "NaN": (raw('"temperature":NaN'), None),
-    "infinity": (raw('"temperature":Infinity'), None),
-    "1e400": (raw('"temperature":1e400'), None),
-    "400-digit int": (raw('"max_tokens":' + "9" * 400), None),
+    "NaN": (raw('"temperature":NaN'), "temperature"),
+    "infinity": (raw('"temperature":Infinity'), "temperature"),
+    "1e400": (raw('"temperature":1e400'), "temperature"),
+    "400-digit int": (raw('"max_tokens":' + "9" * 400), "max_tokens"),
+    "functions": (chat(functions=[{"name": "f", "parameters": {}}]), "functions"),
+    "function_call": (chat(function_call={"name": "f"}), "function_call"),
     "utf-16": (chat().decode().encode("utf-16"), None),
     "utf-8 with BOM": (b"\xef\xbb\xbf" + chat(), None),
     "latin-1": (raw('"user":"caf') + b"\xe9" + b'"', None),
@@ -89,7 +91,7 @@ BODIES = {
     "temperature true": (chat(temperature=True), "temperature"),
     "temperature low": (chat(temperature=-0.1), "temperature"),
     "temperature high": (chat(temperature=99), "temperature"),
-    "top_p zero": (chat(top_p=0), "top_p"),
+    "top_p negative": (chat(top_p=-0.1), "top_p"),
     "max_tokens zero": (chat(max_tokens=0), "max_tokens"),
     "max_tokens negative": (chat(max_tokens=-1), "max_tokens"),
     "max_tokens float": (chat(max_tokens=1.5), "max_tokens"),
@@ -106,8 +108,8 @@ BODIES = {
         chat(stream=True, stream_options={"include_usage": "yes"}),
         "stream_options.include_usage",
     ),
-    "stop too many": (chat(stop=["a"] * 5), "stop"),
-    "stop too long": (chat(stop="a" * 100), "stop[0]"),
+    "stop too many": (chat(stop=["a"] * 17), "stop"),
+    "stop too long": (chat(stop="a" * 1025), "stop[0]"),
     "stop number": (chat(stop=[1]), "stop[0]"),
     "seed float": (chat(seed=0.5), "seed"),
     "logprobs number": (chat(logprobs=3), "logprobs"),
@@ -181,8 +183,8 @@ async def test_no_bad_body_reached_an_engine(pool):
     ("path", "body", "param"),
     [
         ("/v1/completions", {"model": "small"}, "prompt"),
-        ("/v1/completions", {"model": "small", "prompt": ["a", "b"]}, "prompt"),
-        ("/v1/completions", {"model": "small", "prompt": [1, True]}, "prompt"),
+        ("/v1/completions", {"model": "small", "prompt": ["a"] * 129}, "prompt"),
+        ("/v1/completions", {"model": "small", "prompt": [1, True]}, "prompt[0]"),
         ("/v1/completions", {"model": "small", "prompt": [-1]}, "prompt[0]"),
         ("/v1/completions", {"model": "small", "prompt": "a", "logprobs": True}, "logprobs"),
         ("/v1/responses", {"model": "small"}, "input"),
@@ -289,11 +291,11 @@ async def test_the_engine_s_own_refusal_comes_in_our_shape(pool):
 
 async def test_over_the_cap_is_413_with_and_without_a_length(pool):
     async def pieces():
-        for _ in range(40):
+        for _ in range(80):
             yield b" " * 65_536
 
     headers = {"content-type": "application/json"}
-    for content in (b" " * 3_000_000, pieces()):
+    for content in (b" " * 5_000_000, pieces()):
         answer = await pool.client.post("/v1/chat/completions", content=content, headers=headers)
         assert check_shape(answer, 413)["code"] == "request_too_large"
 

@@ -1,10 +1,13 @@
 """The guard alone: what it strips, what it lets through, when the ingress refuses to start."""
 
 import asyncio
+import gzip
+import zlib
 
 import pytest
 
 from serve_app.config import IngressConfig
+from serve_app.http.cors import Cors
 from serve_app.http.errors import ApiError
 from serve_app.http.guard import (
     HOOK,
@@ -70,7 +73,13 @@ class Client:
         return self.sent[0]["status"]
 
 
-async def run(client: Client, *headers: tuple[bytes, bytes], max_bytes: int = 10, max_s: float = 0.2):
+async def run(
+    client: Client,
+    *headers: tuple[bytes, bytes],
+    max_bytes: int = 10,
+    max_s: float = 0.2,
+    total_bytes: int = 1000,
+):
     """The body that the app behind the guard read, None where it was never asked."""
     seen: list[bytes] = []
 
@@ -81,7 +90,7 @@ async def run(client: Client, *headers: tuple[bytes, bytes], max_bytes: int = 10
         assert (await receive())["type"] == "http.disconnect"
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    await Guard(app, max_bytes, max_s)(
+    await Guard(app, max_bytes, max_s, total_bytes)(
         {"type": "http", "headers": list(headers)}, client.receive, client.send
     )
     return seen[0] if seen else None
@@ -118,7 +127,7 @@ async def test_a_client_that_leaves_while_sending_gets_nothing():
 
 async def test_a_websocket_is_closed():
     client = Client()
-    await Guard(None, 10, 1.0)({"type": "websocket", "headers": []}, client.receive, client.send)
+    await Guard(None, 10, 1.0, 10)({"type": "websocket", "headers": []}, client.receive, client.send)
     assert client.sent == [{"type": "websocket.close", "code": 1008}]
 
 
@@ -139,6 +148,66 @@ def test_a_hook_that_serve_does_not_follow_is_no_guard(monkeypatch):
 def test_the_hook_gives_the_guard_with_its_limits(monkeypatch):
     monkeypatch.setenv("FASTSERVE_BODY_BYTES", "123")
     monkeypatch.setenv("FASTSERVE_BODY_S", "4.5")
-    [middleware] = middlewares()
-    assert middleware.cls is Guard
-    assert middleware.kwargs == {"max_bytes": 123, "max_s": 4.5}
+    monkeypatch.setenv("FASTSERVE_BODIES_BYTES", "456")
+    outer, guard = middlewares()
+    assert (outer.cls, guard.cls) == (Cors, Guard)
+    assert guard.kwargs == {"max_bytes": 123, "max_s": 4.5, "total_bytes": 456}
+
+
+ENCODED = (b"content-encoding", b"gzip")
+
+
+async def test_a_compressed_body_arrives_plain():
+    assert await run(Client(gzip.compress(b"{}")), ENCODED, max_bytes=100) == b"{}"
+    members = gzip.compress(b"{") + gzip.compress(b"}")
+    assert await run(Client(members), ENCODED, max_bytes=100) == b"{}"
+    deflated = (b"content-encoding", b"deflate")
+    assert await run(Client(zlib.compress(b"{}")), deflated, max_bytes=100) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status", "told"),
+    [
+        (gzip.compress(b"x" * 1_000_000), b"gzip", 413, "Body over 5000 bytes"),
+        (gzip.compress(gzip.compress(b"x" * 1_000_000)), b"gzip, gzip", 415, "'gzip, gzip'"),
+        (b"x", b"br", 415, "'br'"),
+        (b"not gzip", b"gzip", 400, "not what its content-encoding says"),
+        (gzip.compress(b"{}")[:-4], b"gzip", 400, "ends before"),
+        (gzip.compress(b"{}") + b"junk", b"gzip", 400, "not what its content-encoding says"),
+    ],
+)
+async def test_a_bomb_and_what_cannot_be_decoded_are_refused(body, encoding, status, told):
+    client = Client(body)
+    assert await run(client, (b"content-encoding", encoding), max_bytes=5000, total_bytes=10_000) is None
+    assert client.status == status
+    assert told in client.sent[1]["body"].decode()
+
+
+async def test_bodies_under_way_are_bounded_together_and_give_their_room_back():
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        entered.set()
+        await leave.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    guard = Guard(app, 10, 1.0, 15)
+
+    def call(client: Client, *headers: tuple[bytes, bytes]):
+        return guard({"type": "http", "headers": list(headers)}, client.receive, client.send)
+
+    first = asyncio.create_task(call(Client(b"x" * 10)))
+    await entered.wait()
+    for client, headers in (
+        (Client(b"x" * 6), ()),
+        (Client(b"x" * 6), ((b"content-length", b"6"),)),
+    ):
+        await call(client, *headers)
+        assert client.status == 503
+        assert (b"retry-after", b"1") in client.sent[0]["headers"]
+    leave.set()
+    await first
+    later = Client(b"x" * 6)
+    await call(later)
+    assert later.status == 200

@@ -1,8 +1,10 @@
 """The simulated engine's ASGI app: OpenAI's endpoints over a batch clock."""
 
 import asyncio
+import base64
 import json
 import random
+import struct
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +20,7 @@ from deployments.model.engines.simulated.shapes import (
     Response,
     Shape,
     Usage,
+    texts_of,
 )
 from deployments.model.engines.simulated.text import Plan, Question, count_tokens, embedding, plan
 from deployments.model.simulated_settings import SimulatedFaults, SimulatedSettings
@@ -90,7 +93,11 @@ class SimulatedApp:
             plans = self._plans(shape)
             if await self._broken(receive, send):
                 return
-            sequences = [self._clock.submit(count_tokens(shape.prompt), len(one.tokens)) for one in plans]
+            each = len(plans) // len(shape.prompts)  # choices of one prompt
+            sequences = [
+                self._clock.submit(count_tokens(shape.prompts[index // each][0]), len(one.tokens))
+                for index, one in enumerate(plans)
+            ]
         except BadRequestError as error:
             status = 404 if error.code == "model_not_found" else 400
             await send_error(send, status, str(error), param=error.param, code=error.code)
@@ -110,7 +117,7 @@ class SimulatedApp:
         return body
 
     def _plans(self, shape: Shape) -> list[Plan]:
-        prompt_tokens = count_tokens(shape.prompt)
+        prompt_tokens = max(count_tokens(prompt) for prompt, _ in shape.prompts)
         room = min(self._context_tokens, self._settings.kv_tokens) - prompt_tokens
         asked = next(
             (shape.body[name] for name in shape.limit_fields if shape.body.get(name) is not None), None
@@ -129,21 +136,20 @@ class SimulatedApp:
         stop = _stop(shape.body.get("stop"))
         ignore_eos = bool(shape.body.get("ignore_eos"))
         return [
-            plan(self._settings, Question(shape.prompt, shape.last, seed + index, limit, stop, ignore_eos))
+            plan(self._settings, Question(prompt, last, seed + index, limit, stop, ignore_eos))
+            for prompt, last in shape.prompts
             for index in range(choices)
         ]
 
     def _embeddings(self, body: dict[str, Any]) -> dict[str, Any]:
-        given = body.get("input")
-        texts = [given] if isinstance(given, str) else given
-        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-            raise BadRequestError("'input' must be a string or a list of strings.", "input")
+        texts = texts_of(body.get("input"), "input")
+        in_base64 = body.get("encoding_format") == "base64"
         tokens = sum(count_tokens(text) for text in texts)
         data = [
             {
                 "object": "embedding",
                 "index": index,
-                "embedding": embedding(self._settings, text, EMBEDDING_SIZE),
+                "embedding": _encoded(embedding(self._settings, text, EMBEDDING_SIZE), in_base64),
             }
             for index, text in enumerate(texts)
         ]
@@ -200,7 +206,7 @@ class SimulatedApp:
                 if die_at is not None and sequence.produced >= die_at:
                     raise SimulatedDeathError(f"Died at token {die_at}, as configured.")
         if not any(sequence.aborted for sequence in sequences):
-            await send_json(send, 200, shape.answer(plans, _usage(sequences)))
+            await send_json(send, 200, shape.answer(plans, _usage(sequences, len(shape.prompts))))
 
     async def _stream(self, shape: Shape, plans: list[Plan], sequences: list[Sequence], send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -213,7 +219,7 @@ class SimulatedApp:
             )
         )
         if not any(sequence.aborted for sequence in sequences):
-            await _send_part(send, b"".join(shape.ending(plans, _usage(sequences))))
+            await _send_part(send, b"".join(shape.ending(plans, _usage(sequences, len(shape.prompts)))))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _stream_choice(
@@ -237,8 +243,17 @@ async def _send_part(send: Send, part: bytes) -> None:
         await send({"type": "http.response.body", "body": part, "more_body": True})
 
 
-def _usage(sequences: list[Sequence]) -> Usage:
-    return Usage(sequences[0].prompt_tokens, sum(sequence.output_tokens for sequence in sequences))
+def _encoded(values: list[float], in_base64: bool) -> list[float] | str:
+    """As they are, or as OpenAI's clients ask for them: float32, little-endian, in base64."""
+    if not in_base64:
+        return values
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
+
+
+def _usage(sequences: list[Sequence], prompts: int) -> Usage:
+    """The choices of one prompt share its tokens."""
+    prompt_tokens = sum(sequence.prompt_tokens for sequence in sequences[:: len(sequences) // prompts])
+    return Usage(prompt_tokens, sum(sequence.output_tokens for sequence in sequences))
 
 
 def _whole(value: object, name: str, least: int | None) -> int:

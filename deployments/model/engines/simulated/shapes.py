@@ -45,7 +45,7 @@ def sse(data: Mapping[str, Any], event: str | None = None) -> bytes:
 
 
 class Shape(ABC):
-    """One request's way of being answered. `prompt` is all of it as text, `last` its last user message."""
+    """One request's way of being answered. `prompts` are its prompts, each with its last user message."""
 
     limit_fields: tuple[str, ...] = ("max_tokens",)
     prefix = "cmpl"
@@ -56,11 +56,11 @@ class Shape(ABC):
         self.body = body
         self.id = f"{self.prefix}-{decision_id}"
         self.created = int(time.time())
-        self.prompt, self.last = self.read(body)
+        self.prompts = self.read(body)
 
     @abstractmethod
-    def read(self, body: Mapping[str, Any]) -> tuple[str, str]:
-        """The whole prompt and its last user message.
+    def read(self, body: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The prompts as text, each with its last user message.
 
         Raises:
             BadRequestError: the prompt is absent or of a wrong type.
@@ -111,9 +111,9 @@ class Chat(Shape):
     kind = "chat.completion"
     stream_kind = "chat.completion.chunk"
 
-    def read(self, body: Mapping[str, Any]) -> tuple[str, str]:
+    def read(self, body: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Messages joined by line breaks."""
-        return _messages(body.get("messages"), "messages")
+        return [_messages(body.get("messages"), "messages")]
 
     def choice(self, index: int, plan: Plan) -> dict[str, Any]:
         """A choice with its message."""
@@ -141,18 +141,9 @@ class Chat(Shape):
 class Completion(Shape):
     """/v1/completions."""
 
-    def read(self, body: Mapping[str, Any]) -> tuple[str, str]:
-        """The prompt: a string, a list with one string, or token ids."""
-        prompt = body.get("prompt")
-        if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
-            prompt = prompt[0]
-        elif isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
-            prompt = " ".join(map(str, prompt))
-        if not isinstance(prompt, str):
-            raise BadRequestError(
-                "'prompt' must be a string, a list with one string, or token ids.", "prompt"
-            )
-        return prompt, prompt
+    def read(self, body: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The prompts: strings or token ids, one or many."""
+        return [(text, text) for text in texts_of(body.get("prompt"), "prompt")]
 
     def choice(self, index: int, plan: Plan) -> dict[str, Any]:
         """A choice with its text."""
@@ -170,10 +161,10 @@ class Response(Shape):
     limit_fields = ("max_output_tokens",)
     prefix = "resp"
 
-    def read(self, body: Mapping[str, Any]) -> tuple[str, str]:
+    def read(self, body: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The input: a string or messages."""
         given = body.get("input")
-        return (given, given) if isinstance(given, str) else _messages(given, "input")
+        return [(given, given) if isinstance(given, str) else _messages(given, "input")]
 
     def choice(self, index: int, plan: Plan) -> dict[str, Any]:
         """The output message."""
@@ -252,6 +243,18 @@ def _usage(usage: Usage) -> dict[str, int | None]:
         "total_tokens": total,
         **_UNSAID_OF_USAGE,
     }
+
+
+def texts_of(given: Any, field: str) -> list[str]:
+    """A string, token ids, or a list of either, as texts. Raises BadRequestError for anything else."""
+    entries = given if isinstance(given, list) and given and not _is_tokens(given) else [given]
+    if not all(isinstance(entry, str) or _is_tokens(entry) for entry in entries):
+        raise BadRequestError(f"'{field}' must be a string, token ids, or a list of either.", field)
+    return [entry if isinstance(entry, str) else " ".join(map(str, entry)) for entry in entries]
+
+
+def _is_tokens(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
 
 
 def _messages(messages: object, field: str) -> tuple[str, str]:
