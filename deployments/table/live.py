@@ -119,7 +119,9 @@ class LiveRows:
 
     def dump(self, now_s: float) -> bytes:
         """Cards and replicas, to be read by `load`."""
-        return msgspec.msgpack.encode(_Dump(now_s, list(self.cards.values()), list(self._replicas.values()), self._created_s))
+        return msgspec.msgpack.encode(
+            _Dump(now_s, list(self.cards.values()), list(self._replicas.values()), self._created_s)
+        )
 
     def load(self, data: bytes, now_s: float) -> None:
         """Takes over a dump unless it is too old to say who is there.

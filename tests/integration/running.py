@@ -65,7 +65,7 @@ def document(port: int, models: list[dict[str, Any]], ingresses: int = 2) -> dic
     """A Serve config with the endpoint as cluster.yaml has it, and these models."""
     made: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text())
     ingress = copy.deepcopy(next(app for app in made["applications"] if app["name"] == "fastserve"))
-    ingress["args"] = {"num_cpus": 0.1, "drain_s": 5.0, "body_s": 3.0}
+    ingress["args"] = {"num_cpus": 0.1, "drain_s": 5.0, "body_s": 3.0, "body_bytes": 2 * 1024 * 1024}
     ingress["deployments"] = [entry for entry in ingress["deployments"] if entry["name"] == "Ingress"]
     ingress["deployments"][0]["num_replicas"] = ingresses
     made["http_options"]["port"] = port
