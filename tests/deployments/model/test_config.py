@@ -24,7 +24,7 @@ def test_a_typing_error_fails_at_load() -> None:
     ("changes", "message"),
     [
         ({"id": "auto"}, "reserved"),
-        ({"id": "auto:x"}, "pattern"),
+        ({"id": "auto:x"}, "reserved"),
         ({"engine": "openai"}, "'upstream' goes with engine 'openai'"),
         ({"upstream": {"base_url": "http://x/v1"}}, "'upstream' goes with engine 'openai'"),
         ({"simulated": {}}, "'simulated' goes with engine 'simulated'"),
