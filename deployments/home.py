@@ -19,3 +19,8 @@ def store_url() -> str:
 def models_dir() -> Path:
     """Where prepared weights lie, one folder a model."""
     return home() / "models"
+
+
+def local_key() -> str:
+    """FASTSERVE_API_KEY, or the key that the endpoint made at its first run; OSError without either."""
+    return os.environ.get("FASTSERVE_API_KEY") or (home() / "key").read_text().strip()

@@ -1,10 +1,11 @@
 """The ASGI app: routes, methods, and the one place where an exception becomes an answer."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from deployments.logger import get_logger
+from deployments.table.api import TableApi
 from serve_app.http.cors import App, Cors
 from serve_app.http.errors import ApiError, internal_error, not_found, unavailable, wrong_method
 from serve_app.http.guard import require_mark
@@ -17,19 +18,17 @@ from serve_app.http.request import (
     send_json,
 )
 from serve_app.routes.endpoint import Endpoint
-from serve_app.routes.feedback import FeedbackApi, FeedbackTable
+from serve_app.routes.feedback import FeedbackApi
 from serve_app.routes.models import ModelsApi
 from serve_app.routes.usage import UsageApi
 
-logger = logging.getLogger("ray.serve")
+logger = get_logger(__name__)
 
 Handler = Callable[[Request, Send], Awaitable[None]]
 Hook = Callable[[], Awaitable[None]]
 
 
-def create_app(
-    endpoint: Endpoint, table: FeedbackTable, start: Hook, stop: Hook, *, guarded: bool = True
-) -> App:
+def create_app(endpoint: Endpoint, table: TableApi, start: Hook, stop: Hook, *, guarded: bool = True) -> App:
     """The app over an endpoint. `start` and `stop` are its lifespan; `guarded` demands the guard's mark."""
     router = Router(endpoint, table)
 
@@ -45,7 +44,7 @@ def create_app(
 class Router:
     """Paths and methods to handlers."""
 
-    def __init__(self, endpoint: Endpoint, table: FeedbackTable) -> None:
+    def __init__(self, endpoint: Endpoint, table: TableApi) -> None:
         self.endpoint = endpoint
         feedback = FeedbackApi(endpoint, table)
         self._models = models = ModelsApi(endpoint)

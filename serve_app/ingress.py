@@ -1,17 +1,19 @@
 """The Serve deployment `Ingress`: the endpoint with its table and its settings from `user_config`."""
 
 import asyncio
-import contextlib
 import gc
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deployments.background import Background
 from deployments.dispatch.dispatcher import Dispatcher
 from deployments.home import home
+from deployments.logger import get_logger
 from deployments.metrics.meter import MemoryMeter, RayMeter
 from deployments.records.snapshot import Snapshot
+from deployments.table.api import TableApi
+from deployments.table.connect import join_table
 from deployments.table.view import TableView
 from serve_app.access.keys import KEY_FILE, KeyRing, ensure_key
 from serve_app.access.limits import DAY_S
@@ -29,7 +31,7 @@ from serve_app.upstream.ejection import Ejections
 from serve_app.upstream.forward import Forwarder
 from serve_app.upstream.replicas import Upstreams
 
-logger = logging.getLogger("ray.serve")
+logger = get_logger(__name__)
 
 _HOUSEKEEPING_S = 1.0
 
@@ -38,7 +40,11 @@ class Ingress:
     """One replica of the endpoint. Everything a request needs is in this process."""
 
     def __init__(
-        self, config: IngressConfig, table: Any = None, name: str = "", companions: Sequence[object] = ()
+        self,
+        config: IngressConfig,
+        table: TableApi | None = None,
+        name: str = "",
+        companions: Sequence[object] = (),
     ) -> None:
         """`table` and `name` are found on Ray when not given; `companions` only share the app.
 
@@ -47,7 +53,7 @@ class Ingress:
         if table is None:
             guard.require_installed()
         self.config = config
-        self.table = table if table is not None else _connect()
+        self.table = table if table is not None else join_table()
         settings = IngressSettings()
         self.view = TableView(self.table, name or _replica_name())
         self.ejections = Ejections()
@@ -66,9 +72,9 @@ class Ingress:
             max_in_flight=config.max_in_flight,
         )
         self._guarded = table is None
-        self._tasks: list[asyncio.Task[None]] = []
         self._unpriced: list[str] = []
         self._counts_from_s: float | None = time.time()  # None once earlier spending is restored
+        self._background = Background("ingress", meter=self.metrics.meter)
 
     def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
         """Take `user_config` live. Raises ValueError for a bad one, which changes nothing."""
@@ -91,29 +97,22 @@ class Ingress:
         await self.view.start()
         gc.collect()
         gc.freeze()  # what a start makes stays: a full collection over it stops all requests for 0.1 s
-        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_house())]
+        self._background.repeat("attempts", self._watch, PERIOD_S)
+        self._background.repeat("housekeeping", self._keep_house, _HOUSEKEEPING_S)
 
     def check_health(self) -> None:
         """Serve replaces the replica when this raises: a background task that ended will not come back."""
-        for task in self._tasks:
-            if task.done():
-                raise RuntimeError(f"Background task '{task.get_coro()}' of the ingress ended.")
+        self._background.check()
+        self.view.check()
 
     async def stop(self) -> None:
         """End: what is recorded is sent before the connections close."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await self._background.close()
         await self.view.close()
         await self.upstreams.close()
 
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(PERIOD_S)
-            self.forwarder.watch.look(loop.time())
+        self.forwarder.watch.look(asyncio.get_running_loop().time())
 
     def _check_prices(self, snapshot: Snapshot) -> None:
         """Say that a dollar limit does not hold, as long as a model has no price."""
@@ -140,25 +139,12 @@ class Ingress:
 
     async def _keep_house(self) -> None:
         """Slow work: changed keys, replicas gone for good, new models and policies for the dispatcher."""
-        while True:
-            await asyncio.sleep(_HOUSEKEEPING_S)
-            self.metrics.watch(self.view)
-            self.endpoint.keys.refresh()
-            self.ejections.forget(self.upstreams.known())
-            snapshot = self.view.snapshot
-            self._check_prices(snapshot)
-            try:
-                await self._catch_up(snapshot)
-            except (
-                Exception
-            ) as error:  # whatever ails the table, what is loaded serves on and this tries again
-                logger.warning("The table could not be read: %s", error)
-
-
-def _connect() -> Any:
-    from deployments.table.actor import RayTable, get_or_create_table
-
-    return RayTable(get_or_create_table())
+        self.metrics.watch(self.view)
+        self.endpoint.keys.refresh()
+        self.ejections.forget(self.upstreams.known())
+        snapshot = self.view.snapshot
+        self._check_prices(snapshot)
+        await self._catch_up(snapshot)
 
 
 def _replica_name() -> str:

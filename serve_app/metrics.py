@@ -74,13 +74,13 @@ class IngressMetrics:
     def watch(self, view: TableView) -> None:
         """Gauges of the table as this replica sees it; called about once a second."""
         self.meter.gauge("fastserve_snapshot_age", (), min(view.age_s(), 1e9))
-        self.meter.gauge("fastserve_table_lag", (), view.lag_s())
-        self.meter.gauge("fastserve_table_unsent", (), view.unsent)
+        self.meter.gauge("fastserve_table_lag", (), view.outbox.lag_s())
+        self.meter.gauge("fastserve_table_unsent", (), view.outbox.unsent)
         if view.lagging:
             self.degraded("table silent")
-        for kind, count in view.dropped.items():
+        for kind, count in view.outbox.dropped.items():
             self.meter.count("fastserve_table_dropped", (kind,), count - self._dropped[kind])
-        self._dropped = view.dropped.copy()
+        self._dropped = view.outbox.dropped.copy()
         own = view.own_in_flight()
         for model in self._in_flight | set(own):
             self.meter.gauge("fastserve_in_flight", (model,), own.get(model, 0))

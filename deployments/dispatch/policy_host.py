@@ -1,7 +1,6 @@
 """Holds the policies and models in use: loads artifacts, swaps them live, and lets the formula step in."""
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Final, Protocol
 
 from deployments.dispatch.masks import is_distribution
 from deployments.dispatch.settings import BreakerSettings, DispatchSettings
+from deployments.logger import get_logger
 from deployments.records.snapshot import Snapshot
 from policies.arrays import F64
 from policies.decider import FORMULA, Decider, learned
@@ -35,7 +35,7 @@ class ArtifactLoaders:
         return LearnedPolicy.from_bytes(data)
 
 
-logger = logging.getLogger("fastserve.policy")
+logger = get_logger(__name__)
 
 QUALITY: Final = "quality"
 LATENCY: Final = "latency"

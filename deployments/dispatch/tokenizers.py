@@ -1,7 +1,6 @@
 """The models' own tokenizers in the ingress: they count a prompt where bounds do not say whether it fits."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -9,9 +8,10 @@ from typing import Final
 from tokenizers import Tokenizer
 
 from deployments.dispatch.request import Prompt
+from deployments.logger import get_logger
 from deployments.records.snapshot import Snapshot, tokenizer_artifact
 
-logger = logging.getLogger("fastserve.policy")
+logger = get_logger(__name__)
 
 _SEAM_TOKENS: Final = 2  # at either end of a message a token may join what the chat template puts there
 _AT_ONCE: Final = 2  # long prompts counted at the same time: other requests need the processor too

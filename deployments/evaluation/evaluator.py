@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 import json
-import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from deployments.background import Background
 from deployments.child_process import ApartError
 from deployments.evaluation.client import EvaluationClient
 from deployments.evaluation.pace import Pace
@@ -16,7 +15,6 @@ from deployments.evaluation.report import differences, summarise, to_json
 from deployments.evaluation.resource_use import ResourceUse
 from deployments.evaluation.run import (
     EvaluationRun,
-    EvaluationTable,
     Job,
     Progress,
     affordable,
@@ -24,8 +22,9 @@ from deployments.evaluation.run import (
     ungradable,
 )
 from deployments.evaluation.settings import BudgetSettings, EvaluatorSettings
-from deployments.home import home
+from deployments.home import local_key
 from deployments.learning.quality_fit import fit_apart, votes_of, with_feedback
+from deployments.logger import get_logger
 from deployments.records.records import (
     DecisionRecord,
     EvaluationRecord,
@@ -35,35 +34,27 @@ from deployments.records.records import (
 )
 from deployments.records.snapshot import ModelCard, Snapshot
 from deployments.suites.suite import Suite, SuiteError, load_suite
+from deployments.table.api import TableApi
+from deployments.table.connect import join_table
+from deployments.table.follow import Follower
 from policies.quality.model import QualityModel
 from policies.quality.votes import Vote
 
-logger = logging.getLogger("ray.serve")
+logger = get_logger(__name__)
 
-POLL_S: Final = 5.0
 DAY_S: Final = 86_400.0
 FEEDBACK_WINDOW_S: Final = 14 * DAY_S
 PAGE: Final = 2_000  # decisions that votes are about, in one message
 MOST_VOTES: Final = 10_000  # the newest; each costs a few kilobytes and a third of a millisecond
 
 
-class EvaluatorTable(EvaluationTable, Protocol):
-    """What the evaluator needs of the performance table beyond a round's needs."""
-
-    async def feedback_records(self, after_s: float) -> list[FeedbackRecord]: ...
-
-    async def transitions_of(
-        self, decision_ids: list[str]
-    ) -> list[tuple[DecisionRecord, OutcomeRecord | None]]: ...
-
-
 class Evaluator:
     """One replica. Each look at the pool is a round that asks what is missing; the fit follows beside it."""
 
-    def __init__(self, key: Callable[[], str] | None = None, table: EvaluatorTable | None = None) -> None:
+    def __init__(self, key: Callable[[], str] | None = None, table: TableApi | None = None) -> None:
         """`key` gives an API key of the endpoint; it and `table` are found on this machine and on Ray."""
         self._key = key if key is not None else local_key
-        self._table: EvaluatorTable = table if table is not None else _connect()
+        self._table: TableApi = table if table is not None else join_table()
         self.settings = EvaluatorSettings()
         self.pace = Pace(self.settings.pace)
         self.progress = Progress()
@@ -74,7 +65,8 @@ class Evaluator:
         self._fitted, self._fitted_at_s = (-1, 0.0), float("-inf")  # answers, the last vote, and when
         self._base: QualityModel | None = None  # fitted on the answers alone
         self._look, self._news = asyncio.Event(), asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._follower = Follower(self._table)
+        self._background = Background("evaluator")
 
     async def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
         """Take `user_config` live; a round under way ends and goes on under it. Raises ValueError."""
@@ -86,9 +78,7 @@ class Evaluator:
     async def check_health(self) -> None:
         """Serve's probe. Raises RuntimeError where the work has stopped."""
         self.start()
-        for task in self._tasks:
-            if task.done():
-                raise RuntimeError(f"The evaluator's task '{task.get_name()}' has ended.")
+        self._background.check()
 
     async def status(self) -> dict[str, Any]:
         """How far it is."""
@@ -106,16 +96,14 @@ class Evaluator:
 
     def start(self) -> None:
         """Begin the background work, once."""
-        if not self._tasks:
-            work = (self._listen, self._work, self._learn)
-            self._tasks = [asyncio.create_task(one(), name=one.__name__) for one in work]
+        if not self._background.running:
+            self._background.repeat("snapshots", self._follow)
+            self._background.repeat("rounds", self._work, self._round_due)
+            self._background.repeat("fits", self._learn, self._fit_due)
 
     async def stop(self) -> None:
         """End the background work; what was graded is recorded."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await self._background.close()
 
     async def round(self) -> Progress:
         """Ask what is missing, as far as the budget reaches."""
@@ -209,43 +197,38 @@ class Evaluator:
         return {card.model: card for card in _chat_cards(self.pace.snapshot, settings.models)}
 
     async def _work(self) -> None:
-        """Rounds, one each interval and at once when something changed."""
-        while True:
-            self._look.clear()
-            await self._try(self.round, "Evaluation round")
-            self.rounds += 1
-            self._news.set()
-            await _either(self._look, self.settings.interval_s)
+        """A round; the next one comes after the interval, and at once when something changed."""
+        self._look.clear()
+        await self._try(self.round, "Evaluation round")
+        self.rounds += 1
+        self._news.set()
+
+    async def _round_due(self) -> None:
+        await _either(self._look, self.settings.interval_s)
 
     async def _learn(self) -> None:
         """What follows from the answers, beside the rounds: a fit takes its time."""
-        while True:
-            self._news.clear()
-            await self._try(self.publish, "Report and quality model")
-            await _either(self._news, self.settings.interval_s)
+        self._news.clear()
+        await self._try(self.publish, "Report and quality model")
+
+    async def _fit_due(self) -> None:
+        await _either(self._news, self.settings.interval_s)
 
     async def _try(self, work: Callable[[], Awaitable[object]], name: str) -> None:
+        """Whatever a round raised, the next one goes on where it ended, after the usual interval."""
         try:
             await work()
-        except Exception as error:  # whatever ails table or endpoint, the next look goes on where this ended
+        except Exception as error:  # table or endpoint unreachable, or a defect: report it, go on
             self.problems.append(f"{name}: {type(error).__name__}: {error}")
-            logger.exception("%s ended early; the next look goes on from there.", name)
+            logger.exception("%s ended early; the next one goes on from there.", name)
 
-    async def _listen(self) -> None:
-        boot_id, version = "", 0
-        while True:
-            try:
-                snapshot = await self._table.snapshot(boot_id, version, POLL_S)
-            except Exception as error:  # whatever ails the table, the pace stops asking and this tries again
-                logger.warning("Evaluator does not reach the table: %s", error)
-                await asyncio.sleep(1.0)
-                continue
-            boot_id, version = snapshot.boot_id, snapshot.version
-            before = _revisions(self.pace.snapshot, self.settings)
-            self.pace.see(snapshot)
-            self._use.see(snapshot)
-            if _revisions(snapshot, self.settings) - before:
-                self._restart()  # what is new or changed comes first
+    async def _follow(self) -> None:
+        snapshot = await self._follower.next()
+        before = _revisions(self.pace.snapshot, self.settings)
+        self.pace.see(snapshot)
+        self._use.see(snapshot)
+        if _revisions(snapshot, self.settings) - before:
+            self._restart()  # what is new or changed comes first
 
     def _restart(self) -> None:
         if self._run is not None:
@@ -258,11 +241,6 @@ async def _either(event: asyncio.Event, timeout_s: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             await event.wait()
-
-
-def local_key() -> str:
-    """FASTSERVE_API_KEY, or the key that the endpoint made at its first run; OSError without either."""
-    return os.environ.get("FASTSERVE_API_KEY") or (home() / "key").read_text().strip()
 
 
 def model_revision(card: ModelCard, refresh_s: float | None = None, now_s: float | None = None) -> str:
@@ -292,9 +270,3 @@ def _chat_cards(snapshot: Snapshot | None, models: Sequence[str] | None) -> Iter
 
 def _revisions(snapshot: Snapshot | None, settings: EvaluatorSettings) -> set[tuple[str, str]]:
     return {(card.model, card.revision) for card in _chat_cards(snapshot, settings.models)}
-
-
-def _connect() -> EvaluatorTable:
-    from deployments.table.actor import RayTable, get_or_create_table
-
-    return RayTable(get_or_create_table())

@@ -1,7 +1,6 @@
 """One round of evaluation: asks what is still missing, grades it, and writes each answer down once."""
 
 import asyncio
-import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,32 +9,22 @@ from typing import Final, Protocol
 
 from deployments.evaluation.client import Answer, TransientError
 from deployments.evaluation.pace import Pace
+from deployments.logger import get_logger
 from deployments.records.records import EvaluationRecord
-from deployments.records.snapshot import ModelCard, Snapshot
+from deployments.records.snapshot import ModelCard
 from deployments.suites import graders
 from deployments.suites.item import Item
 from deployments.suites.suite import Suite
+from deployments.table.api import TableApi
 from policies.prompt.features import extract, pack
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 BATCH: Final = 16
 FLUSH_S: Final = 1.0
 WAIT_S: Final = 0.1  # between looks whether a model may be asked
 BACKOFF_S: Final = (0.5, 10.0)
 MAX_STORED_CHARACTERS: Final = 4000
-
-
-class EvaluationTable(Protocol):
-    """What evaluation needs of the performance table."""
-
-    async def snapshot(self, boot_id: str, version: int, timeout_s: float) -> Snapshot: ...
-
-    async def record_evaluations(self, records: list[EvaluationRecord]) -> int: ...
-
-    async def evaluations(self, suite: str | None, model: str | None) -> list[EvaluationRecord]: ...
-
-    async def put_artifact(self, name: str, revision: str, data: bytes) -> None: ...
 
 
 class Asker(Protocol):
@@ -128,7 +117,7 @@ class EvaluationRun:
 
     def __init__(
         self,
-        table: EvaluationTable,
+        table: TableApi,
         client: Asker,
         cards: Mapping[str, ModelCard],
         pace: Pace,
@@ -244,9 +233,7 @@ class EvaluationRun:
                 batch = self._graded[:BATCH]
                 try:
                     await asyncio.shield(self._table.record_evaluations(batch))
-                except (
-                    Exception
-                ) as error:  # whatever ails the table, a graded answer is not thrown away at once
+                except Exception as error:  # table unreachable: keep the graded answers, retry
                     if time.monotonic() - started_s > self._give_up_s:
                         raise
                     logger.warning("Table does not take evaluations (%d kept): %s", len(self._graded), error)

@@ -1,21 +1,21 @@
 """One evaluation from outside the cluster's own evaluator: as the command and the benchmarks run it."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from deployments.background import Background
 from deployments.evaluation.client import EvaluationClient
 from deployments.evaluation.pace import Pace
 from deployments.evaluation.resource_use import ResourceUse
-from deployments.evaluation.run import EvaluationRun, EvaluationTable, Progress, missing
+from deployments.evaluation.run import EvaluationRun, Progress, missing
 from deployments.evaluation.settings import PaceSettings
 from deployments.records.records import EvaluationRecord
 from deployments.records.snapshot import ModelCard
 from deployments.suites.suite import Suite
-
-LOOK_S = 0.2
+from deployments.table.api import TableApi
+from deployments.table.follow import Follower
 
 
 class UnknownModelError(ValueError):
@@ -26,7 +26,7 @@ class UnknownModelError(ValueError):
 class Session:
     """What to ask, whom, and how; `models` None is every model that can chat."""
 
-    table: EvaluationTable
+    table: TableApi
     url: str
     key: str
     suites: Sequence[Suite]
@@ -86,26 +86,18 @@ class Session:
 
     @contextlib.asynccontextmanager
     async def _watched(self, pace: Pace) -> AsyncIterator[None]:
-        """The pace sees the table's snapshots meanwhile; the first one before this begins."""
-        first = await self.table.snapshot("", 0, 0.0)
-        pace.see(first)
+        """The pace follows the table's snapshots meanwhile; the first one is there before this begins."""
+        follower = Follower(self.table)
 
-        async def listen() -> None:
-            boot_id, version = first.boot_id, first.version
-            while True:
-                try:
-                    snapshot = await self.table.snapshot(boot_id, version, 5.0)
-                except Exception:  # a table that is away: the pace stops asking, and this looks again
-                    await asyncio.sleep(LOOK_S)
-                    continue
-                boot_id, version = snapshot.boot_id, snapshot.version
-                pace.see(snapshot)
-                self.use.see(snapshot)
+        async def follow() -> None:
+            snapshot = await follower.next()
+            pace.see(snapshot)
+            self.use.see(snapshot)
 
-        listening = asyncio.create_task(listen())
+        await follow()
+        background = Background("evaluation")
+        background.repeat("snapshots", follow)
         try:
             yield
         finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+            await background.close()

@@ -1,38 +1,35 @@
 """The Serve deployment `Learner`: trains candidates, takes them through the gates, watches, rolls back."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from deployments.background import Background
 from deployments.learning.candidate_job import JobInput, JobResult, job_apart
 from deployments.learning.log_fits import fit_from_log
-from deployments.learning.log_reader import LogTable, newest
-from deployments.learning.rollout import Rollout, RolloutTable
+from deployments.learning.log_reader import newest
+from deployments.learning.rollout import Rollout
 from deployments.learning.settings import LearnerSettings
 from deployments.learning.watch import Watch
+from deployments.logger import get_logger
 from deployments.records.records import EvaluationRecord
-from deployments.records.snapshot import Snapshot
+from deployments.table.api import TableApi
+from deployments.table.connect import join_table
 from policies.latency.model import LatencyModel
 from policies.promotion.rollout import RolloutState, Stage
 from policies.utility import DEFAULT_BETA
 
-logger = logging.getLogger("ray.serve")
+logger = get_logger(__name__)
 
 EVALUATION_REST_S: Final = 20.0  # without a new graded item before a round counts as over
 LATENCY_WINDOW_S: Final = 3_600.0
 LATENCY_REQUESTS: Final = 2_000
 
+RETRY_S: Final = (1.0, 30.0)  # pauses after a failed step: table away, job failed, artifact lost
+
 Job = Callable[[JobInput, LearnerSettings], Awaitable[JobResult]]
-
-
-class LearnerTable(RolloutTable, LogTable, Protocol):
-    """What the learner needs of the performance table."""
-
-    async def snapshot(self, boot_id: str, version: int, timeout_s: float) -> Snapshot: ...
-    async def evaluations(self, suite: str | None, model: str | None) -> list[EvaluationRecord]: ...
 
 
 class Learner:
@@ -45,16 +42,16 @@ class Learner:
     def __init__(
         self,
         settings: LearnerSettings | None = None,
-        table: LearnerTable | None = None,
+        table: TableApi | None = None,
         job: Job = job_apart,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings or LearnerSettings()
-        self._table: LearnerTable = table if table is not None else _connect()
+        self._table: TableApi = table if table is not None else join_table()
         self._job = job
         self._clock = clock
         self.problem = ""  # why the last step did not end well, for status
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = Background("learner", RETRY_S)
         self._rollout = Rollout(self._table, clock)
         self._watch = Watch(self._rollout, self._table, self.settings, clock)
         self._latency = LatencyModel()
@@ -68,27 +65,27 @@ class Learner:
     async def check_health(self) -> None:
         """Serve's probe. Raises RuntimeError where a loop has ended."""
         self.start()
-        for task in self._tasks:
-            if task.done():
-                raise RuntimeError(f"The learner's task '{task.get_name()}' has ended.")
+        self._background.check()
 
     def start(self) -> None:
         """Run both loops for as long as this replica lives."""
-        if not self._tasks:
-            watch = self._every(self.watch, lambda: self.settings.watch_s)
-            learn = self._every(self.learn, lambda: self.settings.look_s)
-            self._tasks = [asyncio.create_task(watch, name="watch"), asyncio.create_task(learn, name="learn")]
+        if not self._background.running:
+            watch, learn = self._turn(self.watch), self._turn(self.learn)
+            self._background.repeat("watch", watch, lambda: asyncio.sleep(self.settings.watch_s))
+            self._background.repeat("learn", learn, lambda: asyncio.sleep(self.settings.look_s))
 
-    async def _every(self, step: Callable[[], Awaitable[None]], pause: Callable[[], float]) -> None:
-        while True:
+    def _turn(self, step: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """The step where learning is on; `problem` says why it failed."""
+
+        async def turn() -> None:
             try:
                 if self.settings.enabled:
                     await step()
-            except (OSError, ValueError, RuntimeError, LookupError) as error:
-                # table away, job failed, artifact lost: again later
+            except Exception as error:
                 self.problem = f"{type(error).__name__}: {error}"
-                logger.warning("Learner: %s", self.problem)
-            await asyncio.sleep(pause())
+                raise
+
+        return turn
 
     async def watch(self) -> None:
         """One look at live outcomes."""
@@ -179,10 +176,3 @@ class Learner:
     async def status(self) -> dict[str, Any]:
         """What an operator may want to know."""
         return {"enabled": self.settings.enabled, "problem": self.problem}
-
-
-def _connect() -> LearnerTable:
-    """The table on the Ray cluster that this process belongs to."""
-    from deployments.table.actor import RayTable, get_or_create_table
-
-    return RayTable(get_or_create_table())

@@ -1,12 +1,12 @@
 """Fits from the decision log: samples for the latency model, and the pool as the simulator sees it."""
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from deployments.logger import get_logger
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.records.snapshot import ModelRow, Snapshot
 from policies.latency.fit import LatencySample, fit_latency
@@ -61,7 +61,7 @@ def fit_from_log(
     return fit_latency(latency_samples(log), start, revision)
 
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 NEWEST: Final = 200  # requests of a model that it is fitted to
 _MISSING_TPOT_S: Final = 0.03

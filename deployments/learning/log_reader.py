@@ -1,29 +1,19 @@
 """Reads the decision log forward: each request once, when its end is known and votes had time to come."""
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from deployments.learning.live_evidence import Finished, finished, votes_by_decision
-from deployments.records.records import DecisionRecord, FeedbackRecord, OutcomeRecord
+from deployments.table.api import TableApi, Transition
 
 PAGE: Final = 1_000
 OPEN_S: Final = 900.0  # a decision without an outcome for so long will never have one
-
-Transition = tuple[DecisionRecord, OutcomeRecord | None]
-
-
-class LogTable(Protocol):
-    """What reading the log needs of the performance table."""
-
-    async def transitions(self, after_s: float, limit: int) -> list[Transition]: ...
-    async def start_of_newest(self, count: int) -> float: ...
-    async def feedback_records(self, after_s: float) -> list[FeedbackRecord]: ...
 
 
 class LogReader:
     """Starts at `since_s` (creation of the decision); `fresh` gives what has ended since the last call."""
 
-    def __init__(self, table: LogTable, since_s: float, target_s: float, settle_s: float) -> None:
+    def __init__(self, table: TableApi, since_s: float, target_s: float, settle_s: float) -> None:
         self.since_s = since_s
         self._table = table
         self._target_s = target_s
@@ -62,7 +52,7 @@ class LogReader:
         return votes_by_decision(await self._table.feedback_records(first_s))
 
 
-async def newest(table: LogTable, after_s: float, limit: int) -> list[Transition]:
+async def newest(table: TableApi, after_s: float, limit: int) -> list[Transition]:
     """The newest `limit` decisions made after `after_s`, oldest first, read in pages."""
     after_s = max(after_s, await table.start_of_newest(limit))
     kept: list[Transition] = []

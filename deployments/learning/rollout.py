@@ -1,34 +1,24 @@
 """The rollout in the table: every change of its state, each with an event in the history."""
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
+from deployments.logger import get_logger
 from deployments.records.records import PolicyEvent
+from deployments.table.api import TableApi
 from policies.decider import version_name
 from policies.learned.checkpoint import CheckpointError
 from policies.learned.policy import LearnedPolicy
 from policies.policy import FormulaPolicy, Policy
 from policies.promotion.rollout import Candidate, Reference, RolloutState, Stage
 
-logger = logging.getLogger("ray.serve")
-
-
-class RolloutTable(Protocol):
-    """What the rollout needs of the performance table."""
-
-    async def put_artifact(self, name: str, revision: str, data: bytes) -> None: ...
-    async def artifact(self, name: str) -> tuple[str, bytes]: ...
-    async def rollout(self) -> RolloutState: ...
-    async def set_rollout(self, state: RolloutState) -> None: ...
-    async def policy_event(self, event: PolicyEvent) -> None: ...
+logger = get_logger(__name__)
 
 
 class Rollout:
     """Moves policy versions. The table holds the state, so that a Learner that dies goes on from there."""
 
-    def __init__(self, table: RolloutTable, clock: Callable[[], float]) -> None:
+    def __init__(self, table: TableApi, clock: Callable[[], float]) -> None:
         self._table = table
         self._clock = clock
         self._policies: dict[int, Policy] = {}

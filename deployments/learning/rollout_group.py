@@ -1,17 +1,17 @@
 """Rollout workers as Ray actors: any number, a dead one is replaced, weights go by the object store."""
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError, WorkerCrashedError
 
+from deployments.logger import get_logger
 from policies.simulator.environment import DispatchVectorEnv
 from policies.training.env_runner import EnvRunner, Rollout, concatenate
 from policies.training.trainer import TrainingConfig, Weights, new_network
 
-_log = logging.getLogger(__name__)
+logger = get_logger(__name__)
 _SEED_STRIDE = 10_007  # a replacement never repeats its predecessor's stream
 
 
@@ -78,7 +78,7 @@ class RolloutGroup:
         except (RayActorError, WorkerCrashedError, GetTimeoutError) as error:
             if getattr(error, "actor_init_failed", False):
                 raise
-            _log.warning("Rollout worker %d is replaced: %s", index, error)
+            logger.warning("Rollout worker %d is replaced: %s", index, error)
             ray.kill(self.actors[index])
             self.replaced += 1
             self.actors[index] = self._start(index)

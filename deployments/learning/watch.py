@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from deployments.learning.live_evidence import Finished, compared, reference, usable, watched
-from deployments.learning.log_reader import LogReader, LogTable
+from deployments.learning.log_reader import LogReader
 from deployments.learning.rollout import Rollout
 from deployments.learning.settings import LearnerSettings
+from deployments.table.api import TableApi
 from policies.promotion.alarms import Alarms
 from policies.promotion.canary import Canary
 from policies.promotion.rollout import Candidate, RolloutState, Stage
@@ -35,7 +36,7 @@ class Watch:
     """
 
     def __init__(
-        self, rollout: Rollout, table: LogTable, settings: LearnerSettings, clock: Callable[[], float]
+        self, rollout: Rollout, table: TableApi, settings: LearnerSettings, clock: Callable[[], float]
     ) -> None:
         self.settings = settings
         self._rollout = rollout

@@ -146,6 +146,13 @@ METRICS: Final = (
         ("mode",),
         "times that something worked in a lesser mode, such as a fallback policy or storage that is away",
     ),
+    Metric(
+        "fastserve_background_failures",
+        Kind.COUNTER,
+        "failures",
+        ("task",),
+        "turns of background work that failed and are tried again, such as a report to a table that is away",
+    ),
     Metric("fastserve_in_flight", Kind.GAUGE, "requests", ("model",), "requests of this process under way"),
     Metric(
         "fastserve_snapshot_age", Kind.GAUGE, "s", (), "age of the table's snapshot that is dispatched by"

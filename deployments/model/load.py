@@ -1,13 +1,14 @@
 """How busy a replica is: CPU and memory of its processes, its own GPUs by NVIDIA's management library."""
 
-import logging
 import os
 import time
 from typing import Any
 
 import psutil
 
-logger = logging.getLogger("ray.serve")
+from deployments.logger import get_logger
+
+logger = get_logger(__name__)
 
 
 class GpuLoad:

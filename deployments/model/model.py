@@ -2,11 +2,10 @@
 
 import asyncio
 import hashlib
-import logging
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import ray.util
 from ray import serve
@@ -14,17 +13,19 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
 from deployments.home import home
+from deployments.logger import get_logger
 from deployments.model.config import ModelConfig
 from deployments.model.engines.base import Engine, EngineError, EngineStats
 from deployments.model.files import read_tokenizer
 from deployments.model.load import ProcessLoad
-from deployments.model.pusher import Pusher, ReplicaTable
+from deployments.model.pusher import Pusher
 from deployments.model.server import Admission, EngineServer
 from deployments.records.snapshot import ReplicaRow, ReplicaState, tokenizer_artifact
-from deployments.table.actor import RayTable, TableError, get_or_create_table
-from deployments.table.store.store import StorageUnavailableError
+from deployments.table.api import TableApi
+from deployments.table.connect import join_table
+from deployments.table.errors import StorageUnavailableError, TableError
 
-logger = logging.getLogger("ray.serve")
+logger = get_logger(__name__)
 
 JOIN_RETRY_S = 0.5
 NOTICE_S = 1.0  # the ingress replicas hear that this one leaves, before it refuses
@@ -47,14 +48,6 @@ def make_engine(config: ModelConfig) -> Engine:
     return SimulatedEngine(config.id, config.context_tokens, config.simulated or SimulatedSettings())
 
 
-class ModelTable(ReplicaTable, Protocol):
-    """What a replica needs of the table."""
-
-    async def retire_model(self, model: str) -> None: ...
-
-    async def put_artifact(self, name: str, revision: str, data: bytes) -> None: ...
-
-
 class Model:
     """A replica: it loads the engine, serves it on a port of its own and reports to the performance table.
 
@@ -64,7 +57,7 @@ class Model:
     async def __init__(  # type: ignore[misc]
         self,
         config: ModelConfig,
-        table: ModelTable | None = None,
+        table: TableApi | None = None,
         host: str | None = None,
         replica: str | None = None,
         is_removed: Callable[[], bool] | None = None,
@@ -76,7 +69,7 @@ class Model:
         self._load = ProcessLoad()
         self._admission = Admission(self._token, config.max_ongoing_requests)
         self._server = EngineServer(self._admission, host or node_address())
-        self._table = table or RayTable(get_or_create_table())
+        self._table = table or join_table()
         self._is_removed = is_removed or app_is_deleted
         self._pusher = Pusher(self._table, config.card(), self.row)
         await self._server.start()

@@ -2,16 +2,25 @@
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from deployments.background import Background
+from deployments.logger import get_logger
 from deployments.metrics.meter import Meter, process_meter
 from deployments.records.records import EngineRecord
 from deployments.records.snapshot import ModelCard, ReplicaRow
+from deployments.table.api import TableApi
+
+logger = get_logger(__name__)
+
+PUSH_S: Final = 0.15
+BATCH: Final = 1_000
+CAPACITY: Final = 20_000
+BACKOFF_S: Final = 0.5
 
 
 class EngineMetrics:
@@ -27,52 +36,30 @@ class EngineMetrics:
         self.meter.count("fastserve_cached_tokens", self._labels, record.cached_tokens)
 
 
-logger = logging.getLogger(__name__)
-
-PUSH_S: Final = 0.15
-BATCH: Final = 1_000
-KEPT: Final = 20_000
-BACKOFF_S: Final = 0.5
-
-
-class ReplicaTable(Protocol):
-    """What a pusher needs of the table."""
-
-    async def register_model(self, card: ModelCard) -> None: ...
-
-    async def push_replica(self, row: ReplicaRow, finished: list[EngineRecord]) -> str: ...
-
-    async def drop_replica(self, replica: str) -> None: ...
-
-    async def secret(self) -> str: ...
-
-
 class Pusher:
     """Pushes what `read_row` returns, with the requests finished since; one push at a time.
 
     When the table has begun another life, registers again and reads the secret again.
     """
 
-    def __init__(self, table: ReplicaTable, card: ModelCard, read_row: Callable[[], ReplicaRow]) -> None:
+    def __init__(self, table: TableApi, card: ModelCard, read_row: Callable[[], ReplicaRow]) -> None:
         self.secret = ""
         self.metrics = EngineMetrics(process_meter(), card.model)
         self.dropped = 0  # engine records lost while the table was away
         self._table, self._card, self._read_row = table, card, read_row
         self._finished: deque[EngineRecord] = deque()
         self._boot_id = ""
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background("pusher", (BACKOFF_S, BACKOFF_S), self.metrics.meter)
         self._wake = asyncio.Event()
 
     async def start(self) -> None:
         """Registers and pushes once, which raises if the table is away; then goes on in the background."""
         await self.push()
-        self._task = asyncio.create_task(self._run())
+        self._background.repeat("push", self.push, self._due)
 
     async def close(self) -> None:
         """Takes the replica out of the table and ends."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.close()
         try:
             await self._table.drop_replica(self._read_row().replica)
         except Exception as error:  # silence removes the row as well
@@ -86,7 +73,7 @@ class Pusher:
     def finished(self, record: EngineRecord) -> None:
         """A request that the engine finished: measured now, to be pushed soon."""
         self.metrics.finished(record)
-        if len(self._finished) >= KEPT:
+        if len(self._finished) >= CAPACITY:
             self._finished.popleft()
             self.dropped += 1
         self._finished.append(record)
@@ -107,14 +94,9 @@ class Pusher:
             self.secret = await self._table.secret()
             self._boot_id = boot_id
 
-    async def _run(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PUSH_S * random.uniform(0.9, 1.1)):
-                    await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self.push()
-            except Exception as error:  # whatever ails the table, the replica serves and this tries again
-                logger.warning("Table does not take pushes: %s", error)
-                await asyncio.sleep(BACKOFF_S * random.uniform(0.5, 1.0))
+    async def _due(self) -> None:
+        """Returns after PUSH_S, or at once when touched."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PUSH_S * random.uniform(0.9, 1.1)):
+                await self._wake.wait()
+        self._wake.clear()

@@ -50,13 +50,21 @@ def _statistics(connection: Connection, now_s: float) -> TableStatistics:
     return statistics
 
 
-def save_statistics(connection: Connection, statistics: bytes) -> None:
-    """A checkpoint of what was learned, TableStatistics.dump."""
+def save_checkpoint(
+    connection: Connection, statistics: bytes, live: bytes, secret: str, rollout: RolloutState
+) -> None:
+    """What the next life starts from; all of it, as the store may have been replaced by an empty one.
+
+    `statistics` is TableStatistics.dump, `live` LiveRows.dump.
+    """
     ledger.write_state(connection, "statistics", statistics)
+    save_live(connection, live)
+    save_secret(connection, secret)
+    save_rollout(connection, rollout)
 
 
 def save_secret(connection: Connection, secret: str) -> None:
-    """The bearer token: with each checkpoint, as the store may have been replaced by an empty one."""
+    """The bearer token between ingress and replicas."""
     ledger.write_state(connection, "secret", secret.encode())
 
 

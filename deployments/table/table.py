@@ -1,7 +1,6 @@
 """The performance table: what every ingress replica dispatches by and everything that learning reads."""
 
 import asyncio
-import logging
 import os
 import time
 import uuid
@@ -10,39 +9,31 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from deployments.background import Background
+from deployments.logger import get_logger
 from deployments.metrics.meter import MemoryMeter, Meter
 from deployments.records.records import DecisionRecord, EngineRecord, EvaluationRecord, OutcomeRecord
 from deployments.records.report import DecisionRow, Report, decision_row, decode_report
 from deployments.records.snapshot import ModelCard, ReplicaRow, Snapshot
+from deployments.table.errors import StorageUnavailableError
 from deployments.table.join import EngineJoin
 from deployments.table.live import LiveRows
 from deployments.table.log import TableLog
 from deployments.table.publisher import Publisher, decode_snapshot
-from deployments.table.state import (
-    TableState,
-    new_secret,
-    restore,
-    save_live,
-    save_rollout,
-    save_secret,
-    save_statistics,
-)
+from deployments.table.state import TableState, new_secret, restore, save_checkpoint, save_live
 from deployments.table.statistics import TableStatistics
 from deployments.table.store import ledger
-from deployments.table.store.store import StorageUnavailableError, Store
-from deployments.table.upkeep import Retention
-from policies.promotion.rollout import RolloutState
+from deployments.table.store.store import Store
+from deployments.table.upkeep import CHECKPOINT_S, Retention, Upkeep
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 HEARTBEAT_S: Final = 0.5  # a version at least this often, so that silence of replicas is seen
-CHECKPOINT_S: Final = 5.0
-PRUNE_EVALUATIONS_S: Final = 3_600.0
 SETTLE_S: Final = 1.0  # after a restart that found no live rows: replicas push before the first version
 
 
 class Table(TableLog):
-    """One row a model and a replica, in one process on one event loop.
+    """A TableApi in one process on one event loop: one row a model and a replica.
 
     Live rows come from pushes and reports. Learned statistics count outcomes after they are durable, so
     that a restart, which reads the last checkpoint and the outcomes since, finds the same numbers.
@@ -59,40 +50,37 @@ class Table(TableLog):
         super().__init__(store)
         self.boot_id = uuid.uuid4().hex
         self._meter = meter or MemoryMeter()
-        self._retention = retention or Retention()
         self._clock = clock
         self._born_s = clock()
         self._rows = LiveRows()
         self._statistics = TableStatistics()
         self._join = EngineJoin(self._rows.cards)
-        self._artifacts: dict[str, str] = {}
-        self._rollout = RolloutState()
         self._secret = new_secret()
         self._publisher = Publisher(self._build)
         self._restored = False
-        self._pruned_s = float("-inf")
-        self._tasks: list[asyncio.Future[None]] = []
+        self._upkeep = Upkeep(store, retention or Retention(), self._meter, clock, self._checkpoint)
+        self._background = Background("table", (1.0, CHECKPOINT_S), self._meter)
         try:
             self._adopt(self.store.submit(self._restore).result())
         except StorageUnavailableError as error:
             logger.error("The table starts without its store: %s", error)
 
     async def register_model(self, card: ModelCard) -> None:
-        """Takes over a model's card. Idempotent."""
+        """See TableApi."""
         self._start()
         if self._rows.register(card, self._clock()):
-            self._publisher.touch()
+            self._publish()
             self._save_live()
 
     async def retire_model(self, model: str) -> None:
-        """Forgets a model that was taken out of the pool; its records stay."""
+        """See TableApi."""
         self._start()
         if self._rows.retire(model):
-            self._publisher.touch()
+            self._publish()
             self._save_live()
 
     async def push_replica(self, row: ReplicaRow, finished: list[EngineRecord]) -> str:
-        """Takes over a replica's live row and what its engine measured; returns the boot id."""
+        """See TableApi."""
         self._start()
         now = self._clock()
         turned, changed = self._rows.push(row, now)
@@ -103,10 +91,10 @@ class Table(TableLog):
         return self.boot_id
 
     async def drop_replica(self, replica: str) -> None:
-        """Removes a replica that ends."""
+        """See TableApi."""
         self._start()
         if self._rows.drop(replica):
-            self._publisher.touch()
+            self._publish()
             self._save_live()
 
     async def report_ingress(
@@ -117,11 +105,7 @@ class Table(TableLog):
         decisions: list[DecisionRecord],
         outcomes: list[OutcomeRecord],
     ) -> int:
-        """Takes over an ingress replica's counts and records; returns `sequence` once they are durable.
-
-        Records that are there already are left alone, so a report may be sent again.
-        Raises StorageUnavailableError; the counts are taken over all the same.
-        """
+        """See TableApi."""
         rows = [decision_row(record) for record in decisions]
         return await self._report(Report(ingress, sequence, in_flight, rows, outcomes))
 
@@ -132,7 +116,7 @@ class Table(TableLog):
     async def _report(self, report: Report) -> int:
         self._start()
         if self._rows.report(report.ingress, report.in_flight, self._clock()):
-            self._publisher.touch()
+            self._publish()
         if report.decisions or report.outcomes:
             # shielded: what is committed must also be counted, even if the caller gives up
             await asyncio.shield(asyncio.ensure_future(self._record(report.decisions, report.outcomes)))
@@ -156,7 +140,7 @@ class Table(TableLog):
         self._publisher.touch(quiet=True)
 
     async def snapshot(self, boot_id: str, version: int, timeout_s: float) -> Snapshot:
-        """The present snapshot, once it is newer than (`boot_id`, `version`); at the timeout the same."""
+        """See TableApi."""
         return decode_snapshot(await self.snapshot_bytes(boot_id, version, timeout_s))
 
     async def snapshot_bytes(self, boot_id: str, version: int, timeout_s: float) -> bytes:
@@ -165,40 +149,20 @@ class Table(TableLog):
         return await self._publisher.wait(version if boot_id == self.boot_id else 0, timeout_s)
 
     async def secret(self) -> str:
-        """The bearer token between ingress and replicas; the same over restarts."""
+        """See TableApi."""
         self._start()
         return self._secret
 
     async def record_evaluations(self, records: list[EvaluationRecord]) -> int:
-        """Stores graded answers; returns how many were new. Raises StorageUnavailableError."""
-        await self._ready()
-        new = await self.store.write(lambda connection: ledger.write_evaluations(connection, records))
+        """See TableApi."""
+        new = await self._write(lambda connection: ledger.write_evaluations(connection, records))
         for record in new:
             self._statistics.of(record.model).add_score(record)
-        self._publisher.touch()
+        self._publish()
         return len(new)
 
-    async def put_artifact(self, name: str, revision: str, data: bytes) -> None:
-        """Stores a blob; its revision appears in the snapshot. Raises StorageUnavailableError."""
-        await self._ready()
-        await self.store.write(lambda connection: ledger.write_artifact(connection, name, revision, data))
-        self._artifacts[name] = revision
-        self._publisher.touch()
-
-    async def set_rollout(self, state: RolloutState) -> None:
-        """Stores the rollout state, which appears in the snapshot. Raises StorageUnavailableError."""
-        await self._ready()
-        await self.store.write(lambda connection: save_rollout(connection, state))
-        self._rollout = state
-        self._publisher.touch()
-
-    async def rollout(self) -> RolloutState:
-        """The rollout state as last stored, ahead of the next snapshot."""
-        await self._ready()
-        return self._rollout
-
     async def status(self) -> dict[str, Any]:
-        """How the table itself fares, for operators."""
+        """See TableApi."""
         self._start()
         try:
             rows = await self._read(ledger.counts)
@@ -221,9 +185,7 @@ class Table(TableLog):
 
     async def close(self) -> None:
         """Writes a last checkpoint and ends."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         self._publisher.close()
         if self._restored:
             try:
@@ -281,60 +243,27 @@ class Table(TableLog):
 
     def _start(self) -> None:
         """On the first call, when there is a running loop: the periodic work."""
-        if self._tasks:
+        if self._background.running:
             return
         if not self._restored or self.store.alarms:
             self._publisher.hold(SETTLE_S)
-        self._tasks = [asyncio.ensure_future(work) for work in (self._beat(), self._keep())]
+        self._background.repeat("heartbeat", self._beat, HEARTBEAT_S)
+        self._background.repeat("upkeep", self.keep, CHECKPOINT_S)
 
     async def _beat(self) -> None:
-        while True:
-            self._rows.expire(self._clock())
-            self._publisher.touch()
-            await asyncio.sleep(HEARTBEAT_S)
-
-    async def _keep(self) -> None:
-        while True:
-            try:
-                await self.keep()
-            except StorageUnavailableError as error:
-                logger.error("The table works without its store: %s", error)
-                self._meter.count("fastserve_degraded", ("table without store",))
-            except Exception:  # the periodic work must go on, whatever one turn of it ran into
-                logger.exception("The table could not keep its state.")
-            self._measure()
-            await asyncio.sleep(CHECKPOINT_S)
+        self._rows.expire(self._clock())
+        self._publish()
 
     async def keep(self) -> None:
-        """One turn of the periodic work: a checkpoint, and what is past retention goes."""
-        await self._ready()
-        await self._checkpoint()
-        await self._prune()
+        """One turn of the periodic work on the store. Raises StorageUnavailableError."""
+        await self._upkeep.turn()
+        self._upkeep.measure(self._statistics)
 
     async def _checkpoint(self) -> None:
+        await self._ready()
         statistics, live = self._statistics.dump(), self._rows.dump(self._clock())
         secret, rollout = self._secret, self._rollout
+        await self.store.write(lambda c: save_checkpoint(c, statistics, live, secret, rollout))
 
-        def write(connection: Connection) -> None:
-            save_statistics(connection, statistics)
-            save_live(connection, live)
-            save_secret(connection, secret)
-            save_rollout(connection, rollout)
-
-        await self.store.write(write)
-
-    async def _prune(self) -> None:
-        keep, now = self._retention, self._clock()
-        before_s = await self.store.read(lambda c: ledger.oldest_kept(c, now, keep.age_s, keep.rows))
-        while await self.store.write(lambda connection: ledger.prune(connection, before_s)):
-            await asyncio.sleep(0)  # little by little, so that other writes come between
-        if now - self._pruned_s >= PRUNE_EVALUATIONS_S:
-            self._pruned_s = now
-            await self.store.write(lambda c: ledger.prune_evaluations(c, now - keep.age_s))
-
-    def _measure(self) -> None:
-        self._meter.gauge("fastserve_store_available", (), float(not self.store.error))
-        self._meter.gauge("fastserve_store_alarms", (), len(self.store.alarms))
-        for model, statistics in self._statistics.models.items():
-            for status, count in statistics.statuses.items():
-                self._meter.gauge("fastserve_table_requests", (model, status), count)
+    def _publish(self) -> None:
+        self._publisher.touch()

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import logging
 import math
 import os
 import secrets
@@ -15,10 +14,11 @@ from typing import Literal, Self
 import yaml
 from pydantic import AwareDatetime, Field, model_validator
 
+from deployments.logger import get_logger
 from policies.strict import StrictModel
 from serve_app.config import KeyLimits
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Role = Literal["infer", "feedback", "read", "admin"]
 ALL_ROLES: tuple[Role, ...] = ("infer", "feedback", "read", "admin")

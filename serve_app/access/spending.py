@@ -4,21 +4,14 @@ import math
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
-from deployments.records.records import DecisionRecord, OutcomeRecord
+from deployments.records.records import OutcomeRecord
+from deployments.table.api import TableApi, Transition
 
 _PAGE: Final = 5_000
 _LONGEST_S: Final = 3_600.0  # from a request's decision to its end
 _NANO: Final = 1_000_000_000  # of a US dollar: sums of whole numbers are exact
-
-Transition = tuple[DecisionRecord, OutcomeRecord | None]
-
-
-class LogTable(Protocol):
-    """What is read of the table."""
-
-    async def transitions(self, after_s: float, limit: int) -> list[Transition]: ...
 
 
 @dataclass(slots=True)
@@ -39,7 +32,7 @@ class Spending:
         self.nano_usd += round(outcome.cost_usd * _NANO)
 
 
-async def read(table: LogTable, after_s: float) -> AsyncIterator[Transition]:
+async def read(table: TableApi, after_s: float) -> AsyncIterator[Transition]:
     """All decisions after `after_s`, each once, also where many were made in the same instant."""
     seen: set[str] = set()
     while True:
@@ -54,7 +47,7 @@ async def read(table: LogTable, after_s: float) -> AsyncIterator[Transition]:
         after_s = math.nextafter(last_s, -math.inf) if new else last_s
 
 
-async def spent_by_key(table: LogTable, day_s: float, until_s: float) -> dict[str, int]:
+async def spent_by_key(table: TableApi, day_s: float, until_s: float) -> dict[str, int]:
     """Nano-dollars by key id of the requests that ended from `day_s` on and before `until_s`."""
     spent: dict[str, int] = {}
     async for decision, record in read(table, day_s - _LONGEST_S):

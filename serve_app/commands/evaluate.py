@@ -3,7 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deployments.evaluation.settings import PaceSettings
     from deployments.records.records import EvaluationRecord
     from deployments.suites.suite import Suite
+    from deployments.table.api import TableApi
 
 
 @click.command(help=f"{__doc__}\n\nWhat was answered is kept: the same command goes on where it stopped.")
@@ -48,8 +49,8 @@ def command(
     as_json: bool,
 ) -> int:
     """Evaluate and print; 1 where questions had to be left open."""
-    from deployments.evaluation.evaluator import local_key
     from deployments.evaluation.settings import PaceSettings
+    from deployments.home import local_key
     from serve_app.console.evaluation import DEFAULT_SUITES, load_suites
 
     suites = load_suites(files or sorted(DEFAULT_SUITES.glob("*.jsonl*")))
@@ -80,18 +81,28 @@ def _on_ray(
     pace: "PaceSettings",
     again: bool,
 ) -> "tuple[Progress, list[EvaluationRecord]]":
-    from serve_app.console.connection import connect
+    from serve_app.console.connection import connected
 
-    actor: Any = connect(address)
+    with connected(address) as table:
+        return _evaluate(table, url, key, suites, models, pace, again)
+
+
+def _evaluate(
+    table: "TableApi",
+    url: str,
+    key: str,
+    suites: "list[Suite]",
+    models: list[str] | None,
+    pace: "PaceSettings",
+    again: bool,
+) -> "tuple[Progress, list[EvaluationRecord]]":
     from deployments.evaluation.client import EvaluationError
     from deployments.evaluation.session import Session, UnknownModelError
-    from deployments.table.actor import RayTable, TableError
     from serve_app.console.evaluation import evaluate
 
-    session = Session(RayTable(actor), url, key, suites, models, pace, again)
     try:
-        return asyncio.run(evaluate(session))
-    except (TableError, EvaluationError, UnknownModelError) as error:
+        return asyncio.run(evaluate(Session(table, url, key, suites, models, pace, again)))
+    except (EvaluationError, UnknownModelError) as error:
         raise CommandError(f"No evaluation: {error}") from error
     except ExceptionGroup as group:
         raise CommandError(f"No evaluation: {group.exceptions[0]}") from group

@@ -88,16 +88,12 @@ def _numbers(text: str) -> list[float]:
 
 def _from_table(address: str, prompt_tokens: float) -> "list[PlannedModel]":
     """Measured accuracy, latency and cost, and the capacity of the replicas that are ready now."""
-    from serve_app.console.connection import connect
+    from serve_app.console.connection import connected
 
-    actor = connect(address)
-    from deployments.table.actor import RayTable, TableError
-    from serve_app.console.mix import measured
+    with connected(address) as table:
+        from serve_app.console.mix import measured
 
-    try:
-        return measured(asyncio.run(RayTable(actor).snapshot("", 0, 0.0)), prompt_tokens)
-    except TableError as error:
-        raise CommandError(f"No performance table to read ({error}). Give models with --model.") from error
+        return measured(asyncio.run(table.snapshot("", 0, 0.0)), prompt_tokens)
 
 
 def _text(result: dict[str, Any]) -> str:

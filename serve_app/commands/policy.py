@@ -6,7 +6,6 @@ from typing import Final
 import click
 
 from serve_app.console import options
-from serve_app.console.errors import CommandError
 
 ACTIONS: Final = ("list", "show", "promote", "rollback", "shadow", "pause", "resume")
 
@@ -18,13 +17,9 @@ ACTIONS: Final = ("list", "show", "promote", "rollback", "shadow", "pause", "res
 @options.as_json
 def command(action: str, version: int | None, address: str, as_json: bool) -> int:
     """Do it and print what is now."""
-    from serve_app.console.connection import connect
+    from serve_app.console.connection import connected
 
-    actor = connect(address)
-    from deployments.table.actor import RayTable, TableError
-    from serve_app.console.versions import Action, act
+    with connected(address) as table:
+        from serve_app.console.versions import Action, act
 
-    try:
-        return asyncio.run(act(RayTable(actor), Action(action, version, as_json), print))
-    except TableError as error:
-        raise CommandError(str(error)) from error
+        return asyncio.run(act(table, Action(action, version, as_json), print))

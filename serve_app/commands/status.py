@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serve_app.console import options
-from serve_app.console.errors import FAILED, CommandError
+from serve_app.console.errors import FAILED
 
 if TYPE_CHECKING:
     from deployments.records.snapshot import Snapshot
-    from deployments.table.actor import RayTable
+    from deployments.table.api import TableApi
 
 
 @click.command(help=__doc__)
@@ -20,21 +20,18 @@ if TYPE_CHECKING:
 @options.as_json
 def command(address: str, as_json: bool) -> int:
     """Print the status; 1 if something is not well."""
-    from serve_app.console.connection import connect
+    from serve_app.console.connection import connected
 
-    actor = connect(address)
-    from ray import serve
+    with connected(address) as table:
+        from ray import serve
+
+        snapshot, core = asyncio.run(_read(table))
+        applications = {name: str(app.status.value) for name, app in serve.status().applications.items()}
     from rich.console import Console
 
-    from deployments.table.actor import RayTable, TableError
     from serve_app.console.health import problems_of, summarise
     from serve_app.console.rendering import status_page
 
-    try:
-        snapshot, core = asyncio.run(_read(RayTable(actor)))
-    except TableError as error:
-        raise CommandError(str(error)) from error
-    applications = {name: str(app.status.value) for name, app in serve.status().applications.items()}
     status = summarise(snapshot, core, applications)
     problems = problems_of(status)
     if as_json:
@@ -44,5 +41,5 @@ def command(address: str, as_json: bool) -> int:
     return FAILED if problems else 0
 
 
-async def _read(table: "RayTable") -> "tuple[Snapshot, dict[str, Any]]":
+async def _read(table: "TableApi") -> "tuple[Snapshot, dict[str, Any]]":
     return await table.snapshot("", 0, 5.0), await table.status()

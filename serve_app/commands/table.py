@@ -1,6 +1,7 @@
 """Show the performance table: what the dispatcher knows of each model and replica."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -8,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from serve_app.console import options
-from serve_app.console.errors import CommandError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from deployments.records.snapshot import Snapshot
-    from deployments.table.actor import RayTable
+    from deployments.table.api import TableApi
+    from deployments.table.follow import Follower
 
 WIDTH: Final = 180  # of a table that is not shown in a terminal
 
@@ -27,10 +28,14 @@ WIDTH: Final = 180  # of a table that is not shown in a terminal
 @options.as_json
 def command(watch: bool, replicas: bool, tasks: bool, address: str, as_json: bool) -> None:
     """Print the table once, or until interrupted."""
-    from serve_app.console.connection import connect
+    from serve_app.console.connection import connected
 
-    actor = connect(address)
-    from deployments.table.actor import RayTable, TableError
+    with connected(address) as table, contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_show(table, watch, replicas, tasks, as_json))
+
+
+async def _show(table: "TableApi", watch: bool, replicas: bool, tasks: bool, as_json: bool) -> None:
+    from deployments.table.follow import Follower
     from serve_app.console.rendering import snapshot_json, table_page
 
     def page(snapshot: "Snapshot") -> "RenderableType":
@@ -39,16 +44,11 @@ def command(watch: bool, replicas: bool, tasks: bool, address: str, as_json: boo
     def line(snapshot: "Snapshot") -> None:
         print(snapshot_json(snapshot), flush=True)
 
-    table = RayTable(actor)
-    try:
-        if watch and not as_json:
-            asyncio.run(_watch(table, page))
-        else:
-            asyncio.run(_print(table, line if as_json else lambda one: _console().print(page(one)), watch))
-    except TableError as error:
-        raise CommandError(str(error)) from error
-    except KeyboardInterrupt:
-        return
+    follower = Follower(table)
+    if watch and not as_json:
+        await _watch(follower, page)
+    else:
+        await _print(follower, line if as_json else lambda snapshot: _console().print(page(snapshot)), watch)
 
 
 def _console() -> "Console":
@@ -57,22 +57,18 @@ def _console() -> "Console":
     return Console() if sys.stdout.isatty() else Console(width=WIDTH)
 
 
-async def _print(table: "RayTable", show: "Callable[[Snapshot], None]", watch: bool) -> None:
+async def _print(follower: "Follower", show: "Callable[[Snapshot], None]", watch: bool) -> None:
     """The table's snapshot, and with `watch` each that follows."""
-    snapshot = await table.snapshot("", 0, 5.0)
-    show(snapshot)
+    show(await follower.next())
     while watch:
-        snapshot = await table.snapshot(snapshot.boot_id, snapshot.version, 5.0)
-        show(snapshot)
+        show(await follower.next())
 
 
-async def _watch(table: "RayTable", page: "Callable[[Snapshot], RenderableType]") -> None:
+async def _watch(follower: "Follower", page: "Callable[[Snapshot], RenderableType]") -> None:
     """The newest snapshot in place of the one before."""
     from rich.live import Live
 
-    snapshot = await table.snapshot("", 0, 5.0)
     with Live(console=_console(), auto_refresh=False, screen=sys.stdout.isatty()) as live:
         while True:
-            live.update(page(snapshot), refresh=True)
+            live.update(page(await follower.next()), refresh=True)
             await asyncio.sleep(0.2)
-            snapshot = await table.snapshot(snapshot.boot_id, snapshot.version, 5.0)

@@ -7,7 +7,6 @@ import time
 import click
 
 from serve_app.console import options
-from serve_app.console.errors import CommandError
 
 DAY_S = 86_400.0
 
@@ -18,20 +17,17 @@ DAY_S = 86_400.0
 @options.as_json
 def command(days: float, address: str, as_json: bool) -> None:
     """Sum and print."""
-    from serve_app.console.connection import connect
+    from serve_app.console.connection import connected
 
-    actor = connect(address)
-    from deployments.table.actor import RayTable, TableError
-    from serve_app.access.spending import read, summed
+    with connected(address) as table:
+        from serve_app.access.spending import read, summed
+
+        async def log() -> list[dict[str, object]]:
+            return summed([pair async for pair in read(table, time.time() - days * DAY_S)])
+
+        rows = asyncio.run(log())
     from serve_app.console.text_table import print_table
 
-    async def log() -> list[dict[str, object]]:
-        return summed([pair async for pair in read(RayTable(actor), time.time() - days * DAY_S)])
-
-    try:
-        rows = asyncio.run(log())
-    except TableError as error:
-        raise CommandError(str(error)) from error
     if as_json:
         print(json.dumps(rows))
     elif rows:

@@ -1,23 +1,28 @@
-"""How a command reaches the performance table of a running cluster."""
+"""How a command reaches a running cluster and its performance table."""
 
+import contextlib
 import logging
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from serve_app.console.errors import CommandError, UnreachableError
 from serve_app.console.reach import reachable
 
+if TYPE_CHECKING:  # a command that reaches no cluster must not wait for Ray to be imported
+    from deployments.table.api import TableApi
 
-def connect(address: str) -> Any:
-    """The table's actor. Raises CommandError where there is no cluster or no table in it."""
+
+@contextlib.contextmanager
+def connected(address: str) -> "Iterator[TableApi]":
+    """The table of the cluster at `address`; what a table raises meanwhile becomes a CommandError."""
     join(address)
-    import ray
-
-    from deployments.table.actor import NAME, NAMESPACE
+    from deployments.table.connect import find_table
+    from deployments.table.errors import StorageUnavailableError, TableError
 
     try:
-        return ray.get_actor(NAME, NAMESPACE)
-    except ValueError as error:
-        raise CommandError(f"No table '{NAME}' in this cluster. Deploy FastServe first.") from error
+        yield find_table()
+    except (TableError, StorageUnavailableError) as error:
+        raise CommandError(str(error)) from error
 
 
 def join(address: str) -> None:

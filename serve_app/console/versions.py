@@ -4,9 +4,10 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from deployments.records.records import PolicyEvent
+from deployments.table.api import TableApi
 from policies.decider import version_name
 from policies.promotion.rollout import Candidate, RolloutState, Stage
 from serve_app.console.errors import CommandError
@@ -21,7 +22,7 @@ class Action:
     as_json: bool = False
 
 
-async def act(table: Any, action: Action, say: Callable[[str], None]) -> int:
+async def act(table: TableApi, action: Action, say: Callable[[str], None]) -> int:
     """The action on a table, on Ray or plain."""
     events: list[PolicyEvent] = await table.policy_events()
     state = await table.rollout()
@@ -94,7 +95,7 @@ def _known(action: Action, events: Sequence[PolicyEvent]) -> int:
 
 
 async def _promote(
-    table: Any, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
+    table: TableApi, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
 ) -> RolloutState:
     version = _known(action, events)
     await table.policy_event(PolicyEvent(version, time.time(), "promoted", {"by": "operator"}))
@@ -102,7 +103,7 @@ async def _promote(
 
 
 async def _rollback(
-    table: Any, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
+    table: TableApi, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
 ) -> RolloutState:
     if state.active is None and state.candidate is None:
         raise CommandError("The formula serves and no candidate is on trial: nothing to roll back.")
@@ -112,7 +113,7 @@ async def _rollback(
 
 
 async def _shadow(
-    table: Any, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
+    table: TableApi, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
 ) -> RolloutState:
     version = _known(action, events)
     now = time.time()
@@ -121,12 +122,12 @@ async def _shadow(
 
 
 async def _pause(
-    table: Any, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
+    table: TableApi, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
 ) -> RolloutState:
     return replace(state, paused=action.name == "pause")
 
 
-Act = Callable[[Any, RolloutState, Action, Sequence[PolicyEvent]], Awaitable[RolloutState]]
+Act = Callable[[TableApi, RolloutState, Action, Sequence[PolicyEvent]], Awaitable[RolloutState]]
 _ACT: Final[dict[str, Act]] = {
     "promote": _promote,
     "rollback": _rollback,

@@ -5,11 +5,11 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from deployments.records.records import FeedbackRecord
-from deployments.table.store.store import StorageUnavailableError
-from deployments.table.view import TableError
+from deployments.table.api import TableApi
+from deployments.table.errors import StorageUnavailableError, TableError
 from serve_app.access.feedback_tokens import FeedbackTokenError
 from serve_app.body.strict_json import parse
 from serve_app.http.errors import ApiError, bad_request, unauthorized, unavailable
@@ -164,17 +164,10 @@ _MESSAGES = {
 }
 
 
-class FeedbackTable(Protocol):
-    """Where votes are kept."""
-
-    async def feedback(self, record: FeedbackRecord) -> str:
-        """Store a vote; see deployments.table.table.Table.feedback."""
-
-
 class FeedbackApi:
     """The route; a vote is durable before it is acknowledged."""
 
-    def __init__(self, endpoint: Endpoint, table: FeedbackTable) -> None:
+    def __init__(self, endpoint: Endpoint, table: TableApi) -> None:
         self._endpoint = endpoint
         self._table = table
 

@@ -50,13 +50,13 @@ class Reporter:
             fallbacks=tuple(result.fallbacks),
             ingress_s=None if result.sent_s is None else result.sent_s - job.began_s,
         )
-        self._view.record_outcome(record)
+        self._view.outbox.record_outcome(record)
         self._settlement.settle(dispatch, record, wall_s)
         self._metrics.finished(record, job.call.model, _OPERATIONS[job.call.path])
         return record
 
     def _decided(self, record: DecisionRecord) -> None:
-        self._view.record_decision(record)
+        self._view.outbox.record_decision(record)
         self._metrics.decided(record)
 
 

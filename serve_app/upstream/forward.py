@@ -1,11 +1,11 @@
 """Sends a dispatched request to the pool: tries, deadlines, fallback before the first byte."""
 
 import asyncio
-import logging
 
 import aiohttp
 
 from deployments.dispatch.masks import PASSING
+from deployments.logger import get_logger
 from deployments.records.snapshot import ReplicaRow
 from policies.outcome import Status
 from serve_app.config import IngressSettings
@@ -26,7 +26,7 @@ from serve_app.upstream.replicas import TablePort, Upstreams
 from serve_app.upstream.retry_budget import RetryBudget
 from serve_app.upstream.try_plan import TryPlan
 
-logger = logging.getLogger("ray.serve")
+logger = get_logger(__name__)
 
 
 class ContextExceededError(TryFailedError):

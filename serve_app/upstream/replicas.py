@@ -7,8 +7,8 @@ import aiohttp
 
 from deployments.dispatch.columns import STALE_S, is_usable
 from deployments.dispatch.dispatcher import View
-from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.records.snapshot import ReplicaRow, ReplicaState
+from deployments.table.outbox import Outbox
 from serve_app.config import Deadlines
 from serve_app.upstream.ejection import Ejections
 
@@ -121,7 +121,7 @@ class Upstreams:
 
 
 class TablePort(ReplicaView, Protocol):
-    """deployments.table.actor.TableView, as the endpoint sees it. Nothing here waits."""
+    """deployments.table.view.TableView, as the endpoint sees it. Nothing here waits."""
 
     def begin(self, model: str, replica: str) -> None:
         """A request was sent there."""
@@ -129,8 +129,6 @@ class TablePort(ReplicaView, Protocol):
     def end(self, model: str, replica: str) -> None:
         """It is finished."""
 
-    def record_decision(self, record: DecisionRecord) -> None:
-        """Take a decision to the log."""
-
-    def record_outcome(self, record: OutcomeRecord) -> None:
-        """Take an outcome to the log."""
+    @property
+    def outbox(self) -> Outbox:
+        """Takes decisions and outcomes to the log."""

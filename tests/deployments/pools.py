@@ -78,13 +78,3 @@ class View:
 
     def in_flight(self, name: str) -> int:
         return self.flight.get(name, 0)
-
-
-class Clock:
-    """Seconds that pass only when told to."""
-
-    def __init__(self, now_s: float = NOW_S) -> None:
-        self.now_s = now_s
-
-    def __call__(self) -> float:
-        return self.now_s

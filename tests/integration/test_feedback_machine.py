@@ -103,7 +103,7 @@ class FeedbackMachine(RuleBasedStateMachine):
         headers = {"authorization": f"Bearer {KEYS[person]}"}
         response = self.do(self.client.post("/v1/chat/completions", json=body, headers=headers))
         assert response.status_code == 200, response.text
-        self.do(self.ingress.view.flush())
+        self.do(self.ingress.view.outbox.flush())
         return (
             response.headers["x-fastserve-decision-id"],
             person,

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from deployments.table.actor import RayTable, TableError, get_or_create_table
+from deployments.table.api import TableApi
+from deployments.table.connect import join_table
+from deployments.table.errors import TableError
 from tests.integration.running import Cluster, Load
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -16,7 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 KILLS = 20
 
 
-async def _status(table: RayTable) -> dict[str, Any]:
+async def _status(table: TableApi) -> dict[str, Any]:
     """The table's own status, once it answers."""
     async with asyncio.timeout(30.0):
         while True:
@@ -31,7 +33,7 @@ def _counted(status: dict[str, Any]) -> int:
 
 
 def test_killing_the_table_fails_no_request_and_loses_no_outcome(cluster: Cluster) -> None:
-    table = RayTable(get_or_create_table())
+    table = join_table()
     cluster.wait_for(lambda: _settled(table), 20.0)
     before = asyncio.run(_status(table))
     with Load(cluster, ["auto", "alpha", "beta"], callers=4, max_tokens=8) as load:
@@ -55,7 +57,7 @@ def test_killing_the_table_fails_no_request_and_loses_no_outcome(cluster: Cluste
     assert len(load.answers) > 20 * KILLS
 
 
-def _settled(table: RayTable) -> bool:
+def _settled(table: TableApi) -> bool:
     """Whether the counts have stopped to move: ingress replicas have reported all."""
     first = _counted(asyncio.run(_status(table)))
     time.sleep(1.5)

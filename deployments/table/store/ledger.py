@@ -210,12 +210,6 @@ def read_events(connection: Connection) -> list[PolicyEvent]:
     return [_event(record) for record in connection.scalars(select(table.record).order_by(table.at_s))]
 
 
-def write_config_change(connection: Connection, name: str, detail: Mapping[str, object]) -> None:
-    """Stores that something was configured anew."""
-    row = {"at_s": time.time(), "name": name, "detail": encode(detail)}
-    connection.execute(insert(schema.config_changes).values(row))
-
-
 def start_of_newest(connection: Connection, rows: int) -> float:
     """Wall time after which the newest `rows` decisions were made; -inf where there are no more."""
     created_s = schema.decisions.c.created_s
@@ -224,7 +218,7 @@ def start_of_newest(connection: Connection, rows: int) -> float:
     return float("-inf") if beyond_s is None else beyond_s
 
 
-def oldest_kept(connection: Connection, now_s: float, age_s: float, rows: int) -> float:
+def retention_start(connection: Connection, now_s: float, age_s: float, rows: int) -> float:
     """Wall time before which records go: older than `age_s`, or more than `rows` decisions ago."""
     return max(now_s - age_s, start_of_newest(connection, rows))
 

@@ -1,7 +1,6 @@
 """The durable store: one writer thread that commits in groups, one reader thread, SQLite or PostgreSQL."""
 
 import asyncio
-import logging
 import queue
 import threading
 import time
@@ -13,6 +12,8 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 
+from deployments.logger import get_logger
+from deployments.table.errors import StorageUnavailableError
 from deployments.table.store import sqlite_file
 from deployments.table.store.migrations import NewerSchemaError, migrate
 from deployments.table.store.sqlite_file import reason_of
@@ -20,19 +21,15 @@ from deployments.table.store.sqlite_file import reason_of
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 GROUP: Final = 256  # operations in one transaction at most
 REOPEN_S: Final = 1.0
 BAD_RECORD: Final = (DataError, IntegrityError, ProgrammingError)  # sending it again cannot help
 
 
-class StorageUnavailableError(RuntimeError):
-    """The store cannot take this now: disk full, locked, unreachable. Serving goes on without it."""
-
-
 @dataclass(slots=True)
-class _Job:
+class _Write:
     operation: Callable[[Connection], Any]
     future: "Future[Any]" = field(default_factory=Future)
 
@@ -57,16 +54,16 @@ class Store:
         self._engine: Engine | None = None
         self._corrupt = ""
         self._next_open = 0.0
-        self._jobs: queue.Queue[_Job | None] = queue.Queue()
+        self._queue: queue.Queue[_Write | None] = queue.Queue()
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._writer = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._writer.start()
 
     def submit(self, operation: Operation[T]) -> "Future[T]":
         """Queues a write; the future resolves after the commit."""
-        job = _Job(operation)
-        self._jobs.put(job)
-        return job.future
+        write = _Write(operation)
+        self._queue.put(write)
+        return write.future
 
     async def write(self, operation: Operation[T]) -> T:
         """Runs a write in the next group commit. Raises StorageUnavailableError; its work is then undone."""
@@ -78,7 +75,7 @@ class Store:
 
     def close(self) -> None:
         """Commits what is queued and closes."""
-        self._jobs.put(None)
+        self._queue.put(None)
         self._writer.join()
         self._reader.shutdown()
         if self._engine is not None:
@@ -87,30 +84,30 @@ class Store:
     def _run(self) -> None:
         stop = False
         while not stop:
-            batch = [self._jobs.get()]
-            while len(batch) < GROUP and not self._jobs.empty():
-                batch.append(self._jobs.get())
+            batch = [self._queue.get()]
+            while len(batch) < GROUP and not self._queue.empty():
+                batch.append(self._queue.get())
             stop = None in batch
-            jobs = [job for job in batch if job is not None and job.future.set_running_or_notify_cancel()]
-            if jobs:
-                self._commit(jobs)
+            writes = [one for one in batch if one is not None and one.future.set_running_or_notify_cancel()]
+            if writes:
+                self._commit(writes)
 
-    def _commit(self, jobs: Sequence[_Job]) -> None:
+    def _commit(self, writes: Sequence[_Write]) -> None:
         try:
             with self._open().begin() as connection:
-                results = [job.operation(connection) for job in jobs]
+                results = [write.operation(connection) for write in writes]
         except Exception as error:  # whatever an operation raised goes to its caller; the writer lives on
-            if len(jobs) > 1 and not isinstance(error, StorageUnavailableError):
-                for job in jobs:
-                    self._commit([job])
+            if len(writes) > 1 and not isinstance(error, StorageUnavailableError):
+                for write in writes:
+                    self._commit([write])
                 return
-            for job in jobs:
-                job.future.set_exception(self._translate(error))
+            for write in writes:
+                write.future.set_exception(self._translate(error))
             return
         self.commits += 1
         self.error = ""
-        for job, result in zip(jobs, results, strict=True):
-            job.future.set_result(result)
+        for write, result in zip(writes, results, strict=True):
+            write.future.set_result(result)
 
     def _read(self, operation: Operation[T]) -> T:
         engine = self._engine
@@ -129,7 +126,7 @@ class Store:
             return error
         reason = reason_of(error)
         if self.url.get_backend_name() == "sqlite" and sqlite_file.is_corrupt(error):
-            self._corrupt, self._next_open = reason, 0.0  # the writer's next job moves the file aside
+            self._corrupt, self._next_open = reason, 0.0  # the writer's next write moves the file aside
         return self._unavailable(reason)
 
     def _unavailable(self, reason: str = "") -> StorageUnavailableError:

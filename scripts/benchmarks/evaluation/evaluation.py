@@ -10,10 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from deployments.evaluation.client import Answer, EvaluationClient, TransientError
-from deployments.evaluation.run import EvaluationTable
 from deployments.suites import graders
 from deployments.suites.item import Item
 from deployments.suites.suite import Suite, load_suite
+from deployments.table.api import TableApi
 from policies.promotion.confidence import wilson
 from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving import served_pool
@@ -91,7 +91,7 @@ async def _ask(client: EvaluationClient, model: str, item: Item) -> Answer:
     raise AssertionError("the last attempt raises")
 
 
-async def _replica_url(table: EvaluationTable, model: str) -> str:
+async def _replica_url(table: TableApi, model: str) -> str:
     """Where the model's own server listens. Raises TimeoutError if it does not come up."""
     deadline_s = time.monotonic() + WARM_S
     while time.monotonic() < deadline_s:

@@ -13,7 +13,7 @@ import numpy as np
 
 from deployments.learning.live_evidence import normalised_reward
 from deployments.records.records import DecisionRecord, EvaluationRecord
-from deployments.table.actor import RayTable
+from deployments.table.api import TableApi
 from policies.arrays import F64
 from policies.observation import MODEL_COLUMN, Observation
 from policies.policy import FormulaPolicy
@@ -48,7 +48,7 @@ def best_by_task(
     }
 
 
-async def decisions_since(table: RayTable, after_s: float) -> dict[str, DecisionRecord]:
+async def decisions_since(table: TableApi, after_s: float) -> dict[str, DecisionRecord]:
     """The logged decisions by id."""
     found: dict[str, DecisionRecord] = {}
     while True:

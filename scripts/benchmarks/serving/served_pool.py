@@ -9,15 +9,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 
-from deployments.evaluation.evaluator import local_key
+from deployments.home import local_key
+from deployments.table.api import TableApi
+from deployments.table.connect import find_table
 from serve_app.console.local_pool import LocalPool
-
-if TYPE_CHECKING:  # Ray reads its environment when it is imported, and the pool sets that first
-    from deployments.table.actor import RayTable
 
 PROXIES: Final = {
     "haproxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1"},
@@ -31,7 +30,7 @@ class Serving:
 
     url: str
     key: str
-    table: "RayTable"
+    table: TableApi
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +58,7 @@ def serving(
 
         ray.init(address=args.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
-            yield Serving(args.url, local_key(), _table())
+            yield Serving(args.url, local_key(), find_table())
         finally:
             ray.shutdown()
         return
@@ -73,15 +72,7 @@ def serving(
         environment = {"FASTSERVE_API_KEY": key, "FASTSERVE_STORE": f"sqlite:///{folder}/store.sqlite3"}
         with LocalPool(config, environment) as pool:
             pool.wait_with_bar()
-            yield Serving(pool.base_url, key, _table())
-
-
-def _table() -> "RayTable":
-    import ray
-
-    from deployments.table.actor import NAME, NAMESPACE, RayTable
-
-    return RayTable(ray.get_actor(NAME, NAMESPACE))
+            yield Serving(pool.base_url, key, find_table())
 
 
 def _document(config: Path, only: str | None, companions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -24,7 +24,10 @@ from tqdm import tqdm
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.records.report import decision_row
 from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState
-from deployments.table.actor import RayTable, get_or_create_table
+from deployments.table.actor import get_or_create_table
+from deployments.table.api import TableApi
+from deployments.table.follow import Follower
+from deployments.table.remote import remote_table
 from deployments.table.store import ledger
 from deployments.table.store.store import Store
 from policies.observation import CALLER_FIELDS, MODEL_FIELDS, PROMPT_FIELDS
@@ -76,13 +79,13 @@ def run(args: argparse.Namespace) -> Report:
 
 
 async def _measure(actor: Any, args: argparse.Namespace) -> dict[str, Any]:
-    table = RayTable(actor)
+    table = remote_table(actor)
     empty_mb = await _memory_mb(actor)
     await _register(table, MODELS, 1)
-    idle = await _propagation(table, args.listeners, args.changes, "propagation, idle")
+    idle = await _propagation(actor, args.listeners, args.changes, "propagation, idle")
     rates, sizes = await _throughput(actor, args)
     load = asyncio.ensure_future(_background(table))
-    busy = await _propagation(table, args.listeners, args.changes, "propagation, 1,000 outcomes/s")
+    busy = await _propagation(actor, args.listeners, args.changes, "propagation, 1,000 outcomes/s")
     load.cancel()
     await asyncio.gather(load, return_exceptions=True)
     pool_mb = await _pool_memory(actor, table, args.tenants)
@@ -188,7 +191,7 @@ class Sender:
     """An ingress replica that only reports."""
 
     def __init__(self, table: Any, name: str) -> None:
-        self.table, self.name = RayTable(table), name
+        self.table, self.name = remote_table(table), name
         self.decisions: list[DecisionRecord] = []
 
     def prepare(self, number: int, count: int) -> None:
@@ -216,13 +219,13 @@ async def _throughput(actor: Any, args: argparse.Namespace) -> tuple[list[float]
         rates.append(share * len(senders) / (time.perf_counter() - start))
     for sender in senders:
         ray.kill(sender)
-    status = await RayTable(actor).status()
+    status = await remote_table(actor).status()
     stored = status["store"]["rows"]["decisions"]
     path = status["store"]["url"].removeprefix("sqlite:///")
     return rates, os.path.getsize(path) / stored
 
 
-async def _register(table: RayTable, models: int, replicas: int) -> list[ReplicaRow]:
+async def _register(table: TableApi, models: int, replicas: int) -> list[ReplicaRow]:
     rows = []
     for model in (f"model-{i}" for i in range(models)):
         await table.register_model(ModelCard(model, "simulated", "", 8192))
@@ -236,14 +239,13 @@ class Listener:
     """An ingress replica that only follows the snapshot, as TableView does."""
 
     def __init__(self, table: Any) -> None:
-        self.table = RayTable(table)
+        self.follower = Follower(remote_table(table))
         self.seen: dict[int, float] = {}  # value -> wall clock
 
     async def follow(self) -> None:
         """Notes when each value of the watched row came."""
-        snapshot = await self.table.snapshot("", 0, 5.0)
         while True:
-            snapshot = await self.table.snapshot(snapshot.boot_id, snapshot.version, 5.0)
+            snapshot = await self.follower.next()
             for row in snapshot.models["model-0"].replicas:
                 if row.replica == "model-0-r0":
                     self.seen.setdefault(row.running, time.time())
@@ -253,13 +255,14 @@ class Listener:
         return self.seen
 
 
-async def _propagation(table: RayTable, listeners: int, changes: int, title: str) -> list[float]:
+async def _propagation(actor: Any, listeners: int, changes: int, title: str) -> list[float]:
     """Milliseconds from a replica's push to each listener's sight of it; one machine, one clock."""
-    processes = [_process(Listener, table.actor) for _ in range(listeners)]
+    processes = [_process(Listener, actor) for _ in range(listeners)]
     for process in processes:
         process.follow.remote()
     await asyncio.gather(*(process.result.remote() for process in processes))
     await asyncio.sleep(1.0)
+    table = remote_table(actor)
     row = ReplicaRow("model-0-r0", "model-0", "http://127.0.0.1:1", ReplicaState.WARM)
     pushed: dict[int, float] = {}
     for value in tqdm(range(1, changes + 1), title):
@@ -272,7 +275,7 @@ async def _propagation(table: RayTable, listeners: int, changes: int, title: str
     return [1000 * (times[value] - at) for times in seen for value, at in pushed.items() if value in times]
 
 
-async def _background(table: RayTable) -> None:
+async def _background(table: TableApi) -> None:
     """1,000 outcomes a second, in reports at 5 Hz, until cancelled."""
     for number in itertools.count():
         batch = _decisions(f"background-{number}", 200)
@@ -280,7 +283,7 @@ async def _background(table: RayTable) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _pool_memory(actor: Any, table: RayTable, tenants: int) -> float:
+async def _pool_memory(actor: Any, table: TableApi, tenants: int) -> float:
     """Resident memory of the actor once it knows 64 models, 8 replicas each, and outcomes of all keys."""
     await _register(table, 64, 8)
     for model in tqdm(range(64), "memory"):

@@ -13,8 +13,9 @@ from policies.arrays import F64
 from policies.observation import Observation
 from policies.policy import Policy
 from policies.prompt.features import PromptFeatures
+from tests.clock import Clock
 from tests.deployments.dispatch import asking
-from tests.deployments.pools import Clock, View, model, snapshot
+from tests.deployments.pools import View, model, snapshot
 
 
 class Made(Policy):

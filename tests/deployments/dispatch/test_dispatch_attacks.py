@@ -11,8 +11,9 @@ from policies.arrays import F64
 from policies.observation import PROMPT_COLUMN
 from policies.outcome import Outcome, Status
 from policies.prompt.features import PromptFeatures
+from tests.clock import Clock
 from tests.deployments.dispatch.asking import ask
-from tests.deployments.pools import Clock, View, model, snapshot
+from tests.deployments.pools import View, model, snapshot
 
 MATHS = PROMPT_COLUMN["maths_hint"]
 

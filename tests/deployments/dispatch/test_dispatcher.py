@@ -24,8 +24,9 @@ from policies.profile import UnknownProfileError
 from policies.promotion.rollout import Candidate, RolloutState, Stage
 from policies.prompt.features import unpack
 from policies.utility import Weights
+from tests.clock import Clock
 from tests.deployments.dispatch.dispatchers import Made, MadeQuality, ask, dispatcher, pool
-from tests.deployments.pools import NOW_S, Clock, View, model, snapshot
+from tests.deployments.pools import NOW_S, View, model, snapshot
 
 
 def finish(made: Dispatcher, dispatch: Dispatch, model: str = "", **outcome: Any) -> None:

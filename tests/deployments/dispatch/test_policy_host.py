@@ -23,8 +23,9 @@ from policies.quality.model import QualityModel
 from policies.quality.training import QualitySettings, fit
 from policies.training.network import DispatchNetwork
 from policies.utility import DEFAULT_BETA
+from tests.clock import Clock
 from tests.deployments.dispatch.dispatchers import Made, MadeLoaders
-from tests.deployments.pools import Clock, snapshot
+from tests.deployments.pools import snapshot
 from tests.policies.examples import observe
 
 SEEN = observe([0.9, 0.8, 0.7], [1.0, 2.0, 3.0], mask=[True, True, False])

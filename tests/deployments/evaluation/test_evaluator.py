@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from deployments.evaluation.evaluator import Evaluator, left_today, local_key, model_revision
+from deployments.evaluation.evaluator import Evaluator, left_today, model_revision
 from deployments.evaluation.session import Session, UnknownModelError
 from deployments.evaluation.settings import BudgetSettings, EvaluatorSettings, PaceSettings
+from deployments.home import local_key
 from deployments.learning.quality_fit import fit_quality
 from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.table.store.store import Store

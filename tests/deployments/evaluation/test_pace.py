@@ -5,15 +5,8 @@ import pytest
 from deployments.evaluation.pace import GONE_S, LAG_S, STALE_S, Pace
 from deployments.evaluation.settings import PaceSettings
 from deployments.records.snapshot import ModelRow, ReplicaState, Snapshot
+from tests.clock import Clock
 from tests.deployments.fake_endpoint import card, warm
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def snapshot(waiting: int = 0, **in_flight: int) -> Snapshot:
@@ -23,7 +16,7 @@ def snapshot(waiting: int = 0, **in_flight: int) -> Snapshot:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 def pace(clock: Clock, **settings: object) -> Pace:

@@ -11,7 +11,8 @@ from deployments.learning.candidate_job import JobInput, JobResult
 from deployments.learning.learner import Learner
 from deployments.learning.settings import LearnerSettings
 from deployments.records.records import EvaluationRecord, PolicyEvent
-from deployments.table.store.store import StorageUnavailableError, Store
+from deployments.table.errors import StorageUnavailableError
+from deployments.table.store.store import Store
 from deployments.table.table import Table
 from policies.learned.checkpoint import new_manifest
 from policies.learned.policy import LearnedPolicy
@@ -22,6 +23,7 @@ from policies.promotion.rollout import Candidate, RolloutState, Stage
 from policies.training.network import DispatchNetwork
 from serve_app.console.errors import CommandError
 from serve_app.console.versions import Action, act, history, versions
+from tests.clock import Clock
 from tests.deployments.traffic import MODELS, decision, outcome
 
 SETTINGS = LearnerSettings(
@@ -40,22 +42,12 @@ def checkpoint() -> bytes:
     return LearnedPolicy(kept, new_manifest(kept, 20.0, 8, {})).to_bytes()
 
 
-class Clock:
-    """Wall time set by hand."""
-
-    def __init__(self) -> None:
-        self.now_s = time.time()
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 class Pool:
     """A table, a learner that may be started anew at any time, and traffic."""
 
     def __init__(self, folder: Path) -> None:
         self.table = Table(Store(f"sqlite:///{folder}/store.sqlite3"))
-        self.clock = Clock()
+        self.clock = Clock(time.time())
         self.verdicts = [Verdict("A", True, "better")]
         self.jobs: list[JobInput] = []
         self.learner = self.restarted()

@@ -13,9 +13,9 @@ from deployments.model.config import ModelConfig
 from deployments.model.engines.base import EngineError
 from deployments.model.model import Model
 from deployments.records.snapshot import ReplicaRow, ReplicaState, tokenizer_artifact
+from deployments.table.errors import TableError
 from deployments.table.store.store import Store
 from deployments.table.table import Table
-from deployments.table.view import TableError
 
 SLOW = {"decode_step_s": 0.02, "decode_step_per_sequence_s": 0.0}
 

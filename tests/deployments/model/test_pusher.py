@@ -8,7 +8,7 @@ from deployments.model import pusher as pusher_module
 from deployments.model.pusher import Pusher
 from deployments.records.records import EngineRecord
 from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState
-from deployments.table.view import TableError
+from deployments.table.errors import TableError
 
 CARD = ModelCard("m", "simulated", "", 4096)
 ROW = ReplicaRow("r1", "m", "http://127.0.0.1:1", ReplicaState.WARM)
@@ -84,7 +84,7 @@ async def test_finished_requests_wait_while_the_table_is_away() -> None:
 
 
 async def test_the_oldest_finished_go_when_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pusher_module, "KEPT", 3)
+    monkeypatch.setattr(pusher_module, "CAPACITY", 3)
     table = Table()
     pusher = Pusher(table, CARD, lambda: ROW)
     for name in "abcde":

@@ -21,7 +21,8 @@ from deployments.records.records import (
     PolicyEvent,
 )
 from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState, Snapshot
-from deployments.table.store.store import StorageUnavailableError, Store
+from deployments.table.errors import StorageUnavailableError
+from deployments.table.store.store import Store
 from deployments.table.table import Table
 from deployments.table.upkeep import Retention
 from deployments.table.view import TableView
@@ -112,12 +113,12 @@ async def test_a_view_follows_and_reports(table: Table) -> None:
     await view.start()
     await other.start()
     view.begin("small", "r1")
-    view.record_decision(decision("a"))
-    view.record_outcome(outcome("a"))
-    await view.flush()
+    view.outbox.record_decision(decision("a"))
+    view.outbox.record_outcome(outcome("a"))
+    await view.outbox.flush()
     await asyncio.sleep(0.1)
     assert view.in_flight("small") == other.in_flight("small") == 1
-    assert view.unsent == 0
+    assert view.outbox.unsent == 0
     assert view.secret == await table.secret()
     await view.close()
     await other.close()
@@ -234,8 +235,7 @@ async def test_reports_in_any_order_and_number_count_each_outcome_once(
         for number, names in enumerate(reports):
             if number == restart_after:
                 table.store.close()  # no checkpoint: the process is killed
-                for task in table._tasks:
-                    task.cancel()
+                await table._background.close()
                 table = Table(Store(url))
             records = [str(name) for name in names]
             await table.report_ingress(

@@ -8,9 +8,9 @@ import pytest
 
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.records.snapshot import ModelCard, ModelRow, Snapshot
-from deployments.table import view as view_module
-from deployments.table.store.store import StorageUnavailableError
-from deployments.table.view import TableError, TableView
+from deployments.table import outbox as outbox_module
+from deployments.table.errors import StorageUnavailableError, TableError
+from deployments.table.view import TableView
 from policies.outcome import Outcome, Status
 
 
@@ -100,39 +100,39 @@ async def test_records_wait_until_the_table_takes_them(
 ) -> None:
     table.error = error
     for i in range(1000):
-        view.record_decision(decision(str(i)))
-        view.record_outcome(outcome(str(i)))
+        view.outbox.record_decision(decision(str(i)))
+        view.outbox.record_outcome(outcome(str(i)))
     with pytest.raises(type(error)):
-        await view.flush()
-    assert (view.unsent, table.stored) == (2000, {})
-    assert view.lag_s() > 0.0
+        await view.outbox.flush()
+    assert (view.outbox.unsent, table.stored) == (2000, {})
+    assert view.outbox.lag_s() > 0.0
     table.error = None
-    await view.flush()
-    assert (view.unsent, len(table.stored), view.lag_s()) == (0, 1000, 0.0)
-    assert table.largest <= view_module.BATCH
+    await view.outbox.flush()
+    assert (view.outbox.unsent, len(table.stored), view.outbox.lag_s()) == (0, 1000, 0.0)
+    assert table.largest <= outbox_module.BATCH
 
 
 async def test_a_lost_acknowledgement_means_the_same_report_again(table: Table, view: TableView) -> None:
-    view.record_decision(decision("a"))
+    view.outbox.record_decision(decision("a"))
     table.loses_answers = True
     with pytest.raises(TableError):
-        await view.flush()
-    assert view.unsent == 1
+        await view.outbox.flush()
+    assert view.outbox.unsent == 1
     table.loses_answers = False
-    await view.flush()
-    assert (view.unsent, set(table.stored)) == (0, {"a"})
+    await view.outbox.flush()
+    assert (view.outbox.unsent, set(table.stored)) == (0, {"a"})
 
 
 async def test_the_oldest_go_when_there_is_no_room(
     table: Table, view: TableView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(view_module, "KEPT", 10)
+    monkeypatch.setattr(outbox_module, "CAPACITY", 10)
     table.error = TableError("away")
     for i in range(15):
-        view.record_decision(decision(str(i)))
-    assert view.dropped == {"decision": 5}
+        view.outbox.record_decision(decision(str(i)))
+    assert view.outbox.dropped == {"decision": 5}
     table.error = None
-    await view.flush()
+    await view.outbox.flush()
     assert set(table.stored) == {str(i) for i in range(5, 15)}
 
 
@@ -141,15 +141,15 @@ async def test_one_record_that_cannot_be_stored_does_not_stop_the_others(
 ) -> None:
     table.poison = "5"
     for i in range(12):
-        view.record_decision(decision(str(i)))
+        view.outbox.record_decision(decision(str(i)))
     async with asyncio.timeout(10.0):
-        while view.unsent:
+        while view.outbox.unsent:
             try:
-                await view.flush()
+                await view.outbox.flush()
             except ValueError:
                 await asyncio.sleep(0)
     assert set(table.stored) == {str(i) for i in range(12)} - {"5"}
-    assert view.dropped == {"refused": 1}
+    assert view.outbox.dropped == {"refused": 1}
 
 
 async def test_the_last_snapshot_stays_while_the_table_is_away(table: Table, view: TableView) -> None:

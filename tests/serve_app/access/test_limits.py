@@ -6,14 +6,7 @@ from serve_app.access.keys import Key
 from serve_app.access.limits import Limiter
 from serve_app.config import KeyLimits
 from serve_app.http.errors import ApiError
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.clock import Clock
 
 
 def key(name="a", **limits) -> Key:

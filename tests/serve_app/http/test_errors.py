@@ -275,7 +275,7 @@ async def test_a_prompt_that_cannot_fit_is_refused_before_any_engine(pool):
     for model in ("small", "auto"):
         error = check_shape(await pool.chat(model, "word " * 20_000), 400)
         assert error["code"] == "context_length_exceeded"
-    await pool.ingress.view.flush()
+    await pool.ingress.view.outbox.flush()
     assert len(await pool.table.transitions(0.0, 1000)) == before
 
 

@@ -15,7 +15,7 @@ ALL = ["chat", "tools", "json"]
 
 async def logged(pool, answer):
     """The decision and outcome of an answer, from the durable log."""
-    await pool.ingress.view.flush()
+    await pool.ingress.view.outbox.flush()
     decision_id = answer.headers["x-fastserve-decision-id"]
     return next(
         pair for pair in await pool.table.transitions(0.0, 10_000) if pair[0].decision_id == decision_id
@@ -95,7 +95,7 @@ async def test_preferences_are_heard_and_no_model_sees_them(pool):
 
 
 async def test_explain_generates_and_logs_nothing(pool):
-    await pool.ingress.view.flush()
+    await pool.ingress.view.outbox.flush()
     before = len(await pool.table.transitions(0.0, 10_000))
     body = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}
     explained = (await pool.client.post("/v1/dispatch/explain", json=body)).json()
@@ -104,7 +104,7 @@ async def test_explain_generates_and_logs_nothing(pool):
     assert by_model["hidden"]["masked"]
     assert by_model["hidden"]["reason"] == "weight is 0"
     assert sum(one["probability"] for one in by_model.values()) == pytest.approx(1.0)
-    await pool.ingress.view.flush()
+    await pool.ingress.view.outbox.flush()
     assert len(await pool.table.transitions(0.0, 10_000)) == before
 
 
@@ -145,7 +145,7 @@ async def test_other_endpoints_answer(pool):
 
 async def test_a_browser_votes_once_by_token(pool):
     answer = await pool.chat("small")
-    await pool.ingress.view.flush()
+    await pool.ingress.view.outbox.flush()
     decision_id, token = (answer.headers[f"x-fastserve-{name}"] for name in ("decision-id", "feedback-token"))
     vote = {"decision_id": decision_id, "thumb": "up"}
     headers = {"x-fastserve-feedback-token": token, "authorization": ""}

@@ -1,13 +1,7 @@
 """Ejection: three failures in a row, longer each time, forgotten at a success."""
 
 from serve_app.upstream.ejection import FAILURES, FIRST_S, LONGEST_S, Ejections
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.clock import Clock
 
 
 def fail(ejections, times=FAILURES):
@@ -15,13 +9,13 @@ def fail(ejections, times=FAILURES):
 
 
 def test_the_third_failure_in_a_row_ejects():
-    ejections = Ejections(Clock())
+    ejections = Ejections(Clock(0.0))
     assert fail(ejections) == [False, False, True]
     assert ejections.current() == {"r"}
 
 
 def test_a_success_between_starts_anew():
-    ejections = Ejections(Clock())
+    ejections = Ejections(Clock(0.0))
     fail(ejections, 2)
     ejections.succeeded("r")
     assert fail(ejections, 2) == [False, False]
@@ -29,13 +23,13 @@ def test_a_success_between_starts_anew():
 
 
 def test_nobody_listening_ejects_at_once():
-    ejections = Ejections(Clock())
+    ejections = Ejections(Clock(0.0))
     assert ejections.failed("r", gone=True)
     assert ejections.current() == {"r"}
 
 
 def test_it_returns_after_its_time_and_stays_away_longer_each_time():
-    clock = Clock()
+    clock = Clock(0.0)
     ejections = Ejections(clock)
     period_s = FIRST_S
     for _ in range(8):
@@ -48,20 +42,20 @@ def test_it_returns_after_its_time_and_stays_away_longer_each_time():
 
 
 def test_a_success_brings_it_back_at_once():
-    ejections = Ejections(Clock())
+    ejections = Ejections(Clock(0.0))
     fail(ejections)
     ejections.succeeded("r")
     assert ejections.current() == frozenset()
 
 
 def test_the_set_is_the_same_object_while_nothing_changes():
-    ejections = Ejections(Clock())
+    ejections = Ejections(Clock(0.0))
     fail(ejections)
     assert ejections.current() is ejections.current()
 
 
 def test_replicas_that_are_gone_are_forgotten_after_their_time():
-    clock = Clock()
+    clock = Clock(0.0)
     ejections = Ejections(clock)
     fail(ejections)
     ejections.forget(frozenset())

@@ -17,7 +17,7 @@ def faults(model, **switched):
 
 
 async def outcome(pool, answer):
-    await pool.ingress.view.flush()
+    await pool.ingress.view.outbox.flush()
     decision_id = answer.headers["x-fastserve-decision-id"]
     log = await pool.table.transitions(0.0, 10_000)
     return next(o for d, o in log if d.decision_id == decision_id)
@@ -195,7 +195,7 @@ async def test_a_client_that_leaves_stops_the_engine_and_blames_nobody(pool):
         await _until(lambda: model._admission.ongoing == 1)
         writer.close()
         await _until(lambda: model._admission.ongoing == 0)
-    await pool.ingress.view.flush()
+    await pool.ingress.view.outbox.flush()
     log = await pool.table.transitions(0.0, 10_000)
     kept = [o.outcome.status for d, o in log if d.model == "slow"]
     assert kept == ["cancelled", "cancelled"]
@@ -220,7 +220,7 @@ async def test_a_client_that_does_not_read_is_left_and_the_engine_stopped(pool):
         stalled.sendall(head.encode() + raw)
         await _until(lambda: model._admission.ongoing == 1)
         await _until(lambda: model._admission.ongoing == 0, 10.0)
-        await pool.ingress.view.flush()
+        await pool.ingress.view.outbox.flush()
         kept = [o for d, o in await pool.table.transitions(0.0, 10_000) if d.model == "endless"]
         assert [(o.outcome.status, o.outcome.error_code) for o in kept] == [("cancelled", "reader_stalled")]
     finally:

@@ -5,13 +5,7 @@ from hypothesis import strategies as st
 
 from serve_app.config import Retries
 from serve_app.upstream.retry_budget import WINDOW_S, RetryBudget
-
-
-class Clock:
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.clock import Clock
 
 
 def budget(clock, **settings):
@@ -19,19 +13,19 @@ def budget(clock, **settings):
 
 
 def test_the_floor_is_always_allowed():
-    made = budget(Clock(), floor=3, share=0.1)
+    made = budget(Clock(100.0), floor=3, share=0.1)
     assert [made.allow() for _ in range(5)] == [True, True, True, False, False]
 
 
 def test_beyond_the_floor_a_share_of_the_requests():
-    made = budget(Clock(), floor=0, share=0.1)
+    made = budget(Clock(100.0), floor=0, share=0.1)
     for _ in range(50):
         made.request()
     assert [made.allow() for _ in range(7)].count(True) == 5
 
 
 def test_what_is_older_than_the_window_is_forgotten():
-    clock = Clock()
+    clock = Clock(100.0)
     made = budget(clock, floor=1, share=0.0)
     assert made.allow()
     clock.now_s += WINDOW_S - 1
@@ -42,7 +36,7 @@ def test_what_is_older_than_the_window_is_forgotten():
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.integers(0, 30), st.integers(0, 30)), max_size=30))
 def test_retries_in_any_window_stay_within_the_larger_of_floor_and_share(steps):
-    clock = Clock()
+    clock = Clock(100.0)
     made = budget(clock, floor=2, share=0.1)
     seen: list[tuple[int, int, int]] = []
     for wait_s, requests, asked in steps:

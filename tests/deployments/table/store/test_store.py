@@ -17,8 +17,9 @@ from sqlalchemy import Connection, event, text
 
 from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.records.report import decision_row
+from deployments.table.errors import StorageUnavailableError
 from deployments.table.store import ledger, migrations
-from deployments.table.store.store import StorageUnavailableError, Store
+from deployments.table.store.store import Store
 from policies.outcome import Outcome, Status
 from tests.deployments.table.store.store_writer import write_for_ever
 
@@ -199,7 +200,7 @@ def test_what_is_old_or_too_much_goes(store: Store) -> None:
     store.submit(lambda c: ledger.write_outcomes(c, outcomes)).result()
 
     def prune(age_s: float, most: int) -> int:
-        before_s = store.submit(lambda c: ledger.oldest_kept(c, 2000.0, age_s, most)).result()
+        before_s = store.submit(lambda c: ledger.retention_start(c, 2000.0, age_s, most)).result()
         while store.submit(lambda c: ledger.prune(c, before_s)).result():
             pass
         counts = store.submit(ledger.counts).result()
