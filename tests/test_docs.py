@@ -216,3 +216,10 @@ def test_every_package_has_its_line_in_the_architecture_page() -> None:
         for path in (ROOT / layer).rglob("__init__.py")
     }
     assert {package for package in packages if f"`{package}" not in text} == set()
+
+
+@pytest.mark.parametrize(
+    "page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]), ids=lambda page: page.name
+)
+def test_no_page_holds_the_marks_of_a_merge(page: Path) -> None:
+    assert not re.search(r"^(<{7} |={7}$|>{7} )", page.read_text(), re.M)
