@@ -12,8 +12,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deployments.metrics.names import METRICS, Kind
+from deployments.model.config import ModelConfig
 from scripts import bench, config_page
 from serve_app import cli
 
@@ -45,7 +47,8 @@ def commands(page: Path) -> Iterator[str]:
         joined = re.sub(r"'[^'\n]*\n[^']*'", "''", block.replace("\\\n", " "))  # a text of several lines
         joined = re.sub(r"<<-?'?(\w+)'?\n.*?^\1$", "", joined, flags=re.M | re.S)
         for line in joined.splitlines():
-            yield from re.split(r" \| | && |; ", line.partition(" # ")[0].strip())
+            plain = re.sub(r'"[^"]*"', '"text"', line.partition(" # ")[0])
+            yield from re.split(r" \| | && |; ", plain.strip())
     for span in spans(page):
         if span.startswith(OURS) and " " in span:
             yield re.sub(r"[\[\]]", " ", span)
@@ -195,7 +198,7 @@ def test_a_command_exists_with_its_flags(page: str, command: str) -> None:
         return
     files = [word for word in words if re.fullmatch(r"(?:cluster[\w.]*|kubernetes/[\w./-]+)\.yaml", word)]
     assert [name for name in files if not (ROOT / name).is_file()] == []
-    program, rest = words[0].removeprefix("./").removeprefix(".venv/bin/"), words[1:]
+    program, rest = re.sub(r"^\./|^\S*/bin/", "", words[0]), words[1:]
     if program == "fastserve":
         check_subcommand("fastserve", cli.names(), rest or ["--help"])
     elif program in ("python", "python3"):
@@ -206,6 +209,21 @@ def test_a_command_exists_with_its_flags(page: str, command: str) -> None:
         check_script([program, *rest])
     else:
         assert program in OTHER_PROGRAMS, f"{page}: '{program}' is no program of these documents"
+
+
+def models(page: Path) -> list[str]:
+    """The models that a page shows as applications of a config."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.M | re.S)
+    return [block for block in blocks if "serve_app.app:build_model" in block]
+
+
+def test_a_model_that_a_page_shows_can_be_deployed() -> None:
+    shown = found_in(models)
+    assert len(shown) >= 2
+    for page, block in shown:
+        for app in yaml.safe_load(block):
+            assert app["name"] == ModelConfig.model_validate(app["args"]).app_name, page
+            assert app["deployments"] == [{"name": "Model"}]
 
 
 def test_every_package_has_its_line_in_the_architecture_page() -> None:

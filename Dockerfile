@@ -1,0 +1,13 @@
+# FastServe with Ray, for KubeRay and for one machine. The GPU image changes the base and the extra only:
+#   docker build -t fastserve:cpu .
+#   docker build -t fastserve:gpu --build-arg BASE=rayproject/ray:2.60.0-py311-cu129 --build-arg TARGET=gpu .
+ARG BASE=rayproject/ray:2.60.0-py311-cpu
+FROM ${BASE}
+ARG TARGET=cpu
+WORKDIR /home/ray/fastserve
+COPY --chown=ray:users . .
+RUN bash scripts/image.sh "$TARGET"
+ENV FASTSERVE_HOME=/home/ray/.fastserve RAY_worker_niceness=0 RAY_USAGE_STATS_ENABLED=0
+WORKDIR /home/ray
+EXPOSE 8000
+CMD ["fastserve", "up", "cluster.yaml"]
