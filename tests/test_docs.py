@@ -28,7 +28,7 @@ FOLDERS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not p
 PACKAGES = ("serve_app", "deployments", "policies", "scripts")
 OURS = ("fastserve ", "scripts/", "python ", "serve ", "kubectl ", "pip ")
 OTHER_PROGRAMS = frozenset(
-    {"cat", "chmod", "cp", "createdb", "curl", "docker", "export", "git", "helm", "kubectl", "mkdir"}
+    {"bash", "cat", "chmod", "cp", "createdb", "curl", "docker", "export", "git", "helm", "kubectl", "mkdir"}
     | {"pg_dump", "pg_restore", "psql", "ray", "rm", "serve", "sqlite3", "sudo", "tar", "unset"}
 )
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
