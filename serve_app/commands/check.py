@@ -1,4 +1,4 @@
-"""Ask every model plain and streamed and judge the answers: of a pool started for it, or of --url."""
+"""Ask every model, plain and streamed, and check the answers; starts a pool for it, unless --url is given."""
 
 import json
 import sys

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deployments.table.api import TableApi
 
 
-@click.command(help=f"{__doc__}\n\nWhat was answered is kept: the same command goes on where it stopped.")
+@click.command(help=f"{__doc__}\n\nGraded answers are stored: the same command continues an interrupted run.")
 @click.option(
     "--suite",
     "files",
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     help="a suite, .jsonl or .jsonl.gz; repeat for more (default: all in suites/)",
 )
 @click.option("--models", metavar="A,B", help="only these models (default: all that can chat)")
-@click.option("--again", is_flag=True, help="ask also what was answered before")
+@click.option("--again", is_flag=True, help="repeat questions that were answered before")
 @click.option("--concurrency", type=int, default=4, show_default=True, help="requests at once per model")
 @click.option(
     "--shared-machine",
     is_flag=True,
-    help="the models share processors: wait while users are at any of them",
+    help="the models share processors: wait while any of them serves users",
 )
 @options.url
 @options.address

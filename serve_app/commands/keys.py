@@ -1,4 +1,4 @@
-"""The API keys of this home: list, create, rotate, revoke."""
+"""List, create, rotate and revoke the API keys of this home."""
 
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ ACTIONS: Final = ("list", "create", "rotate", "revoke")
 DAY_S: Final = 86_400.0
 
 
-@click.command(help=f"{__doc__}\n\nThe text of a new key is printed once and kept nowhere.")
+@click.command(help=f"{__doc__}\n\nThe text of a new key is printed once and stored nowhere.")
 @click.argument("action", type=click.Choice(ACTIONS))
 @click.argument("name", required=False)
 @click.option("--role", "roles", multiple=True, help="a role of the new key; repeat for each")

@@ -26,7 +26,7 @@ _MODEL: Final = re.compile(rf"(?P<id>[^=]+)=(?P<numbers>{_NUMBER}(,{_NUMBER}){{3
     "by_hand",
     multiple=True,
     metavar="ID=ACCURACY,LATENCY_S,COST_USD,CAPACITY_PER_S[,WEIGHT]",
-    help="a model by hand instead of the table's; repeat for each",
+    help="a model given by hand in place of the table; repeat for each",
 )
 @click.option(
     "--weights", default="1,1,0", show_default=True, metavar="ACCURACY,LATENCY,COST", help="trade-off"

@@ -1,4 +1,4 @@
-"""The versions of the policy: list, show, promote, rollback, shadow, pause, resume."""
+"""List and show policy versions; promote, roll back or shadow one; pause and resume learning."""
 
 import asyncio
 from typing import Final
@@ -10,7 +10,9 @@ from serve_app.console import options
 ACTIONS: Final = ("list", "show", "promote", "rollback", "shadow", "pause", "resume")
 
 
-@click.command(help=f"{__doc__}\n\n`show` without VERSION takes the one on trial, or the active one.")
+@click.command(
+    help=f"{__doc__}\n\n`show` without VERSION shows the candidate on trial, else the active version."
+)
 @click.argument("action", type=click.Choice(ACTIONS))
 @click.argument("version", type=int, required=False)
 @options.address

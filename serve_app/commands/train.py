@@ -92,7 +92,7 @@ _FILE: Final = click.Path(path_type=Path)
 @click.option("--hidden", type=int, default=32, show_default=True, help="hidden units")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="torch device of the updates")
-@click.option("--resume", is_flag=True, help="go on from the folder's last state")
+@click.option("--resume", is_flag=True, help="continue from the folder's last state")
 @options.as_json
 def command(as_json: bool, **given: Any) -> None:
     """Train, write the checkpoint, say where it is."""

@@ -1,4 +1,4 @@
-"""What was used and spent, from the outcome log: by day, key, model and profile."""
+"""Show usage and cost from the outcome log: by day, key, model and profile."""
 
 import asyncio
 import json
