@@ -31,6 +31,7 @@ class Outcome:
     error_code: str | None = None
     attempts: int = 1  # tries until the answer; above 1 the decision's own model did not answer
     quality: float | None = None  # score in [0, 1] when evaluation or feedback knows it
+    tokens_estimated: bool = False  # the engine did not say them: counted from what was relayed
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class IngressMetrics:
         self.meter.count("fastserve_requests", (operation, requested, model, status, code))
         self.meter.count("fastserve_cost", (model,), outcome.cost_usd)
         self.meter.observe("fastserve_ingress_time", (model,), record.ingress_s)
+        if outcome.tokens_estimated:
+            self.degraded("tokens estimated")
         names = (operation, requested, model)
         error = "" if outcome.status is Status.OK else code or status
         self.meter.observe("gen_ai_server_request_duration", (*names, error), outcome.e2e_s)

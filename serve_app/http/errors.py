@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+_NO_RETRY = {"x-should-retry": "false"}  # OpenAI's SDKs obey it
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -162,14 +163,24 @@ def overloaded(message: str, code: str = "rate_limit_exceeded", retry_after_s: f
     return ApiError(429, message, code=code, headers={"retry-after": str(max(1, round(retry_after_s)))})
 
 
-def unavailable(message: str, code: str = "model_unavailable") -> ApiError:
+def unavailable(
+    message: str, code: str = "model_unavailable", retry_after_s: float = 1.0, *, may_retry: bool = True
+) -> ApiError:
     """503: nothing healthy can answer now."""
-    return ApiError(503, message, code=code, headers={"retry-after": "1"})
+    headers = {"retry-after": str(max(1, round(retry_after_s)))} if may_retry else dict(_NO_RETRY)
+    return ApiError(503, message, code=code, headers=headers)
+
+
+def upstream_locked(model: str) -> ApiError:
+    """502: the model's upstream does not let this server in; the caller's key has nothing to do with it."""
+    message = f"The upstream of model {quoted(model)} refuses this server's credentials."
+    return ApiError(502, message, code="upstream_locked", headers=dict(_NO_RETRY))
 
 
 def deadline_exceeded(limit_s: float) -> ApiError:
     """504: the request's own deadline passed before an answer."""
-    return ApiError(504, f"No answer within the deadline of {limit_s:g} s.", code="deadline_exceeded")
+    message = f"No answer within the deadline of {limit_s:g} s."
+    return ApiError(504, message, code="deadline_exceeded", headers=dict(_NO_RETRY))
 
 
 def interrupted() -> ApiError:

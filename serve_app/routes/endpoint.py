@@ -23,6 +23,7 @@ from serve_app.upstream.forward import Forwarder
 from serve_app.upstream.job import Job
 from serve_app.upstream.replicas import TablePort
 
+_OF_THE_MODEL = frozenset({402, 404})  # what an upstream says of its account and of its models
 _RETRY_LATER_S = 1.0
 
 
@@ -162,7 +163,11 @@ class Endpoint:
     ) -> Job:
         """Choose a model and log the choice. Raises ApiError."""
         key = reservation.key
-        dispatch = self._chooser.dispatch(key, call, preferences)
+        try:
+            dispatch = self._chooser.dispatch(key, call, preferences)
+        except ApiError as error:
+            said = self.forwarder.refusal(call.model) if error.status == 503 else None
+            raise said or error from None
         self.limiter.expect(reservation, dispatch.predicted_cost_usd)
         self._reporter.decided_soon(dispatch.record)
         limit_s = self.settings.deadlines.request_s
@@ -195,7 +200,7 @@ class Endpoint:
 def _blame(job: Job, error: ApiError) -> None:
     """Whose fault an answer without a first byte is."""
     job.result.error_code = job.result.error_code or error.code
-    if error.status < 500:
+    if error.status < 500 and error.status not in _OF_THE_MODEL:
         job.result.status = Status.REJECTED
     job.result.http_status = error.status
     error.headers.setdefault("x-fastserve-decision-id", job.decision_id)

@@ -1,8 +1,11 @@
 """Local ejection: a replica that keeps failing is left alone for a while, longer each time."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from serve_app.http.errors import ApiError
 
 FAILURES = 3  # in a row, then it is out
 FIRST_S = 1.0
@@ -14,6 +17,7 @@ class _Health:
     failures: int = 0
     times: int = 0  # ejections in a row
     until_s: float = 0.0
+    refusal: ApiError | None = None  # what it said last
 
 
 class Ejections:
@@ -31,9 +35,10 @@ class Ejections:
             del self._health[replica]
             self._valid_until_s = 0.0
 
-    def failed(self, replica: str, *, gone: bool = False) -> bool:
+    def failed(self, replica: str, *, gone: bool = False, refusal: ApiError | None = None) -> bool:
         """The replica failed; `gone` (nobody listens there) ejects at once. Returns whether it is out now."""
         health = self._health.setdefault(replica, _Health())
+        health.refusal = refusal
         health.failures += 1
         if not gone and health.failures < FAILURES:
             return False
@@ -43,6 +48,24 @@ class Ejections:
         health.until_s = self._clock() + period_s
         self._valid_until_s = 0.0
         return True
+
+    def rest(self, replica: str, period_s: float, refusal: ApiError | None) -> None:
+        """The replica asked to be left alone for so long."""
+        health = self._health.setdefault(replica, _Health())
+        health.refusal = refusal
+        health.until_s = max(health.until_s, self._clock() + period_s)
+        self._valid_until_s = 0.0
+
+    def refusal(self, replica: str) -> ApiError | None:
+        """What a replica that is left alone said last, where it said more than that it failed."""
+        health = self._health.get(replica)
+        left_s = 0.0 if health is None else health.until_s - self._clock()
+        if health is None or health.refusal is None or left_s <= 0:
+            return None
+        said, headers = health.refusal, dict(health.refusal.headers)
+        if "retry-after" in headers:
+            headers["retry-after"] = str(math.ceil(left_s))
+        return ApiError(said.status, said.message, code=said.code, param=said.param, headers=headers)
 
     def current(self) -> frozenset[str]:
         """The replicas to avoid now; the same object while nothing changes."""

@@ -9,32 +9,19 @@ from deployments.logger import get_logger
 from deployments.records.snapshot import ReplicaRow
 from policies.outcome import Status
 from serve_app.config import IngressSettings
-from serve_app.http.errors import (
-    CONTEXT_CODE,
-    ApiError,
-    deadline_exceeded,
-    from_upstream,
-    overloaded,
-    unavailable,
-)
+from serve_app.http.errors import ApiError, deadline_exceeded, overloaded, unavailable
 from serve_app.metrics import IngressMetrics
 from serve_app.upstream.attempt import Attempt, Watch
+from serve_app.upstream.failures import ContextExceededError, TryFailedError, refused
 from serve_app.upstream.job import Job
 from serve_app.upstream.outgoing import has_default_limit, outgoing
-from serve_app.upstream.relay import Send, StreamRelay, TryFailedError, interrupt, whole
+from serve_app.upstream.relay import Send, StreamRelay, interrupt, whole
 from serve_app.upstream.replicas import TablePort, Upstreams
 from serve_app.upstream.retry_budget import RetryBudget
+from serve_app.upstream.transcript import Tokens
 from serve_app.upstream.try_plan import TryPlan
 
 logger = get_logger(__name__)
-
-
-class ContextExceededError(TryFailedError):
-    """The engine counted the prompt and it is too long for its context; `refusal` is what it said."""
-
-    def __init__(self, refusal: ApiError) -> None:
-        super().__init__(CONTEXT_CODE)
-        self.refusal = refusal
 
 
 class Forwarder:
@@ -58,6 +45,12 @@ class Forwarder:
     def usable(self, model: str) -> bool:
         """Whether a replica of `model` can be asked now."""
         return bool(self._upstreams.usable(model))
+
+    def refusal(self, model: str) -> ApiError | None:
+        """What the replicas of `model` said before they were left alone; None unless all said something."""
+        ejections = self._upstreams.ejections
+        said = [ejections.refusal(row.replica) for row in self._upstreams.usable(model)]
+        return said[-1] if said and all(said) else None
 
     async def run(self, job: Job, send: Send) -> None:
         """Try until one replica answers, and relay its answer.
@@ -119,10 +112,23 @@ class Forwarder:
                 await self._exchange(job, attempt, body, send)
         except TimeoutError:
             await self._timed_out(job, attempt, send)
+        except asyncio.CancelledError:
+            if not result.http_status:
+                result.count(self._abandoned(job, row.model, loop.time() - now_s))
+            raise
         finally:
             if attempt is not None:
                 self.watch.attempts.discard(attempt)
             view.end(row.model, row.replica)
+
+    def _abandoned(self, job: Job, model: str, elapsed_s: float) -> Tokens:
+        """The client left before any token: what the engine has read, and written for a plain answer."""
+        row, prompt = self._view.snapshot.models[model], job.dispatch.request.prompt
+        writing_s = elapsed_s - row.ttft_s.p50
+        if job.call.stream or "embeddings" in prompt.needs or not writing_s > 0 or not row.tpot_s.p50 > 0:
+            return Tokens(job.prompt_tokens, 0, True)
+        most = min(prompt.max_tokens or row.card.context_tokens, row.card.context_tokens)
+        return Tokens(job.prompt_tokens, min(int(writing_s / row.tpot_s.p50), most), True)
 
     def _try_s(self, job: Job) -> float:
         deadlines = self._settings.deadlines
@@ -139,7 +145,7 @@ class Forwarder:
             raise TryFailedError(f"broken:{type(error).__name__}") from None
         try:
             if response.status != 200:
-                await self._refusal(response)
+                await self._refusal(row.model, response)
             if job.call.stream and response.content_type == "text/event-stream":
                 await StreamRelay(attempt, response, job, self._settings.deadlines).run(send)
             else:
@@ -151,21 +157,13 @@ class Forwarder:
         elif job.result.status is Status.FAILED:
             self._upstreams.ejections.failed(row.replica)
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> None:
+    async def _refusal(self, model: str, response: aiohttp.ClientResponse) -> None:
         """An answer that is no answer: the caller's fault is passed on, anything else is a failed try."""
         try:
             body = await response.read()
         except (aiohttp.ClientError, ConnectionError):
             body = b""
-        status = response.status
-        if status == 429:
-            raise TryFailedError("busy", busy=True)
-        if status == 503 and b"replica_draining" in body:
-            raise TryFailedError("draining", busy=True)
-        if 400 <= status < 500 and status not in (401, 408):
-            error = from_upstream(status, body)
-            raise ContextExceededError(error) if error.code == CONTEXT_CODE else error
-        raise TryFailedError(f"status:{status}")
+        raise refused(model, response.status, body, response.headers)
 
     async def _timed_out(self, job: Job, attempt: Attempt | None, send: Send) -> None:
         """A try that the watch ended. A client that does not read is left; nothing more can be told to it."""
@@ -198,7 +196,10 @@ class Forwarder:
         job.result.error_code = error.code
         if not job.dispatch.is_named:
             self._metrics.fell_back(row.model, error.code)
-        out = False if error.busy else self._upstreams.ejections.failed(row.replica, gone=error.gone)
+        ejections = self._upstreams.ejections
+        out = error.is_fault and ejections.failed(row.replica, gone=error.gone, refusal=error.refusal)
+        if error.busy and error.retry_after_s:
+            ejections.rest(row.replica, error.retry_after_s, error.refusal)
         logger.warning(
             "Try at replica '%s' of '%s' failed for '%s': %s%s",
             row.replica,
@@ -219,8 +220,15 @@ class Forwarder:
             return unavailable(f"Model '{job.dispatch.decision.model}' has no healthy replica.")
         if failure.busy:
             result.status = Status.REJECTED
-            return overloaded("All replicas that could answer are full.", "overloaded")
-        return unavailable(f"No replica answered after {result.attempts} tries.", "upstream_failed")
+        if job.dispatch.is_named and failure.refusal is not None:
+            return failure.refusal
+        if failure.busy:
+            message = "All replicas that could answer are full."
+            return overloaded(message, "overloaded", failure.retry_after_s)
+        message = f"No replica answered after {result.attempts} tries."
+        return unavailable(
+            message, "upstream_failed", failure.retry_after_s, may_retry=not failure.is_lasting
+        )
 
     def _too_long(self, job: Job, failure: ContextExceededError) -> ApiError:
         """Every model that was tried is too short. Where one with more room is away, waiting may help."""

@@ -45,6 +45,7 @@ class Result:
             cost_usd=cost_usd,
             error_code=self.error_code,
             attempts=max(self.attempts, 1),
+            tokens_estimated=self.tokens_estimated,
         )
 
 

@@ -6,7 +6,14 @@ from deployments.records.snapshot import ModelCard
 from serve_app.body.calls import Call
 from serve_app.body.strict_json import Body, dump
 
+_WITH_STREAM_OPTIONS = frozenset({"/v1/chat/completions", "/v1/completions"})
 _LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
+
+
+def hides_usage(call: Call) -> bool:
+    """Whether a stream's usage is requested for our own count only, and taken out of the answer again."""
+    options = call.body.get("stream_options") or {}
+    return call.stream and call.path in _WITH_STREAM_OPTIONS and not options.get("include_usage")
 
 
 def outgoing(
@@ -39,6 +46,10 @@ def outgoing(
         changes[call.max_tokens_field] = (
             None  # never binds: the engine's own limit, what the prompt leaves, does
         )
+    if hides_usage(call):
+        options = call.body.get("stream_options") or {}
+        kept = {name: value for name, value in options.items() if name != "continuous_usage_stats"}
+        changes["stream_options"] = {**kept, "include_usage": True}
     if not changes and not call.changed:
         return raw
     return dump(body | changes)

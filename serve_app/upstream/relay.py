@@ -11,22 +11,14 @@ from policies.outcome import Status
 from serve_app.config import Deadlines
 from serve_app.http.errors import interrupted
 from serve_app.upstream.attempt import NEVER, Attempt
+from serve_app.upstream.failures import TryFailedError, error_inside
 from serve_app.upstream.job import Job
+from serve_app.upstream.outgoing import hides_usage
 from serve_app.upstream.transcript import Transcript
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-
-
-class TryFailedError(Exception):
-    """A try gave no first byte. `code` says why; `gone`: nobody listens; `busy`: it refused for load."""
-
-    def __init__(self, code: str, *, gone: bool = False, busy: bool = False) -> None:
-        super().__init__(code)
-        self.code = code
-        self.gone = gone
-        self.busy = busy
 
 
 async def whole(response: aiohttp.ClientResponse, job: Job, send: Send) -> None:
@@ -41,7 +33,7 @@ async def whole(response: aiohttp.ClientResponse, job: Job, send: Send) -> None:
     except ValueError:
         raise TryFailedError("not_json") from None
     if transcript.error is not None:
-        raise TryFailedError("error_answer")
+        raise error_inside(result.model, "error_answer", transcript.error, response.headers)
     result.count(transcript.tokens())
     result.status = Status.OK
     await begin(job, response, send, [(b"content-length", b"%d" % len(body))])
@@ -86,6 +78,7 @@ class StreamRelay:
         self._loop = asyncio.get_running_loop()
         self._reader = Reader()
         self._transcript = Transcript(job.call.path, job.prompt_tokens)
+        self._hides_usage = hides_usage(job.call)
 
     async def run(self, send: Send) -> None:
         """Relay to the end.
@@ -115,7 +108,8 @@ class StreamRelay:
                     raise TryFailedError("empty")
                 held += self._whole_events(chunk)
                 if transcript.error is not None:
-                    raise TryFailedError("error_event")
+                    model, headers = self._job.result.model, self._response.headers
+                    raise error_inside(model, "error_event", transcript.error, headers)
                 if transcript.ended and not transcript.begun:
                     raise TryFailedError("empty")
         except (aiohttp.ClientError, ConnectionError) as error:
@@ -141,10 +135,8 @@ class StreamRelay:
 
     def _whole_events(self, chunk: bytes) -> bytes:
         """What can be handed on now; an event that is cut waits for its rest."""
-        events = self._reader.feed(chunk)
-        for event in events:
-            self._transcript.take(event)
-        return events[0].raw if len(events) == 1 else b"".join([event.raw for event in events])
+        take, hides = self._transcript.take, self._hides_usage
+        return b"".join([event.raw for event in self._reader.feed(chunk) if not (take(event) and hides)])
 
     async def _finish(self, send: Send) -> None:
         """A stream that ended by itself: whole if its end mark came, or an error in its place."""

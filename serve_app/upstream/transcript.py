@@ -81,30 +81,30 @@ class Transcript:
         self._pieces = 0  # events with text
         self._chars = 0
 
-    def take(self, event: Event) -> None:
-        """Read one event of a stream."""
+    def take(self, event: Event) -> bool:
+        """Read one event of a stream. Returns whether it holds nothing but the usage."""
         data = event.data
         if data is None:
-            return
+            return False
         try:
             delta = _piece(data).choices[0].delta
             if delta and delta.content and event.name == "message":
                 self.begun = True
                 self._pieces += 1
                 self._chars += len(delta.content)
-                return
+                return False
         except msgspec.DecodeError:
             pass
-        self._take_other(event, data)
+        return self._take_other(event, data)
 
-    def _take_other(self, event: Event, data: bytes) -> None:
+    def _take_other(self, event: Event, data: bytes) -> bool:
         if data == DONE:
             self.ended = self.ended or not self._is_response
-            return
+            return False
         try:
             content = _content(data)
         except msgspec.DecodeError:
-            return  # not an object: nothing that the API defines
+            return False  # not an object: nothing that the API defines
         if content.usage is not None:
             self._count(content.usage)
         if content.error or event.name == "error" or content.object == "error" or content.type == "error":
@@ -114,6 +114,7 @@ class Transcript:
                 self._choice(choice, "delta")
         elif self._is_response:
             self._response(content, event)
+        return content.choices == [] and isinstance(content.usage, dict) and self.error is None
 
     def take_whole(self, body: bytes) -> None:
         """Read an answer that came at once. Raises ValueError where it is not a JSON object."""

@@ -66,7 +66,10 @@ class Pool:
     async def add(self, name: str, replica: str = "", **config: Any) -> LocalModel:
         """Start one replica of a simulated model; returns when the ingress knows it."""
         simulated = {"decode_step_s": 0.002, "mean_output_tokens": 12, **config.pop("simulated", {})}
-        made = ModelConfig(id=name, engine="simulated", simulated=simulated, drain_s=0.2, **config)
+        engine = (
+            {"engine": "openai"} if "upstream" in config else {"engine": "simulated", "simulated": simulated}
+        )
+        made = ModelConfig.model_validate({"id": name, "drain_s": 0.2, **engine, **config})
         replica = replica or f"{name}-{len(self.models)}"
         model = LocalModel.__new__(LocalModel)
         await model.__init__(made, self.table, "127.0.0.1", replica)  # type: ignore[misc]

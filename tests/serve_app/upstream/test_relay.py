@@ -12,7 +12,8 @@ from deployments.records.snapshot import ReplicaRow, ReplicaState
 from policies.outcome import Status
 from serve_app.config import Deadlines
 from serve_app.upstream.attempt import NEVER, Attempt
-from serve_app.upstream.relay import StreamRelay, TryFailedError, whole
+from serve_app.upstream.failures import TryFailedError
+from serve_app.upstream.relay import StreamRelay, whole
 from tests.serve_app.jobs import made_job
 from tests.virtual_time import virtual_time
 
@@ -81,6 +82,13 @@ async def relay(response, made=None):
     return client, made.result
 
 
+def usage_job():
+    """A request whose caller wants the usage too."""
+    made = made_job()
+    made.call.body["stream_options"] = {"include_usage": True}
+    return made
+
+
 def event(**fields):
     return b"data: " + json.dumps(fields).encode() + b"\n\n"
 
@@ -97,7 +105,7 @@ WHOLE = token("a") + token("b\n\ndata: [DONE]\n\n") + token("é") + USAGE + DONE
 @given(st.lists(st.integers(1, len(WHOLE) - 1), unique=True).map(sorted))
 async def test_any_chunking_gives_the_same_bytes_in_whole_events(cuts):
     chunks = [WHOLE[a:b] for a, b in zip([0, *cuts], [*cuts, len(WHOLE)], strict=True)]
-    client, result = await relay(Response(*chunks))
+    client, result = await relay(Response(*chunks), usage_job())
     assert client.body == WHOLE
     assert all(piece.endswith(b"\n\n") or not piece for piece in client.pieces)
     assert (result.status, result.prompt_tokens, result.output_tokens) == (Status.OK, 7, 3)
@@ -212,9 +220,18 @@ async def test_an_error_inside_a_chunk_is_passed_on_and_the_model_s_failure():
     assert (result.status, result.error_code) == (Status.FAILED, "upstream_error")
 
 
+@given(st.lists(st.integers(1, len(WHOLE) - 1), unique=True).map(sorted))
+async def test_usage_that_the_caller_does_not_want_is_counted_and_taken_out(cuts):
+    chunks = [WHOLE[a:b] for a, b in zip([0, *cuts], [*cuts, len(WHOLE)], strict=True)]
+    client, result = await relay(Response(*chunks))
+    assert client.body == WHOLE.replace(USAGE, b"")
+    assert (result.status, result.prompt_tokens, result.output_tokens) == (Status.OK, 7, 3)
+    assert not result.tokens_estimated
+
+
 async def test_a_stream_with_cr_lf_and_no_blanks_is_whole():
     stream = WHOLE.replace(b"data: ", b"data:").replace(b"\n", b"\r\n")
-    client, result = await relay(Response(stream))
+    client, result = await relay(Response(stream), usage_job())
     assert client.body == stream
     assert (result.status, result.prompt_tokens, result.output_tokens) == (Status.OK, 7, 3)
 
