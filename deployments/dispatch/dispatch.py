@@ -45,6 +45,7 @@ class Dispatch:
     decision: Decision = field(init=False, repr=False)
     record: DecisionRecord = field(init=False, repr=False)
     foreseen: Foreseen | None = None  # None where the profile has no budget or the caller chose
+    too_short: list[str] = field(default_factory=list)  # models whose engine found the prompt too long
 
     @property
     def probabilities(self) -> F64:

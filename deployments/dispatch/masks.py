@@ -73,6 +73,11 @@ class Mask:
             self.reasons[self.models[i]] = reason.value
         self.allowed = self.allowed & passing
 
+    def prefer(self, passing: Bools, reason: Reason) -> None:
+        """Take out the models where `passing` [M] is False, unless no other is left."""
+        if (self.allowed & passing).any():
+            self.keep(passing, reason)
+
     def overrule(self, passing: Bools, before: Reason, reason: Reason) -> None:
         """Give `reason` in place of `before` to the models where `passing` [M] is False."""
         for i in np.flatnonzero(~passing).tolist():

@@ -44,6 +44,12 @@ class Prompt:
         return least_tokens(self.longest_text)
 
     @property
+    def most_tokens(self) -> int:
+        """Tokens that the context must hold at most: those of the longest text, a byte each."""
+        text = self.longest_text
+        return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+    @property
     def estimated_tokens(self) -> int:
         """Tokens in all, as in plain English; no more than a guess unless they came as ids."""
         if self.tokens is not None:

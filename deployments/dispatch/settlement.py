@@ -6,6 +6,7 @@ import numpy as np
 
 from deployments.dispatch.dispatch import Dispatch
 from deployments.dispatch.key_guard import KeyGuard
+from deployments.dispatch.lengths import Lengths
 from deployments.dispatch.masks import Reason
 from deployments.dispatch.settings import DispatchSettings
 from deployments.records.records import OutcomeRecord
@@ -21,10 +22,11 @@ _UNPACED = ("", Reason.PROFILE_BUDGET)
 
 
 class Settlement:
-    """The key guard and the multipliers of every profile. `now_s` is wall clock."""
+    """The key guard, the multipliers of every profile, the lengths of texts. `now_s` is wall clock."""
 
     def __init__(self, settings: DispatchSettings) -> None:
         self.guard = KeyGuard(settings)
+        self.lengths = Lengths()
         self._settings = settings
         self._duals: dict[str, Duals] = {}
 
@@ -60,10 +62,18 @@ class Settlement:
         """Replace the prediction that was charged by what came of it. Once for each dispatch."""
         outcome, row = record.outcome, dispatch.observation.rows[dispatch.decision.index]
         self.guard.spend(dispatch.request.key_id, now_s, outcome.cost_usd - dispatch.predicted_cost_usd)
+        self._learn_lengths(dispatch, record)
         duals = self._duals.get(dispatch.profile.name)
         if duals is not None and outcome.status in (Status.OK, Status.FAILED):
             quality = float(row[_ACCURACY]) if outcome.quality is None else outcome.quality
             duals.observe(outcome.cost_usd, quality, outcome.e2e_s, _paced(dispatch, record))
+
+    def _learn_lengths(self, dispatch: Dispatch, record: OutcomeRecord) -> None:
+        text, columns = dispatch.request.prompt.text, dispatch.columns
+        for model in dispatch.too_short:
+            self.lengths.exceeded(model, text, columns.context_tokens[columns.index[model]])
+        if record.outcome.status is Status.OK:
+            self.lengths.counted(record.model, text, record.outcome.prompt_tokens)
 
     def _foreseen(self, dispatch: Dispatch) -> Foreseen | None:
         """What the profile's pacer has to know of this request; None where the profile has no budget."""

@@ -62,8 +62,7 @@ class Tokenizers:
         """Loaded tokenizers of the models of which the bounds do not say whether the prompt fits."""
         if prompt.tokens is not None:
             return set()
-        text = prompt.longest_text
-        most = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))  # a byte each
+        most = prompt.most_tokens
         named = snapshot.models.get(requested)
         cards = [row.card for row in (snapshot.models.values() if named is None else [named])]
         room = [(card, card.context_tokens - prompt.answer_tokens(card.context_tokens)) for card in cards]

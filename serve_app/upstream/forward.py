@@ -186,6 +186,7 @@ class Forwarder:
     def _go_on(self, job: Job, row: ReplicaRow, error: ContextExceededError) -> None:
         """The prompt is too long for a model, which is nobody's failure: another may have the room."""
         job.result.fallbacks.append(row.model)
+        job.dispatch.too_short.append(row.model)
         job.result.error_code = error.code
         if not job.dispatch.is_named:
             self._metrics.fell_back(row.model, error.code)
@@ -234,7 +235,7 @@ class Forwarder:
         """Every model that was tried is too short. Where one with more room is away, waiting may help."""
         dispatch = job.dispatch
         columns, reasons = dispatch.columns, dispatch.reasons
-        tried = max(columns.context_tokens[columns.index[model]] for model in job.result.fallbacks)
+        tried = max(columns.context_tokens[columns.index[model]] for model in dispatch.too_short)
         least = max(tried, dispatch.request.prompt.likely_tokens)
         for model, why in reasons.items():
             if why in PASSING and columns.context_tokens[columns.index[model]] > least:

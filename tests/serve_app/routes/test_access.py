@@ -1,5 +1,7 @@
 """What each role opens, and limits as a caller meets them, over a simulated pool."""
 
+import time
+
 import httpx
 import pytest
 import pytest_asyncio
@@ -91,3 +93,31 @@ async def test_a_spent_budget_is_429_until_the_next_day(client):
     statuses = [(await chat(client, max_tokens=30)).status_code for _ in range(3)]
     assert statuses[0] == 200
     assert statuses[-1] == 429
+
+
+async def streamed(client, tokens):
+    """The status of one stream of so many tokens, without the usage that most clients do not ask for."""
+    answer = await chat(client, stream=True, max_tokens=tokens, ignore_eos=True)
+    return answer.status_code, None if answer.status_code == 200 else answer.json()["error"]["code"]
+
+
+async def test_streams_without_usage_use_up_tokens(client):
+    client.become(limits={"tokens_per_min": 400})
+    assert (429, "rate_limit_exceeded") in [await streamed(client, 200) for _ in range(3)]
+
+
+async def test_streams_without_usage_use_up_dollars(client):
+    client.become(limits={"usd_per_day": 0.0004})
+    assert (429, "budget_exceeded") in [await streamed(client, 400) for _ in range(3)]
+
+
+async def test_a_replica_that_starts_counts_what_was_spent_before(client, pool):
+    client.become(limits={"usd_per_day": 1.0})
+    await chat(client, max_tokens=30)
+    await pool.ingress.view.flush()
+    spent_usd = pool.ingress.endpoint.limiter.today(pool.ingress.endpoint.keys.keys[0])["spent_usd"]
+    client.become(limits={"usd_per_day": 1.0})  # a limiter that knows nothing
+    pool.ingress._counts_from_s = time.time()
+    await pool.ingress._catch_up(pool.ingress.view.snapshot)
+    [own] = (await client.get("/v1/usage")).json()["data"]
+    assert own["spent_usd"] >= spent_usd > 0.0

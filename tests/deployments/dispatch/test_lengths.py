@@ -1,0 +1,54 @@
+"""What engines count teaches how long a text is to a model, kind by kind."""
+
+import pytest
+
+from deployments.dispatch.dispatcher import Dispatcher
+from deployments.dispatch.lengths import Lengths, TextKind, kind_of
+from deployments.dispatch.masks import Reason
+from deployments.dispatch.settings import DispatchSettings
+from deployments.records.records import OutcomeRecord
+from policies.outcome import Outcome, Status
+from tests.deployments.dispatch.asking import ask
+from tests.deployments.pools import View, model, snapshot
+
+HEXADECIMAL = "0123456789abcdef" * 113  # 1,808 characters
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("hello there my friend " * 9, TextKind.PROSE),
+        (HEXADECIMAL, TextKind.DENSE),
+        ("请把这句话翻译成英文" * 9, TextKind.WIDE),
+        ("", TextKind.DENSE),
+    ],
+)
+def test_kinds_of_text(text: str, kind: TextKind) -> None:
+    assert kind_of(text) is kind
+
+
+def test_counts_are_remembered_by_model_and_kind() -> None:
+    lengths = Lengths()
+    for _ in range(50):
+        lengths.counted("a", HEXADECIMAL, 1_356)
+    assert lengths.likely(("a", "b"), HEXADECIMAL * 2).tolist() == pytest.approx([2_712.0, 0.0])
+    assert lengths.likely(("a",), "hello there my friend " * 50).tolist() == [0.0]
+
+
+def test_a_short_text_teaches_nothing() -> None:
+    lengths = Lengths()
+    lengths.counted("a", "hi", 40)  # nearly all of it is the chat template
+    assert lengths.likely(("a",), "hi").tolist() == [0.0]
+
+
+def test_after_a_refusal_for_length_the_same_kind_goes_where_it_fits() -> None:
+    rows = (model("short", context_tokens=1_024, accuracy=0.9), model("long", context_tokens=8_192))
+    made = Dispatcher(View(snapshot(*rows)), DispatchSettings.model_validate({"epsilon": 0.0}))
+    first = made.dispatch(ask("d0", text=HEXADECIMAL))
+    assert "short" not in first.reasons
+    first.too_short.append("short")
+    outcome = Outcome(Status.OK, e2e_s=1.0, prompt_tokens=1_360)
+    made.settlement.settle(first, OutcomeRecord("d0", 0.0, "long", "r", outcome), 0.0)
+    assert made.explain(ask("d1", text=HEXADECIMAL)).reasons == {"short": Reason.CONTEXT.value}
+    assert made.explain(ask("d2", text=HEXADECIMAL[:1_000])).reasons == {}
+    assert made.explain(ask("d3", "short", text=HEXADECIMAL)).reasons == {"long": Reason.NOT_NAMED.value}
