@@ -58,21 +58,26 @@ class Settlement:
         expensive = price_usd >= self._settings.guard.expensive_factor * dispatch.columns.cheapest_usd
         self.guard.chosen(key_id, now_s, cost_usd, expensive=expensive, explored=explored)
 
-    def settle(self, dispatch: Dispatch, record: OutcomeRecord, now_s: float) -> None:
-        """Replace the prediction that was charged by what came of it. Once for each dispatch."""
+    def settle(
+        self, dispatch: Dispatch, record: OutcomeRecord, now_s: float, *, is_counted: bool = True
+    ) -> None:
+        """Replace the prediction that was charged by what came of it. Once for each dispatch.
+
+        `is_counted` False: the outcome's tokens are an estimate of ours.
+        """
         outcome, row = record.outcome, dispatch.observation.rows[dispatch.decision.index]
         self.guard.spend(dispatch.request.key_id, now_s, outcome.cost_usd - dispatch.predicted_cost_usd)
-        self._learn_lengths(dispatch, record)
+        self._learn_lengths(dispatch, record, is_counted)
         duals = self._duals.get(dispatch.profile.name)
         if duals is not None and outcome.status in (Status.OK, Status.FAILED):
             quality = float(row[_ACCURACY]) if outcome.quality is None else outcome.quality
             duals.observe(outcome.cost_usd, quality, outcome.e2e_s, _paced(dispatch, record))
 
-    def _learn_lengths(self, dispatch: Dispatch, record: OutcomeRecord) -> None:
+    def _learn_lengths(self, dispatch: Dispatch, record: OutcomeRecord, is_counted: bool) -> None:
         text, columns = dispatch.request.prompt.text, dispatch.columns
         for model in dispatch.too_short:
             self.lengths.exceeded(model, text, columns.context_tokens[columns.index[model]])
-        if record.outcome.status is Status.OK:
+        if is_counted and record.outcome.status is Status.OK:
             self.lengths.counted(record.model, text, record.outcome.prompt_tokens)
 
     def _foreseen(self, dispatch: Dispatch) -> Foreseen | None:

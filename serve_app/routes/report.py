@@ -51,7 +51,7 @@ class Reporter:
             ingress_s=None if result.sent_s is None else result.sent_s - job.began_s,
         )
         self._view.outbox.record_outcome(record)
-        self._settlement.settle(dispatch, record, wall_s)
+        self._settlement.settle(dispatch, record, wall_s, is_counted=not result.tokens_estimated)
         self._metrics.finished(record, job.call.model, _OPERATIONS[job.call.path])
         return record
 

@@ -76,5 +76,4 @@ class Job:
     @property
     def prompt_tokens(self) -> int:
         """Length of the prompt as it is known before the engine counts it."""
-        prompt = self.call.prompt
-        return prompt.tokens or len(prompt.text) // 4
+        return self.call.prompt.estimated_tokens

@@ -49,6 +49,10 @@ def test_after_a_refusal_for_length_the_same_kind_goes_where_it_fits() -> None:
     first.too_short.append("short")
     outcome = Outcome(Status.OK, e2e_s=1.0, prompt_tokens=1_360)
     made.settlement.settle(first, OutcomeRecord("d0", 0.0, "long", "r", outcome), 0.0)
+    estimated = Outcome(Status.OK, e2e_s=1.0, prompt_tokens=452)
+    record = OutcomeRecord("d0", 0.0, "short", "r", estimated)
+    for _ in range(50):
+        made.settlement.settle(first, record, 0.0, is_counted=False)
     assert made.explain(ask("d1", text=HEXADECIMAL)).reasons == {"short": Reason.CONTEXT.value}
     assert made.explain(ask("d2", text=HEXADECIMAL[:1_000])).reasons == {}
     assert made.explain(ask("d3", "short", text=HEXADECIMAL)).reasons == {"long": Reason.NOT_NAMED.value}
