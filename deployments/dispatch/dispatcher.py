@@ -17,6 +17,7 @@ from deployments.dispatch.masks import (
     Mask,
     NoModelError,
     Reason,
+    holding,
     keep_probation,
     length_limit,
     request_mask,
@@ -176,9 +177,9 @@ class Dispatcher:
         limits, settlement = self.settings.limits, self.settlement
         static = static_mask(columns, request, selected, limits)
         mask = request_mask(static, columns, rows, request)
-        if request.prompt.most_tokens > columns.least_context_tokens:
-            likely = settlement.lengths.likely(columns.models, request.prompt.longest_text)
-            mask.prefer(likely < columns.context_tokens, Reason.CONTEXT)
+        if request.prompt.longest is None and request.prompt.most_tokens > columns.least_context_tokens:
+            likely = settlement.lengths.likely(columns.models, request.prompt, self._wall())
+            mask.prefer(holding(columns, request.prompt, likely), Reason.CONTEXT)
         if columns.priced and settlement.guard.is_spent(request.key_id, self._wall()):
             mask.keep(columns.completion_usd <= columns.completion_usd.min(), Reason.BUDGET)
         pacer = settlement.duals(selected).pacer if selected else None

@@ -184,10 +184,16 @@ def _fitting(columns: Columns, prompt: Prompt) -> Bools | None:
     if most + max(prompt.max_tokens or 0, 1) <= columns.least_context_tokens and not prompt.counts:
         return None
     counts, least = prompt.counts or {}, prompt.least_tokens
-    tokens = np.array([counts.get(tokenizer, least) for tokenizer in columns.tokenizers])
-    answer = np.array([prompt.answer_tokens(context) for context in columns.context_tokens.tolist()])
-    fitting: Bools = tokens + answer <= columns.context_tokens
+    tokens = np.array([float(counts.get(tokenizer, least)) for tokenizer in columns.tokenizers])
+    fitting = holding(columns, prompt, tokens)
     return None if fitting.all() else fitting
+
+
+def holding(columns: Columns, prompt: Prompt, tokens: F64) -> Bools:
+    """[M] models whose context holds so many `tokens` [M] of the prompt, and the answer."""
+    answer = np.array([prompt.answer_tokens(context) for context in columns.context_tokens.tolist()])
+    held: Bools = tokens + answer <= columns.context_tokens
+    return held
 
 
 def length_limit(columns: Columns, request: DispatchRequest) -> int | None:

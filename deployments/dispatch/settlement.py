@@ -67,18 +67,22 @@ class Settlement:
         """
         outcome, row = record.outcome, dispatch.observation.rows[dispatch.decision.index]
         self.guard.spend(dispatch.request.key_id, now_s, outcome.cost_usd - dispatch.predicted_cost_usd)
-        self._learn_lengths(dispatch, record, is_counted)
+        self._learn_lengths(dispatch, record, now_s, is_counted)
         duals = self._duals.get(dispatch.profile.name)
         if duals is not None and outcome.status in (Status.OK, Status.FAILED):
             quality = float(row[_ACCURACY]) if outcome.quality is None else outcome.quality
             duals.observe(outcome.cost_usd, quality, outcome.e2e_s, _paced(dispatch, record))
 
-    def _learn_lengths(self, dispatch: Dispatch, record: OutcomeRecord, is_counted: bool) -> None:
-        text, columns = dispatch.request.prompt.text, dispatch.columns
+    def _learn_lengths(
+        self, dispatch: Dispatch, record: OutcomeRecord, now_s: float, is_counted: bool
+    ) -> None:
+        prompt, columns = dispatch.request.prompt, dispatch.columns
+        if prompt.tokens is not None or "vision" in prompt.needs:
+            return  # tokens that are not of the text
         for model in dispatch.too_short:
-            self.lengths.exceeded(model, text, columns.context_tokens[columns.index[model]])
+            self.lengths.refused(model, prompt, columns.context_tokens[columns.index[model]], now_s)
         if is_counted and record.outcome.status is Status.OK:
-            self.lengths.counted(record.model, text, record.outcome.prompt_tokens)
+            self.lengths.counted(record.model, prompt, record.outcome.prompt_tokens)
 
     def _foreseen(self, dispatch: Dispatch) -> Foreseen | None:
         """What the profile's pacer has to know of this request; None where the profile has no budget."""
