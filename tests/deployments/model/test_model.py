@@ -217,8 +217,13 @@ async def test_a_replica_lives_on_while_the_table_is_away(table: Table) -> None:
 async def test_the_table_gets_the_tokenizer_of_a_model_that_has_one(table: Table, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(b"{}")
     async with serving(table, source=str(tmp_path)):
-        snapshot = await table.snapshot("", 0, 0.0)
-        tokenizer = snapshot.models["small"].card.tokenizer
+        async with asyncio.timeout(5):
+            while not (tokenizer := (await table.snapshot("", 0, 0.0)).models["small"].card.tokenizer):
+                await asyncio.sleep(0.02)
         assert await table.artifact(tokenizer_artifact(tokenizer)) == (tokenizer, b"{}")
-    async with serving(table, source=""):
+
+
+async def test_a_model_without_a_tokenizer_names_none(table: Table) -> None:
+    async with serving(table):
+        await until_state(table, ReplicaState.WARM)
         assert (await table.snapshot("", 0, 0.0)).models["small"].card.tokenizer == ""
