@@ -57,9 +57,14 @@ class Lengths:
             self._refused[name] = (least / _chars(prompt), now_s + BELIEVED_S)
 
     def likely(self, models: Sequence[str], prompt: Prompt, now_s: float) -> F64:
-        """[M] tokens that each model probably makes of the prompt; 0 where nothing is known."""
+        """[M] tokens that each model probably makes of the prompt; the others' mean where nothing is known of
+        it, 0 where nothing is known of any."""
         kind = kind_of(prompt.text)
-        return _chars(prompt) * np.array([self._rate((model, kind), now_s) for model in models])
+        rates = np.array([self._rate((model, kind), now_s) for model in models])
+        known = rates > 0.0
+        if known.any():
+            rates[~known] = rates[known].mean()
+        return _chars(prompt) * rates
 
     def _rate(self, name: tuple[str, TextKind], now_s: float) -> float:
         least, until_s = self._refused.get(name, (0.0, 0.0))

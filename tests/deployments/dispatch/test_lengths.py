@@ -30,11 +30,13 @@ def test_kinds_of_text(text: str, kind: TextKind) -> None:
     assert kind_of(text) is kind
 
 
-def test_counts_are_remembered_by_model_and_kind() -> None:
+def test_counts_are_remembered_by_kind_and_tell_of_other_models_too() -> None:
     lengths = Lengths()
     for _ in range(50):
         lengths.counted("a", Prompt(HEXADECIMAL), 1_356)
-    assert lengths.likely(("a", "b"), Prompt(HEXADECIMAL * 2), 0.0).tolist() == pytest.approx([2_712.0, 0.0])
+    assert lengths.likely(("a", "b"), Prompt(HEXADECIMAL * 2), 0.0).tolist() == pytest.approx(
+        [2_712.0, 2_712.0]
+    )
     assert lengths.likely(("a",), Prompt("hello there my friend " * 50), 0.0).tolist() == [0.0]
 
 
@@ -49,7 +51,7 @@ def test_a_refusal_for_length_is_believed_for_a_while_where_it_can_be_true() -> 
     lengths.refused("a", Prompt("hi"), 1_024.0, 0.0)  # whatever was too long, two characters were not
     lengths.refused("b", prompt, 1_025.0, 0.0)
     lengths.refused("c", replace(prompt, max_tokens=500), 1_025.0, 0.0)
-    for now_s, expected in ((1.0, [0.0, 1_025.0, 526.0]), (601.0, [0.0, 0.0, 0.0])):
+    for now_s, expected in ((1.0, [775.5, 1_025.0, 526.0]), (601.0, [0.0, 0.0, 0.0])):
         assert lengths.likely(("a", "b", "c"), prompt, now_s).tolist() == pytest.approx(expected)
 
 

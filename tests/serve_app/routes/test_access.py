@@ -114,7 +114,7 @@ async def test_streams_without_usage_use_up_dollars(client):
 async def test_a_replica_that_starts_counts_what_was_spent_before(client, pool):
     client.become(limits={"usd_per_day": 1.0})
     await chat(client, max_tokens=30)
-    await pool.ingress.view.flush()
+    await pool.ingress.view.outbox.flush()
     spent_usd = pool.ingress.endpoint.limiter.today(pool.ingress.endpoint.keys.keys[0])["spent_usd"]
     client.become(limits={"usd_per_day": 1.0})  # a limiter that knows nothing
     pool.ingress._counts_from_s = time.time()
