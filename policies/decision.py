@@ -4,8 +4,18 @@ import hashlib
 import math
 from dataclasses import dataclass
 
-from policies.arrays import F64
+from policies.arrays import F64, Bools
 from policies.decider import Decider
+
+
+def is_distribution(probabilities: F64, mask: Bools | None = None) -> bool:
+    """Whether `probabilities` [M] can be sampled: finite, >= 0, sums to 1, all of it inside `mask` [M]."""
+    if mask is not None and probabilities.shape != mask.shape:
+        return False
+    given = probabilities.tolist()
+    allowed = given if mask is None else [p for p, may in zip(given, mask.tolist(), strict=True) if may]
+    return abs(sum(allowed) - 1.0) < 1e-6 and abs(sum(given) - 1.0) < 1e-6 and min(given) >= 0.0
+
 
 _MASK64 = (1 << 64) - 1
 

@@ -61,6 +61,31 @@ MODEL_COLUMN: Final = {field.name: i for i, field in enumerate(MODEL_FIELDS)}
 PROMPT_COLUMN: Final = {field.name: i for i, field in enumerate(PROMPT_FIELDS)}
 CALLER_COLUMN: Final = {field.name: i for i, field in enumerate(CALLER_FIELDS)}
 
+# Columns as constants, for compiled code, which cannot read a dictionary.
+WEIGHT: Final = MODEL_COLUMN["weight"]
+ACCURACY: Final = MODEL_COLUMN["accuracy"]
+ACCURACY_STD: Final = MODEL_COLUMN["accuracy_std"]
+TTFT_S: Final = MODEL_COLUMN["ttft_s"]
+E2E_S: Final = MODEL_COLUMN["e2e_s"]
+TPOT_S: Final = MODEL_COLUMN["tpot_s"]
+COST_USD: Final = MODEL_COLUMN["cost_usd"]
+IN_FLIGHT: Final = MODEL_COLUMN["in_flight"]
+WAITING: Final = MODEL_COLUMN["waiting"]
+SLOTS: Final = MODEL_COLUMN["slots"]
+KV_USE: Final = MODEL_COLUMN["kv_use"]
+ERROR_RATE: Final = MODEL_COLUMN["error_rate"]
+REPLICAS: Final = MODEL_COLUMN["replicas"]
+COLD: Final = MODEL_COLUMN["cold"]
+AGE_S: Final = MODEL_COLUMN["age_s"]
+PROMPT_TOKENS: Final = PROMPT_COLUMN["prompt_tokens"]
+OUTPUT_TOKENS: Final = PROMPT_COLUMN["output_tokens"]
+TURNS: Final = PROMPT_COLUMN["turns"]
+CJK_SHARE: Final = PROMPT_COLUMN["cjk_share"]
+ACCURACY_WEIGHT: Final = CALLER_COLUMN["accuracy_weight"]
+LATENCY_WEIGHT: Final = CALLER_COLUMN["latency_weight"]
+COST_WEIGHT: Final = CALLER_COLUMN["cost_weight"]
+TARGET_S: Final = CALLER_COLUMN["target_s"]
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -84,7 +109,3 @@ class Observation:
     def prompt_field(self, name: str) -> float:
         """Value of one prompt field. Raises KeyError for an unknown name."""
         return float(self.prompt[PROMPT_COLUMN[name]])
-
-    def caller_field(self, name: str) -> float:
-        """Value of one caller field. Raises KeyError for an unknown name."""
-        return float(self.caller[CALLER_COLUMN[name]])

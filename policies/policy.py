@@ -7,7 +7,7 @@ import numpy as np
 from policies.arrays import F64, Bools
 from policies.decider import Decider
 from policies.decision import Decision, draw
-from policies.formula_kernel import explored, formula_logits, masked_softmax
+from policies.formula import explored, formula_logits, masked_softmax
 from policies.observation import Observation
 from policies.outcome import Transition
 from policies.utility import DEFAULT_BETA

@@ -48,7 +48,7 @@ class UnknownProfileError(ValueError):
     """A request named a profile that the config does not have."""
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        listed = ", ".join(f"'{one}'" for one in known) or "none"
+        listed = ", ".join(f"'{profile}'" for profile in known) or "none"
         super().__init__(f"Profile '{name}' is not configured. Configured: {listed}.")
         self.name = name
         self.known = known

@@ -2,9 +2,16 @@
 
 from typing import Final
 
+from numba import types
+
+from policies.compiled import compiled
+
 NO_TARGET_S: Final = 30.0  # a caller without a target loses the whole latency weight at this latency
 
+_F64 = types.float64
 
+
+@compiled(_F64(_F64, _F64), fused=False)
 def lateness(e2e_s: float, target_s: float) -> float:
     """Share of the latency weight that is lost, in [0, 1].
 
@@ -15,6 +22,7 @@ def lateness(e2e_s: float, target_s: float) -> float:
     return min(max(late, 0.0), 1.0)
 
 
+@compiled(_F64(_F64, _F64, _F64, _F64, _F64, _F64), fused=False)
 def reward(
     score: float,
     late: float,

@@ -5,48 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import types
 
 from deployments.records.snapshot import Estimate, ModelRow, ReplicaRow, ReplicaState, Snapshot
 from policies.arrays import F64, Bools
-from policies.compiled import array, compiled, readonly
 from policies.latency.model import BoundLatency, LatencyModel, LiveLoad
 from policies.observation import MODEL_COLUMN, MODEL_FIELDS
-
-# Columns of an observation, as policies.observation has them; a test holds both equal.
-_ACCURACY, _STD, _TTFT, _E2E, _COST, _IN_FLIGHT, _AGE = 1, 2, 3, 4, 6, 7, 14
-_PROMPT_TOKENS, _OUTPUT_TOKENS = 0, 1
-
-
-_F64, _ROWS = readonly(types.float64), array(types.float64, 2)
-
-
-@compiled(types.void(_ROWS, array(types.float64), _F64, _F64, _F64, _F64, _F64, _F64, types.float64))
-def fill_rows(
-    rows: F64, prompt: F64, in_flight: F64, ttft_s: F64, e2e_s: F64, output_tokens: F64, prompt_usd: F64,
-    completion_usd: F64, age_s: float,
-) -> None:  # fmt: skip
-    """Complete rows [M, F]; prices are per token; `prompt` [P] gets the mean of the predicted lengths."""
-    total_tokens = 0.0
-    for m in range(len(rows)):
-        rows[m, _IN_FLIGHT] = in_flight[m]
-        rows[m, _TTFT] = ttft_s[m]
-        rows[m, _E2E] = e2e_s[m]
-        rows[m, _COST] = prompt[_PROMPT_TOKENS] * prompt_usd[m] + output_tokens[m] * completion_usd[m]
-        rows[m, _AGE] = age_s
-        total_tokens += output_tokens[m]
-    if len(rows):
-        prompt[_OUTPUT_TOKENS] = total_tokens / len(rows)
-
-
-@compiled(types.void(_ROWS, _F64, _F64))
-def fill_accuracy(rows: F64, mean: F64, std: F64) -> None:
-    """Write predicted scores and their errors into rows [M, F], where there are any (not NaN)."""
-    for m in range(len(rows)):
-        if np.isfinite(mean[m]):
-            rows[m, _ACCURACY] = mean[m]
-            rows[m, _STD] = std[m]
-
 
 SILENT_S = 1.5  # a replica that has not pushed for so long counts as unhealthy
 STALE_S = 1.0  # a snapshot older than this says nothing about silence: the table may be the silent one
@@ -71,10 +34,10 @@ class Columns:
     evaluated: F64  # mean score by evaluation, NaN where there is none
     by_task: tuple[Mapping[str, Estimate], ...]  # the same by task, with how much is behind it
     requests: F64  # outcomes in all
-    prompt_usd: F64  # per token
-    completion_usd: F64  # per token
+    prompt_usd_per_mtok: F64
+    completion_usd_per_mtok: F64
     priced: bool
-    cheapest_usd: float  # least completion price above 0, per token; infinite where all are free
+    cheapest_usd_per_mtok: float  # least completion price above 0; infinite where all are free
     latency: BoundLatency
     valid_until_s: float  # snapshot age at which the next usable replica falls silent
     kept: dict[object, object] = field(default_factory=dict)  # static masks, see deployments.dispatch.masks
@@ -120,8 +83,8 @@ def _build(snapshot: Snapshot, age_s: float, ejected: frozenset[str], latency: L
     rows = np.zeros((len(models), len(MODEL_FIELDS)))
     for i, (row, replicas) in enumerate(zip(table, ready, strict=True)):
         rows[i] = _row(row, replicas)
-    prompt_usd = np.array([row.card.prompt_usd_per_mtok for row in table]) * 1e-6
-    completion_usd = np.array([row.card.completion_usd_per_mtok for row in table]) * 1e-6
+    prompt_usd = np.array([row.card.prompt_usd_per_mtok for row in table])
+    completion_usd = np.array([row.card.completion_usd_per_mtok for row in table])
     live = _live(models, table, ready, rows)
     context = np.array([float(row.card.context_tokens) for row in table])
     waits = [SILENT_S - snapshot.taken_at_s + r.pushed_at_s for replicas in ready for r in replicas]
@@ -139,10 +102,10 @@ def _build(snapshot: Snapshot, age_s: float, ejected: frozenset[str], latency: L
         evaluated=np.array([row.accuracy[""].mean if "" in row.accuracy else math.nan for row in table]),
         by_task=tuple(row.accuracy for row in table),
         requests=np.array([float(row.requests) for row in table]),
-        prompt_usd=prompt_usd,
-        completion_usd=completion_usd,
+        prompt_usd_per_mtok=prompt_usd,
+        completion_usd_per_mtok=completion_usd,
         priced=bool(prompt_usd.any() or completion_usd.any()),
-        cheapest_usd=float(completion_usd[completion_usd > 0.0].min(initial=math.inf)),
+        cheapest_usd_per_mtok=float(completion_usd[completion_usd > 0.0].min(initial=math.inf)),
         latency=latency.bind(live),
         valid_until_s=min(waits, default=math.inf),
     )

@@ -12,10 +12,10 @@ from policies.arrays import F64
 from policies.closed_loop.pacer import Foreseen
 from policies.decider import NAMED, Decider
 from policies.decision import Decision
+from policies.formula import observed_utility
 from policies.observation import CALLER_COLUMN, MODEL_COLUMN, OBSERVATION_VERSION, Observation
 from policies.profile import Profile
 from policies.prompt.features import PromptFeatures, pack
-from policies.utility import observed_utility
 
 _COST: Final = MODEL_COLUMN["cost_usd"]
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from deployments.dispatch.columns import Columns, Observer, fill_accuracy, fill_rows
+from deployments.dispatch.columns import Columns, Observer
 from deployments.dispatch.dispatch import Dispatch
 from deployments.dispatch.masks import (
     Mask,
@@ -34,6 +34,7 @@ from policies.decision import Decision, draw, hash64, rendezvous
 from policies.observation import MODEL_COLUMN, PROMPT_COLUMN, Observation
 from policies.profile import AUTO, Profile, UnknownProfileError, auto_name, is_auto, selected_profile
 from policies.prompt.features import PromptFeatures, extract
+from policies.rows import fill_accuracy, fill_rows
 
 _MOST_SESSIONS: Final = 50_000
 
@@ -181,7 +182,7 @@ class Dispatcher:
             likely = settlement.lengths.likely(columns.models, request.prompt, self._wall())
             mask.prefer(holding(columns, request.prompt, likely), Reason.CONTEXT)
         if columns.priced and settlement.guard.is_spent(request.key_id, self._wall()):
-            mask.keep(columns.completion_usd <= columns.completion_usd.min(), Reason.BUDGET)
+            mask.keep(columns.completion_usd_per_mtok <= columns.completion_usd_per_mtok.min(), Reason.BUDGET)
         pacer = settlement.duals(selected).pacer if selected else None
         if pacer and columns.priced and mask.allowed.any():
             mask.keep(pacer.affordable(np.where(mask.allowed, rows[:, _COST], np.inf)), Reason.PROFILE_BUDGET)
@@ -210,7 +211,8 @@ class Dispatcher:
         count = self.view.in_flight
         in_flight = np.array([count(model) for model in columns.models], dtype=np.float64)
         predicted = columns.latency.predict(prompt, features.style, in_flight, length_limit(columns, request))
-        fill_rows(rows, prompt, in_flight, *predicted, columns.prompt_usd, columns.completion_usd, age_s)
+        prices = columns.prompt_usd_per_mtok, columns.completion_usd_per_mtok
+        fill_rows(rows, prompt, in_flight, *predicted, *prices, age_s)
         quality = None if alarmed else self.host.predicted_quality(features, columns.models)
         if quality is None or self.host.quality is None:
             return rows, ""

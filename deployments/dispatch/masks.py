@@ -213,12 +213,3 @@ def keep_probation(mask: Mask, new: Bools, share: float, seed: int) -> None:
     """
     if (mask.allowed & ~new).any() and uniform_from_seed(seed ^ _PROBATION_SALT) >= share:
         mask.keep(~new, Reason.PROBATION)
-
-
-def is_distribution(probabilities: F64, mask: Bools) -> bool:
-    """Whether `probabilities` [M] can be sampled: finite, >= 0, sums to 1, all of it inside `mask` [M]."""
-    if probabilities.shape != mask.shape:
-        return False
-    given, allowed = probabilities.tolist(), mask.tolist()
-    inside = sum(p for p, may in zip(given, allowed, strict=True) if may)
-    return abs(inside - 1.0) < 1e-6 and abs(sum(given) - 1.0) < 1e-6 and min(given) >= 0.0

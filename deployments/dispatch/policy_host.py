@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Final, Protocol
 
-from deployments.dispatch.masks import is_distribution
 from deployments.dispatch.settings import BreakerSettings, DispatchSettings
 from deployments.logger import get_logger
 from deployments.records.snapshot import Snapshot
 from policies.arrays import F64
 from policies.decider import FORMULA, Decider, learned
-from policies.decision import hash64, uniform_from_seed
+from policies.decision import hash64, is_distribution, uniform_from_seed
 from policies.latency.model import LatencyModel
 from policies.learned.policy import LearnedPolicy
 from policies.observation import Observation

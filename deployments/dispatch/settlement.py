@@ -12,10 +12,11 @@ from deployments.dispatch.settings import DispatchSettings
 from deployments.records.records import OutcomeRecord
 from policies.closed_loop.duals import Duals, Paced
 from policies.closed_loop.pacer import Foreseen
+from policies.formula import relative, utility
 from policies.observation import MODEL_COLUMN
 from policies.outcome import Status
 from policies.profile import Profile
-from policies.utility import Weights, relative, utility
+from policies.utility import Weights
 
 _ACCURACY = MODEL_COLUMN["accuracy"]
 _UNPACED = ("", Reason.PROFILE_BUDGET)
@@ -54,8 +55,8 @@ class Settlement:
         dispatch.foreseen = self._foreseen(dispatch)
         plausible = len(dispatch.observation.models) - len(dispatch.reasons)
         explored = decision.epsilon > 0.5 * decision.propensity * plausible
-        price_usd = float(dispatch.columns.completion_usd[decision.index])
-        expensive = price_usd >= self._settings.guard.expensive_factor * dispatch.columns.cheapest_usd
+        price = float(dispatch.columns.completion_usd_per_mtok[decision.index])
+        expensive = price >= self._settings.guard.expensive_factor * dispatch.columns.cheapest_usd_per_mtok
         self.guard.chosen(key_id, now_s, cost_usd, expensive=expensive, explored=explored)
 
     def settle(

@@ -94,7 +94,7 @@ def affordable(jobs: Sequence[Job], cards: Mapping[str, ModelCard], tokens: floa
     for job in jobs:
         size = expected_tokens(job.item)
         tokens -= sum(size)
-        usd -= cost_usd(cards[job.model], *size)
+        usd -= cards[job.model].cost_usd(*size)
         if tokens < 0 or usd < 0:
             break
         taken.append(job)
@@ -104,12 +104,6 @@ def affordable(jobs: Sequence[Job], cards: Mapping[str, ModelCard], tokens: floa
 def expected_tokens(item: Item) -> tuple[int, int]:
     """Prompt tokens (a generous estimate: half a token a character) and the most output tokens."""
     return sum(len(str(message["content"])) for message in item.messages) // 2 + 16, item.max_tokens
-
-
-def cost_usd(card: ModelCard, prompt_tokens: int, output_tokens: int) -> float:
-    """The price of a request by the model's card."""
-    prompt, completion = card.prompt_usd_per_mtok, card.completion_usd_per_mtok
-    return (prompt_tokens * prompt + output_tokens * completion) / 1e6
 
 
 class EvaluationRun:
@@ -266,7 +260,7 @@ def evaluation_record(job: Job, answer: Answer, card: ModelCard) -> EvaluationRe
         ttft_s=answer.ttft_s,
         tpot_s=answer.tpot_s,
         e2e_s=answer.e2e_s,
-        cost_usd=cost_usd(card, answer.prompt_tokens, answer.output_tokens),
+        cost_usd=card.cost_usd(answer.prompt_tokens, answer.output_tokens),
         error=answer.error,
         finished_s=time.time(),
         language=item.language,

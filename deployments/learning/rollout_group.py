@@ -1,4 +1,4 @@
-"""Rollout workers as Ray actors: any number, a dead one is replaced, weights go by the object store."""
+"""Rollout workers as Ray actors: any number, a dead one is replaced, parameters go by the object store."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError, WorkerC
 from deployments.logger import get_logger
 from policies.simulator.environment import DispatchVectorEnv
 from policies.training.env_runner import EnvRunner, Rollout, concatenate
-from policies.training.trainer import TrainingConfig, Weights, new_network
+from policies.training.trainer import Parameters, TrainingConfig, new_network
 
 logger = get_logger(__name__)
 _SEED_STRIDE = 10_007  # a replacement never repeats its predecessor's stream
@@ -50,13 +50,13 @@ class RolloutGroup:
         actor = ray.remote(RolloutWorker).options(num_cpus=self._num_cpus)
         return actor.remote(self._make_env, self.config, seed)
 
-    def sample(self, weights: Weights, steps: int) -> Rollout:
+    def sample(self, parameters: Parameters, steps: int) -> Rollout:
         """`steps` steps of every living worker's environments, side by side.
 
         Where none answered, the replacements are asked once. Raises RolloutGroupError when none of
         them answers either, RayError when a worker's own code fails.
         """
-        shared = ray.put(weights)
+        shared = ray.put(parameters)
         rollouts = self._round(shared, steps) or self._round(shared, steps)
         if not rollouts:
             raise RolloutGroupError(
@@ -102,7 +102,7 @@ class RolloutWorker:
             make_env, new_network(config), config.beta, config.lag, config.ppo.horizon_s, seed
         )
 
-    def sample(self, weights: Weights, steps: int) -> Rollout:
-        """Take over the weights, step."""
-        self.runner.set_weights(weights)
+    def sample(self, parameters: Parameters, steps: int) -> Rollout:
+        """Take over the parameters, step."""
+        self.runner.set_parameters(parameters)
         return self.runner.sample(steps)

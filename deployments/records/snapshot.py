@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from policies.cost import cost_usd
 from policies.promotion.rollout import RolloutState
 
 
@@ -32,6 +33,10 @@ class ModelCard:
     generation_defaults: Mapping[str, object] = field(default_factory=dict)
     revision: str = ""  # hash of the config that made it: a change asks for a new evaluation
     tokenizer: str = ""  # hash of its tokenizer's file, which the table holds; "" where it has none
+
+    def cost_usd(self, prompt_tokens: float, output_tokens: float) -> float:
+        """The price of a request."""
+        return cost_usd(prompt_tokens, output_tokens, self.prompt_usd_per_mtok, self.completion_usd_per_mtok)
 
 
 def tokenizer_artifact(tokenizer: str) -> str:

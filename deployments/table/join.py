@@ -69,8 +69,7 @@ class EngineJoin:
             prompt, output = engine.prompt_tokens, engine.output_tokens
             card = self._cards.get(record.model)
             if card is not None:
-                usd = prompt * card.prompt_usd_per_mtok + output * card.completion_usd_per_mtok
-                cost += usd / 1e6
+                cost += card.cost_usd(prompt, output)
         joined = replace(
             outcome,
             queue_s=outcome.queue_s if engine.queue_s is None else engine.queue_s,

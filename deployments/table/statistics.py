@@ -11,6 +11,7 @@ from datasketches import tdigest_double
 from deployments.records.records import EvaluationRecord, OutcomeRecord
 from deployments.records.snapshot import Estimate, Quantiles
 from policies.outcome import Status
+from policies.promotion.confidence import wilson
 
 WINDOW_S: Final = 300.0
 SLICES: Final = 6
@@ -97,7 +98,6 @@ QUANTITIES: Final = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "output_tokens")
 NONE: Final = Quantiles()
 READ_S: Final = 1.0  # statistics of a model are read anew at most this often
 IDLE_READ_S: Final = 10.0  # the same without new outcomes: old ones leave the window
-Z95: Final = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +131,9 @@ class _Scores:
         self.total += other.total
 
     def estimate(self) -> Estimate:
-        """Mean with its Wilson interval (Wilson 1927), conservative for scores between 0 and 1."""
-        n, mean = self.count, self.total / self.count
-        centre = (mean + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-        half = Z95 / (1 + Z95**2 / n) * math.sqrt(mean * (1 - mean) / n + Z95**2 / (4 * n * n))
-        return Estimate(mean, max(0.0, centre - half), min(1.0, centre + half), n)
+        """Mean with its Wilson interval."""
+        mean = self.total / self.count
+        return Estimate(mean, *wilson(mean, self.count), self.count)
 
 
 class ModelStatistics:

@@ -58,11 +58,12 @@ class Duals:
         """The budget's multiplier: the pacer's price, for cheapness in (0, 1]."""
         return min(self.pacer.price, self.settings.most) if self.pacer else 0.0
 
-    def weights(self, asked: Weights) -> Weights:
-        """The caller's weights with what the constraints ask for on top."""
+    def weights(self, caller: Weights) -> Weights:
+        """The caller's weights plus the multipliers of the constraints."""
         if not (self.budget or self.quality or self.latency):
-            return asked
-        return Weights(asked.accuracy + self.quality, asked.latency + self.latency, asked.cost + self.budget)
+            return caller
+        quality, latency, budget = self.quality, self.latency, self.budget
+        return Weights(caller.accuracy + quality, caller.latency + latency, caller.cost + budget)
 
     def observe(
         self, cost_usd: float, quality: float | None, e2e_s: float | None, paced: Paced | None = None

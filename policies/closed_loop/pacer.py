@@ -14,8 +14,8 @@ _EVERY: Final = 20  # requests between solutions
 _SPENDING: Final = 100  # requests in which what was saved is spent
 _SAVING: Final = 600  # requests in which too much spent is saved: reward falls steeply with the budget
 _MOST_SAVED: Final = 200.0  # budgets: a quiet month shall not pay for a wild day
-_RATIO_PRIOR: Final = 50.0  # answers of a model that its ratio of 1 is worth
-_MARGIN: Final = 0.015  # share of the budget kept back, so that the guard is seldom needed
+_RATIO_PRIOR: Final = 50.0  # answers of a model that its first ratio, 1, counts as
+_MARGIN: Final = 0.015  # share of the budget held back, so that the guard is seldom needed
 _SETTLING: Final = 100  # requests from which on being over budget is no accident of the first few
 _PLAIN: Final = 3.0  # budgets that a request may always cost: only dearer models have to be saved for
 
@@ -81,14 +81,14 @@ class Pacer:
 
     def forget(self) -> None:
         """Drop the predictions, since the models are others; what was spent stays."""
-        self._seen = np.empty((0, 3, 0))  # [N, 3, M] reward, relief, cost, a ring once it is full
+        self._predictions = np.empty((0, 3, 0))  # [N, 3, M] reward, relief, cost, a ring once it is full
         self._next = 0
         self._expected_usd = self._real_usd = np.empty(0)  # [M]
 
     def foresee(self, reward: F64, relief: F64, cost_usd: F64) -> None:
         """Start from predictions [N, M] for earlier requests."""
-        self._seen = np.stack([reward, relief, cost_usd], axis=1)[-self.window :]
-        self._trust(self._seen[:, 2].mean(axis=0))
+        self._predictions = np.stack([reward, relief, cost_usd], axis=1)[-self.window :]
+        self._trust(self._predictions[:, 2].mean(axis=0))
         self._solve()
 
     def affordable(self, cost_usd: F64) -> Bools:
@@ -125,15 +125,16 @@ class Pacer:
             self._solve()
 
     def _trust(self, cost_usd: F64) -> None:
-        """Ratios of 1, worth so many answers of this cost."""
+        """Ratios of 1 that count as _RATIO_PRIOR answers of this cost."""
         self._expected_usd = _RATIO_PRIOR * cost_usd + 1e-12
         self._real_usd = self._expected_usd.copy()
 
-    def _keep(self, seen: F64) -> None:
-        if len(self._seen) < self.window:
-            self._seen = np.concatenate([self._seen.reshape(-1, *seen.shape), seen[None]])
+    def _keep(self, prediction: F64) -> None:
+        if len(self._predictions) < self.window:
+            earlier = self._predictions.reshape(-1, *prediction.shape)
+            self._predictions = np.concatenate([earlier, prediction[None]])
             return
-        self._seen[self._next] = seen
+        self._predictions[self._next] = prediction
         self._next = (self._next + 1) % self.window
 
     def _solve(self) -> None:
@@ -141,5 +142,5 @@ class Pacer:
         left = goal * self.requests - self.spent_usd
         rate = goal + left / (_SPENDING if left > 0.0 else _SAVING)
         rate = min(max(rate, 0.2 * goal), 3.0 * goal)
-        reward, relief, cost_usd = self._seen.swapaxes(0, 1)
+        reward, relief, cost_usd = self._predictions.swapaxes(0, 1)
         self.price = price_for(reward, relief, cost_usd * self.bias(cost_usd.shape[1]), rate, self.beta)

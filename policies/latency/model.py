@@ -9,10 +9,15 @@ from typing import Final, NamedTuple
 import numpy as np
 from numba import types
 
+from policies import observation as column
 from policies.arrays import F32, F64
 from policies.compiled import array, compiled, readonly
+from policies.observation import CJK_SHARE, PROMPT_FIELDS
+from policies.prompt.style import STYLE_SIZE
 
-LENGTH_INPUTS: Final = 8 + 53  # of the prompt, and its style
+_SHARES: Final = len(PROMPT_FIELDS) - CJK_SHARE  # shares and hints, the last of PROMPT_FIELDS
+_STYLE: Final = 3 + _SHARES  # where the style begins among the inputs of the answer's length
+LENGTH_INPUTS: Final = _STYLE + STYLE_SIZE
 MOST_LOG_TOKENS: Final = 12.0
 BOUND: Final = (
     "length",  # its rows are the coefficients of the answer's length
@@ -26,8 +31,6 @@ BOUND: Final = (
     "each_s",
 )
 _BASE, _PREFILL, _WAIT, _SLOTS, _REPLICAS, _BUSY, _ALONE, _EACH = range(LENGTH_INPUTS, LENGTH_INPUTS + 8)
-_TOKENS, _TURNS, _FIRST_SHARE, _FIELDS = 0, 2, 3, 8  # of the prompt, as policies.observation has them
-_STYLE: Final = 3 + _FIELDS - _FIRST_SHARE  # where the style begins among the inputs
 
 _F64, _F64_2 = readonly(types.float64), readonly(types.float64, 2)
 _STYLE_FIELDS: Final = readonly(types.float32)
@@ -38,9 +41,9 @@ def write_length_inputs(prompt: F64, style: F32, inputs: F64) -> None:
     """What the answer's length is regressed on: 1, logs of lengths, shares and hints from `prompt` [P], then
     `style` [S], how it is written."""
     inputs[0] = 1.0
-    inputs[1] = math.log1p(prompt[_TOKENS])
-    inputs[2] = math.log1p(prompt[_TURNS])
-    inputs[3:_STYLE] = prompt[_FIRST_SHARE:_FIELDS]
+    inputs[1] = math.log1p(prompt[column.PROMPT_TOKENS])
+    inputs[2] = math.log1p(prompt[column.TURNS])
+    inputs[3:_STYLE] = prompt[column.CJK_SHARE :]
     inputs[_STYLE:] = style
 
 
@@ -62,7 +65,7 @@ def predict_latency(
         tokens = max(math.expm1(min(lengths[m], MOST_LOG_TOKENS)), 1.0)
         tokens = min(tokens, most_tokens)
         there = max(in_flight[m], bound[_BUSY, m]) + 1.0
-        ttft_s = bound[_BASE, m] + bound[_PREFILL, m] * prompt[_TOKENS]
+        ttft_s = bound[_BASE, m] + bound[_PREFILL, m] * prompt[column.PROMPT_TOKENS]
         ttft_s += bound[_WAIT, m] * max(there, bound[_SLOTS, m])
         running = max(min(there, bound[_SLOTS, m]), bound[_REPLICAS, m])
         out[0, m] = ttft_s
@@ -175,10 +178,10 @@ class BoundLatency:
 
     def predict(self, prompt: F64, style: F32, in_flight: F64, max_tokens: int | None) -> LatencyPrediction:
         """Predictions for one more request with `prompt` [P] and `style` [S] behind `in_flight` [M]."""
-        found = np.empty((3, len(in_flight)))
+        out = np.empty((3, len(in_flight)))
         most_tokens = math.inf if max_tokens is None else max(float(max_tokens), 1.0)
-        predict_latency(self._bound, prompt, style, in_flight, most_tokens, found)
-        return LatencyPrediction(*found)
+        predict_latency(self._bound, prompt, style, in_flight, most_tokens, out)
+        return LatencyPrediction(*out)
 
 
 def _scale(measured: F64, expected: F64, trust: F64) -> F64:
@@ -202,7 +205,7 @@ class LatencyModel:
 
     def to_bytes(self) -> bytes:
         """JSON: parameters are few and readable."""
-        models = {model: asdict(one) for model, one in self.parameters.items()}
+        models = {model: asdict(entry) for model, entry in self.parameters.items()}
         return json.dumps({"version": VERSION, "revision": self.revision, "models": models}).encode()
 
     @staticmethod
@@ -214,18 +217,18 @@ class LatencyModel:
         parameters = {}
         for model, values in stored["models"].items():
             try:
-                one = LatencyParameters(**{**values, "length": tuple(values["length"])})
+                entry = LatencyParameters(**{**values, "length": tuple(values["length"])})
             except (TypeError, KeyError) as error:
                 raise ValueError(f"Latency model of '{model}': {error}.") from error
-            _check(model, one)
-            parameters[model] = one
+            _check(model, entry)
+            parameters[model] = entry
         return LatencyModel(parameters, str(stored.get("revision", "")))
 
 
-def _check(model: str, one: LatencyParameters) -> None:
-    numbers: Mapping[str, float] = {k: v for k, v in asdict(one).items() if k != "length"}
+def _check(model: str, entry: LatencyParameters) -> None:
+    numbers: Mapping[str, float] = {k: v for k, v in asdict(entry).items() if k != "length"}
     for name, value in numbers.items():
         if not (math.isfinite(value) and value >= 0.0):
             raise ValueError(f"Latency model of '{model}', '{name}': {value}, must be finite and >= 0.")
-    if len(one.length) != LENGTH_INPUTS or not all(math.isfinite(value) for value in one.length):
+    if len(entry.length) != LENGTH_INPUTS or not all(math.isfinite(value) for value in entry.length):
         raise ValueError(f"Latency model of '{model}', 'length': must be {LENGTH_INPUTS} finite numbers.")

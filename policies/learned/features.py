@@ -11,8 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from policies import observation as column
 from policies.arrays import F32, F64, Bools
 from policies.compiled import array, compiled, readonly
+from policies.formula import model_utility, ratio
+from policies.observation import PROMPT_FIELDS
+from policies.reward import NO_TARGET_S, lateness
 
 Array = npt.NDArray[np.floating]
 
@@ -45,10 +49,7 @@ RELATIVE_FEATURES: Final = (
     "formula_gap",  # U_i / sum of the weights, to the best allowed, in [-4, 0]
     "reward_gap",  # predicted reward / sum of the weights, to the best allowed, in [-4, 0]
 )
-PROMPT_FEATURES: Final = (
-    "prompt_tokens", "output_tokens", "turns", "cjk_share",
-    "digit_share", "code_hint", "maths_hint", "structure_hint",
-)  # fmt: skip
+PROMPT_FEATURES: Final = tuple(field.name for field in PROMPT_FIELDS)
 CALLER_FEATURES: Final = ("accuracy_weight", "latency_weight", "cost_weight", "has_target", "target")
 FEATURES: Final = LOG_FEATURES + DIRECT_FEATURES + RELATIVE_FEATURES + PROMPT_FEATURES + CALLER_FEATURES
 
@@ -56,15 +57,9 @@ _RELATIVE: Final = len(LOG_FEATURES) + len(DIRECT_FEATURES)  # first of the rela
 _REQUEST: Final = _RELATIVE + len(RELATIVE_FEATURES)  # first of those that all models share
 _GAPS: Final = _REQUEST - 3
 _SIZE: Final = len(FEATURES)
-_NO_TARGET_S: Final = 30.0  # policies.reward.NO_TARGET_S
 _TINY: Final = 1e-9
 _MOST: Final = 4.0
 ANSWER_SPREAD: Final = (0.45, 0.85, 1.6)  # real over predicted answer length: thirds of a log-normal
-# Columns of an observation, as policies.observation has them; a test holds both equal.
-_WEIGHT, _ACCURACY, _STD, _TTFT, _E2E, _TPOT, _COST, _IN_FLIGHT, _WAITING, _SLOTS = range(10)
-_KV_USE, _ERROR_RATE, _REPLICAS, _COLD, _AGE = range(10, 15)
-_PROMPT_TOKENS, _OUTPUT_TOKENS, _TURNS = range(3)
-_A1, _A2, _A3, _TARGET = range(4)
 
 
 def network_inputs(rows: Array, prompt: Array, caller: Array, mask: Bools) -> tuple[F32, F64]:
@@ -91,68 +86,66 @@ def _write_own(rows: F64, output_tokens: float, scale_s: float, out: F32) -> Non
     """LOG_FEATURES and DIRECT_FEATURES."""
     for m in range(len(rows)):
         row, to = rows[m], out[m]
-        room = max(row[_SLOTS], 1.0)
-        to[0] = math.log1p(row[_TTFT] / scale_s)
-        to[1] = math.log1p(row[_E2E] / scale_s)
-        to[2] = math.log1p(row[_TPOT] * (output_tokens / scale_s))
-        to[3] = math.log1p(row[_IN_FLIGHT] / room)
-        to[4] = math.log1p(row[_WAITING] / room)
-        to[5] = math.log1p(row[_COST] * 1e3)
-        to[6] = math.log1p(row[_SLOTS])
-        to[7] = math.log1p(row[_REPLICAS])
-        to[8] = math.log1p(row[_TPOT] * 100.0)
-        to[9] = row[_WEIGHT]
-        to[10] = row[_ACCURACY]
-        to[11] = row[_STD]
-        to[12] = row[_KV_USE]
-        to[13] = row[_ERROR_RATE]
-        to[14] = row[_COLD]
-        to[15] = row[_AGE]
+        room = max(row[column.SLOTS], 1.0)
+        to[0] = math.log1p(row[column.TTFT_S] / scale_s)
+        to[1] = math.log1p(row[column.E2E_S] / scale_s)
+        to[2] = math.log1p(row[column.TPOT_S] * (output_tokens / scale_s))
+        to[3] = math.log1p(row[column.IN_FLIGHT] / room)
+        to[4] = math.log1p(row[column.WAITING] / room)
+        to[5] = math.log1p(row[column.COST_USD] * 1e3)
+        to[6] = math.log1p(row[column.SLOTS])
+        to[7] = math.log1p(row[column.REPLICAS])
+        to[8] = math.log1p(row[column.TPOT_S] * 100.0)
+        to[9] = row[column.WEIGHT]
+        to[10] = row[column.ACCURACY]
+        to[11] = row[column.ACCURACY_STD]
+        to[12] = row[column.KV_USE]
+        to[13] = row[column.ERROR_RATE]
+        to[14] = row[column.COLD]
+        to[15] = row[column.AGE_S]
 
 
 @compiled()
-def _expected_lateness(ttft_s: float, e2e_s: float, target_s: float, scale_s: float) -> float:
+def _expected_lateness(ttft_s: float, e2e_s: float, target_s: float) -> float:
     """Share of the latency weight that is lost, mean over how long the answer may turn out."""
     total = 0.0
     for spread in ANSWER_SPREAD:
-        over_s = ttft_s + (e2e_s - ttft_s) * spread - target_s
-        total += min(max(over_s / scale_s, 0.0), 1.0)
+        total += lateness(ttft_s + (e2e_s - ttft_s) * spread, target_s)
     return total / len(ANSWER_SPREAD)
 
 
 @compiled()
 def _write_relative(
-    rows: F64, output_tokens: float, caller: F64, mask: Bools, scale_s: float, out: F32, utility: F64
+    rows: F64, output_tokens: float, caller: F64, mask: Bools, out: F32, utility: F64
 ) -> None:
     """RELATIVE_FEATURES and the utility."""
     fastest, cheapest, dearest = math.inf, math.inf, 0.0
     for m in range(len(rows)):
         if mask[m]:
-            fastest, cheapest = min(fastest, rows[m, _E2E]), min(cheapest, rows[m, _COST])
-            dearest = max(dearest, rows[m, _COST])
-    a1, a2, a3 = caller[_A1], caller[_A2], caller[_A3]
+            fastest, cheapest = min(fastest, rows[m, column.E2E_S]), min(cheapest, rows[m, column.COST_USD])
+            dearest = max(dearest, rows[m, column.COST_USD])
+    a1, a2, a3 = caller[column.ACCURACY_WEIGHT], caller[column.LATENCY_WEIGHT], caller[column.COST_WEIGHT]
     total = a1 + a2 + a3 + _TINY
     best = np.full(3, -math.inf)  # accuracy, utility, predicted reward of the allowed
     gaps = np.empty((len(rows), 3))
     for m in range(len(rows)):
         row, to, gap = rows[m], out[m, _RELATIVE:], gaps[m]
-        late = _expected_lateness(row[_TTFT], row[_E2E], caller[_TARGET], scale_s)
-        speed = min((fastest + _TINY) / (row[_E2E] + _TINY), 1.0)
-        cheapness = min((cheapest + _TINY) / (row[_COST] + _TINY), 1.0)
-        share = min(row[_COST] / (dearest + _TINY), _MOST)
-        slots = max(row[_SLOTS], 1.0)
-        claim = min(row[_TPOT] * output_tokens / slots, _MOST)
-        load = min(row[_IN_FLIGHT] / slots, _MOST)
-        in_time, gained = claim * (1.0 - late), a1 * row[_ACCURACY]
-        utility[m] = gained + a2 * speed + a3 * cheapness
+        late = _expected_lateness(row[column.TTFT_S], row[column.E2E_S], caller[column.TARGET_S])
+        speed, cheapness = ratio(fastest, row[column.E2E_S]), ratio(cheapest, row[column.COST_USD])
+        share = min(row[column.COST_USD] / (dearest + _TINY), _MOST)
+        slots = max(row[column.SLOTS], 1.0)
+        claim = min(row[column.TPOT_S] * output_tokens / slots, _MOST)
+        load = min(row[column.IN_FLIGHT] / slots, _MOST)
+        in_time, gained = claim * (1.0 - late), a1 * row[column.ACCURACY]
+        utility[m] = model_utility(row, caller, fastest, cheapest)
         to[0], to[1], to[2], to[3], to[4], to[5] = late, speed, cheapness, share, claim, in_time
         to[6] = 3.0 * gained / total
         to[7] = 3.0 * a2 / total * late
-        to[8] = 3.0 * a3 / total * min(row[_COST] * 1e3, 20.0)
+        to[8] = 3.0 * a3 / total * min(row[column.COST_USD] * 1e3, 20.0)
         to[9] = 3.0 * a2 / total * in_time
         to[10] = to[9] * load
         to[11] = to[9] * max(load - 1.0, 0.0)
-        gap[0], gap[1] = row[_ACCURACY], utility[m] / total
+        gap[0], gap[1] = row[column.ACCURACY], utility[m] / total
         gap[2] = (gained - a2 * late - a3 * share) / total
         if mask[m]:
             best = np.maximum(best, gap)
@@ -167,13 +160,15 @@ def _write_request(prompt: F64, caller: F64, scale_s: float, out: F32) -> None:
     shared = np.empty(out.shape[1] - _REQUEST)
     size = len(prompt)
     shared[:size] = prompt
-    shared[_PROMPT_TOKENS] = math.log1p(prompt[_PROMPT_TOKENS]) * 0.125
-    shared[_OUTPUT_TOKENS] = math.log1p(prompt[_OUTPUT_TOKENS]) * 0.125
-    shared[_TURNS] = math.log1p(prompt[_TURNS])
-    total = caller[_A1] + caller[_A2] + caller[_A3] + _TINY
+    shared[column.PROMPT_TOKENS] = math.log1p(prompt[column.PROMPT_TOKENS]) * 0.125
+    shared[column.OUTPUT_TOKENS] = math.log1p(prompt[column.OUTPUT_TOKENS]) * 0.125
+    shared[column.TURNS] = math.log1p(prompt[column.TURNS])
+    total = (
+        caller[column.ACCURACY_WEIGHT] + caller[column.LATENCY_WEIGHT] + caller[column.COST_WEIGHT] + _TINY
+    )
     for i in range(3):
         shared[size + i] = caller[i] / total
-    shared[size + 3] = 1.0 if caller[_TARGET] > 0.0 else 0.0
+    shared[size + 3] = 1.0 if caller[column.TARGET_S] > 0.0 else 0.0
     shared[size + 4] = math.log1p(scale_s) * 0.25
     for m in range(len(out)):
         out[m, _REQUEST:] = shared
@@ -182,10 +177,10 @@ def _write_request(prompt: F64, caller: F64, scale_s: float, out: F32) -> None:
 @compiled()
 def _write(rows: F64, prompt: F64, caller: F64, mask: Bools, out: F32, utility: F64) -> None:
     """Write the features [M, K] and U_i [M] of one request, see network_inputs."""
-    target_s = caller[_TARGET]
-    scale_s = target_s if target_s > 0.0 else _NO_TARGET_S
-    _write_own(rows, prompt[_OUTPUT_TOKENS], scale_s, out)
-    _write_relative(rows, prompt[_OUTPUT_TOKENS], caller, mask, scale_s, out, utility)
+    target_s = caller[column.TARGET_S]
+    scale_s = target_s if target_s > 0.0 else NO_TARGET_S
+    _write_own(rows, prompt[column.OUTPUT_TOKENS], scale_s, out)
+    _write_relative(rows, prompt[column.OUTPUT_TOKENS], caller, mask, out, utility)
     _write_request(prompt, caller, scale_s, out)
 
 

@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 from numba import types
 
+from policies import observation as column
 from policies.arrays import F32, F64, Bools
 from policies.compiled import array, compiled, readonly
 
-_WEIGHT: Final = 0  # column of a row, as policies.observation has it
 _NOTHING: Final = np.float32(0.0)
 
 
@@ -90,6 +90,6 @@ def learned_logits(
     g = residual(x, mask, encode, own, context, score)
     logits = np.empty(len(rows))
     for m in range(len(rows)):
-        weight = rows[m, _WEIGHT]
+        weight = rows[m, column.WEIGHT]
         logits[m] = beta * weight * utility[m] + g[m] if weight > 0.0 else -math.inf
     return logits

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.arrays import F64
-from policies.formula_kernel import masked_softmax
+from policies.formula import masked_softmax
 from policies.learned.checkpoint import CheckpointError, Manifest, Tensors, dump, parse
 from policies.learned.features import request_inputs
 from policies.learned.kernel import learned_logits, residual

@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from policies.arrays import F64
 
@@ -27,7 +26,7 @@ def wilson(mean: float, count: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A mean over `count` samples with the interval [low, high] that was asked for."""
+    """A mean over `count` samples with an interval [low, high]."""
 
     mean: float
     low: float
@@ -46,7 +45,7 @@ def mean_bound(values: F64, alpha: float = 0.05) -> Bound:
         mean = float(values.mean()) if count else float("nan")
         return Bound(mean, -math.inf, math.inf, count)
     mean = float(values.mean())
-    half = float(stats.t.ppf(1.0 - alpha, count - 1)) * float(values.std(ddof=1)) / math.sqrt(count)
+    half = float(stdtrit(count - 1, 1.0 - alpha)) * float(values.std(ddof=1)) / math.sqrt(count)
     return Bound(mean, mean - half, mean + half, count)
 
 
@@ -91,9 +90,9 @@ class Betting:
         """Take one observation. Raises ValueError outside [0, 1]."""
         if not 0.0 <= x <= 1.0:
             raise ValueError(f"x: {x}, must lie in [0, 1].")
-        seen = self.count + 1
-        mean = self._sum / seen
-        variance = max(self._square / seen - mean * mean, 1e-3)
+        observed = self.count + 1
+        mean = self._sum / observed
+        variance = max(self._square / observed - mean * mean, 1e-3)
         edge = mean - self.null
         bet = min(max(edge / (variance + edge * edge), 0.0), 0.5 / self.null)
         self.log_wealth += math.log1p(bet * (x - self.null))
@@ -110,12 +109,3 @@ class Betting:
 def rescale(value: float, low: float, high: float) -> float:
     """`value` of [low, high] mapped to [0, 1], clipped at the ends."""
     return min(max((value - low) / (high - low), 0.0), 1.0)
-
-
-def weighted_mean_bound(values: F64, weights: F64, alpha: float = 0.05) -> Bound:
-    """Bounds on a weighted mean [N], the variance from the ratio's linearisation."""
-    total = float(weights.sum())
-    mean = float(np.dot(weights, values) / total)
-    influence = weights / (total / len(values)) * (values - mean)
-    bound = mean_bound(influence, alpha)
-    return Bound(mean, mean + bound.low - bound.mean, mean + bound.high - bound.mean, len(values))

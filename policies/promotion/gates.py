@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from policies.arrays import F64
+from policies.decision import is_distribution
 from policies.learned.checkpoint import CheckpointError
 from policies.learned.policy import LearnedPolicy
 from policies.promotion.confidence import Bound, mean_bound
@@ -78,11 +79,9 @@ def _numbers(prefix: str, bound: Bound) -> dict[str, float]:
 
 def finite_gate(candidate: F64) -> Verdict:
     """Probabilities [N, M] must be finite, non-negative and sum to 1 for every item looked at."""
-    good = np.isfinite(candidate).all(axis=1) & (candidate >= 0.0).all(axis=1)
-    good &= np.abs(np.where(np.isfinite(candidate), candidate, 0.0).sum(axis=1) - 1.0) < 1e-6
-    bad = int((~good).sum())
+    bad = sum(not is_distribution(probabilities) for probabilities in candidate)
     return Verdict(
-        "finite", bad == 0, f"{bad} of {len(good)} items without a distribution", {"bad": float(bad)}
+        "finite", bad == 0, f"{bad} of {len(candidate)} items without a distribution", {"bad": float(bad)}
     )
 
 
@@ -148,7 +147,7 @@ def gain_gate(verdicts: Sequence[Verdict]) -> Verdict:
     """Somewhere the candidate must be measurably better than the incumbent: a lower bound above 0.
 
     Looked for on the paired items (`gain.low` of gate A) and in every simulated scenario
-    (`incumbent.low` of gate B). A candidate that is merely not worse is not worth a change.
+    (`incumbent.low` of gate B). A candidate that is merely not worse does not justify a change.
     """
     shown = {
         f"{verdict.gate} {name}": value
@@ -206,7 +205,7 @@ class LiveLog:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Where the gates get their evidence; each is asked only when its gate's turn has come."""
+    """Where the gates get their evidence; each is called only when its gate's turn has come."""
 
     paired: Callable[[], PairedEvidence]
     simulated: Callable[[], Mapping[str, Simulated]]

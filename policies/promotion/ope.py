@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from policies.arrays import F64, I64
+from policies.decision import is_distribution
 from policies.promotion.confidence import Bound, confidence_sequence, mean_bound
 
 
@@ -140,8 +141,9 @@ def _validate(log: Log, target: F64) -> None:
         raise ValueError(f"target: shape {target.shape}, must be the log's {log.logging.shape}.")
     if not (log.propensity() > 0.0).all():
         raise ValueError("propensity: 0 for a logged action; such a row cannot have been drawn from its log.")
-    if not np.allclose(target.sum(axis=1), 1.0, atol=1e-6):
-        raise ValueError("target: a row does not sum to 1.")
+    broken = [row for row, probabilities in enumerate(target) if not is_distribution(probabilities)]
+    if broken:
+        raise ValueError(f"target: row {broken[0]} is {target[broken[0]].tolist()}, must be a distribution.")
 
 
 Fit = Callable[[I64], Callable[[I64], F64]]

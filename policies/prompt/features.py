@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from policies.arrays import F64
 from policies.observation import PROMPT_FIELDS
-from policies.prompt.hashed_ngrams import MAX_COUNT, clip, count_ngrams
+from policies.prompt.hashed_ngrams import COUNT_BITS, MAX_COUNT, clip, count_ngrams
 from policies.prompt.hints import hints
 from policies.prompt.style import STYLE_SIZE, style
 
@@ -35,7 +35,7 @@ class PromptFeatures:
     @property
     def ids(self) -> npt.NDArray[np.int32]:
         """[K] the n-grams, sorted and distinct, below 2^24."""
-        return (self.grams >> 8).astype(np.int32)
+        return (self.grams >> COUNT_BITS).astype(np.int32)
 
     @property
     def values(self) -> npt.NDArray[np.float32]:

@@ -3,7 +3,7 @@
 Characters: runs of 3, 4 and 5 bytes of the UTF-8 text; those that stick out at its end are filled with
 zeros. Words: single words, pairs, the first 1 to 6 and the last 1 to 6 words, which tell templates apart.
 A Chinese, Japanese or Korean character is a word of its own. A word's hash is a polynomial modulo 2^64
-(Karp and Rabin 1987). Everything compiled code refers to stands in this file: its cache knows no other.
+(Karp and Rabin 1987).
 """
 
 from typing import Final
@@ -17,8 +17,8 @@ from policies.compiled import BYTES, array, compiled
 
 HASH_BITS: Final = 23
 WORD_BIT: Final = 1 << HASH_BITS  # set in the ids of words, clear in those of characters
-ID_BITS: Final = HASH_BITS + 1
-MAX_COUNT: Final = 255
+COUNT_BITS: Final = 8  # of an n-gram: its count, below its id
+MAX_COUNT: Final = (1 << COUNT_BITS) - 1
 
 _HEAD_CHARACTERS: Final = 1024
 _TAIL_CHARACTERS: Final = 512
@@ -50,7 +50,7 @@ _WORD: Final = np.uint32(WORD_BIT)
 _0, _1 = np.uint64(0), np.uint64(1)
 _NO_ID: Final = np.uint32(0xFFFFFFFF)
 _DIGIT: Final = np.uint32(0xFF)  # of the radix sort
-_COUNT_BITS: Final = np.uint32(8)
+_COUNT_BITS: Final = np.uint32(COUNT_BITS)
 
 # Punctuation and symbols beyond Latin-1; [first, last] of the ranges that split words.
 _PUNCTUATION: Final = ((0x2000, 0x2BFF), (0x3000, 0x303F), (0xFE30, 0xFE4F), (0xFF00, 0xFF0F))
@@ -172,19 +172,19 @@ def _word_ids(words: U64, count: int, ids: U32) -> int:
 def _sort(ids: U32, spare: U32) -> U32:
     """The ids in ascending order, in one of the two arrays: radix sort in three passes of eight bits."""
     places = np.zeros((3, 256), dtype=np.int32)
-    for one in ids:
-        places[0, one & _DIGIT] += 1
-        places[1, (one >> _COUNT_BITS) & _DIGIT] += 1
-        places[2, one >> np.uint32(16)] += 1
+    for value in ids:
+        places[0, value & _DIGIT] += 1
+        places[1, (value >> _COUNT_BITS) & _DIGIT] += 1
+        places[2, value >> np.uint32(16)] += 1
     for step in range(3):
         shift, place, first = np.uint32(8 * step), places[step], 0
         for digit in range(256):
             size = place[digit]
             place[digit] = first
             first += size
-        for one in ids:
-            digit = (one >> shift) & _DIGIT
-            spare[place[digit]] = one
+        for value in ids:
+            digit = (value >> shift) & _DIGIT
+            spare[place[digit]] = value
             place[digit] += 1
         ids, spare = spare, ids
     return ids
@@ -193,13 +193,13 @@ def _sort(ids: U32, spare: U32) -> U32:
 @compiled()
 def _counted(ids: U32, grams: U32) -> int:
     """Write each distinct one of the sorted ids with its count; returns how many. Without a branch."""
-    kept, count, before = -1, 0, _NO_ID
-    for one in ids:
-        count = count + 1 if one == before else 1
-        kept += one != before
-        grams[kept] = one << _COUNT_BITS | np.uint32(min(count, MAX_COUNT))
-        before = one
-    return kept + 1
+    last, count, before = -1, 0, _NO_ID
+    for value in ids:
+        count = count + 1 if value == before else 1
+        last += value != before
+        grams[last] = value << _COUNT_BITS | np.uint32(min(count, MAX_COUNT))
+        before = value
+    return last + 1
 
 
 @compiled(types.Tuple((array(types.uint32), types.int64, types.int64))(BYTES))

@@ -36,10 +36,10 @@ def _stands(raw: bytes, at: int, mark: int) -> bool:
 @compiled(types.UniTuple(types.boolean, 3)(BYTES))
 def hints(raw: bytes) -> tuple[bool, bool, bool]:
     """Whether a lower-case text, as UTF-8, has marks of code, of mathematics, of structure."""
-    found = np.zeros(3, dtype=np.bool_)
+    present = np.zeros(3, dtype=np.bool_)
     for at in range(len(raw)):
         byte = raw[at]
         for mark in range(_FIRST[byte], _FIRST[byte + 1]):
-            if not found[_HINTS[mark]] and _stands(raw, at, mark):
-                found[_HINTS[mark]] = True
-    return found[0], found[1], found[2]
+            if not present[_HINTS[mark]] and _stands(raw, at, mark):
+                present[_HINTS[mark]] = True
+    return present[0], present[1], present[2]

@@ -4,7 +4,7 @@ import numpy as np
 
 from policies.arrays import F64
 
-_OFFSET_PRIOR = 10.0  # held-out answers that the first guess of an offset is worth, about
+_OFFSET_PRIOR = 10.0  # held-out answers that the first guess of an offset counts as, about
 _CURVATURE = 0.25  # of the cross entropy of one answer at even odds
 _NEWTON_STEPS = 12
 
@@ -28,13 +28,13 @@ def blend(
     weights: F64,
     slopes: F64,
     offsets: F64,
-    worth: float,
+    prior_answers: float,
 ) -> tuple[F64, F64]:
     """Slopes [S] and offsets [M] of sigmoid(sum_s slope_s logits_s + offset_m), a stacked Platt scaling.
 
     `logits` [S, N, M] of S predictors on answers they were not fitted on, `scores` and `weights`
     [N, M]; NaN scores carry no weight. `slopes` and `offsets` given are the prior means, the slopes as
-    firm as `worth` answers would make them. Newton's method on the penalised cross entropy, which is
+    firm as `prior_answers` answers would make them. Newton's method on the penalised cross entropy, which is
     convex.
     """
     known = (weights > 0) & np.isfinite(scores)
@@ -45,7 +45,7 @@ def blend(
     design[:, :slope_count] = x.T
     design[np.arange(len(y)), slope_count + model] = 1.0
     prior = np.r_[slopes, offsets]
-    strength = np.r_[np.full(slope_count, worth * _CURVATURE), np.full(model_count, _OFFSET_PRIOR)]
+    strength = np.r_[np.full(slope_count, prior_answers * _CURVATURE), np.full(model_count, _OFFSET_PRIOR)]
     theta = prior.copy()
     for _ in range(_NEWTON_STEPS):
         p = sigmoid(design @ theta)

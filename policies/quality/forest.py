@@ -16,12 +16,12 @@ _F32_2, _F64_2 = array(types.float32, 2), array(types.float64, 2)
 
 
 @compiled()
-def _worth(total: F64, weight: F64) -> float:
+def _explained(total: F64, weight: F64) -> float:
     """How much of the squared error a node's own means take away, over all models."""
-    worth = 0.0
+    gain = 0.0
     for m in range(len(total)):
-        worth += total[m] * total[m] / (weight[m] + 1e-9)
-    return worth
+        gain += total[m] * total[m] / (weight[m] + 1e-9)
+    return gain
 
 
 @compiled()
@@ -35,7 +35,7 @@ def _best_split(
         for m in range(models):
             total[m] += targets[row, m]
             total_weight[m] += weights[row, m]
-    best, feature, cut = _worth(total, total_weight) * (1.0 + 1e-9), -1, np.float32(0.0)
+    best, feature, cut = _explained(total, total_weight) * (1.0 + 1e-9), -1, np.float32(0.0)
     left, left_weight = np.empty(models), np.empty(models)
     for _ in range(tries):
         column = np.random.randint(len(x))
@@ -54,9 +54,9 @@ def _best_split(
                     left[m] += targets[row, m]
                     left_weight[m] += weights[row, m]
         if min(count, len(rows) - count) >= least:
-            worth = _worth(left, left_weight) + _worth(total - left, total_weight - left_weight)
-            if worth > best:
-                best, feature, cut = worth, column, at
+            gain = _explained(left, left_weight) + _explained(total - left, total_weight - left_weight)
+            if gain > best:
+                best, feature, cut = gain, column, at
     return feature, cut
 
 
@@ -117,20 +117,20 @@ _TRIES: Final = 110  # random inputs looked at for a split
 _MOST_LEAVES: Final = 800  # of one tree, however many the prompts
 
 
-def plant(inputs: F32, targets: F64, seen: F64, trees: int, answers: float, seed: int) -> Arrays:
+def plant(inputs: F32, targets: F64, shown: F64, trees: int, answers: float, seed: int) -> Arrays:
     """The shape of a forest: the arrays FOREST, the first three over the nodes of all trees, the last [T].
 
-    `inputs` [N, I]; `targets` [N, M] scores less the models' means; `seen` [K, N, M] weights of answers,
+    `inputs` [N, I]; `targets` [N, M] scores less the models' means; `shown` [K, N, M] weights of answers,
     of which tree t looks at those of t modulo K. Leaves hold so many prompts that each model has about
     `answers` answers in them.
     """
     columns = np.ascontiguousarray(inputs.T)
     grown, roots, nodes, leaf_count = [], [], 0, 0
     for tree in range(trees):
-        weights = seen[tree % len(seen)]
+        weights = shown[tree % len(shown)]
         rows = np.flatnonzero(weights.any(axis=1)).astype(np.int32)
-        known = np.count_nonzero(weights) / max(len(rows) * weights.shape[1], 1)
-        least = max(round(answers / max(known, 1e-2)), len(rows) // _MOST_LEAVES)
+        density = np.count_nonzero(weights) / max(len(rows) * weights.shape[1], 1)
+        least = max(round(answers / max(density, 1e-2)), len(rows) // _MOST_LEAVES)
         split, threshold, child = grow(
             columns, weights * targets, weights, rows, least, _TRIES, seed * trees + tree
         )
@@ -142,28 +142,28 @@ def plant(inputs: F32, targets: F64, seen: F64, trees: int, answers: float, seed
     return dict(zip(FOREST, arrays, strict=True))
 
 
-def leaf_values(where: I32, targets: F64, seen: F64) -> F32:
+def leaf_values(where: I32, targets: F64, shown: F64) -> F32:
     """[L, M] mean target of each leaf and model, drawn to 0 as if by one more answer.
 
-    `where` [N, T] leaves of the prompts, `targets` [N, M], `seen` [K, N, M] as in `plant`.
+    `where` [N, T] leaves of the prompts, `targets` [N, M], `shown` [K, N, M] as in `plant`.
     """
     count = int(where.max()) + 1
     total, weight = np.zeros((count, targets.shape[1])), np.ones((count, targets.shape[1]))
-    for member, weights in enumerate(seen):
-        inside = _indicator(where[:, member :: len(seen)], count)
+    for member, weights in enumerate(shown):
+        inside = _indicator(where[:, member :: len(shown)], count)
         total += inside.T @ (weights * targets)
         weight += inside.T @ weights
-    found: F32 = (total / weight).astype(np.float16).astype(np.float32)
-    return found
+    values: F32 = (total / weight).astype(np.float16).astype(np.float32)
+    return values
 
 
 def members_of(where: I32, values: F32, count: int) -> F32:
     """[K, N, M] what the trees of each of `count` members say on average; `where` [N, T], `values` [L, M]."""
-    said = []
+    predictions = []
     for member in range(count):
         own = where[:, member::count]
-        said.append(_indicator(own, len(values)) @ values / np.float32(own.shape[1]))
-    return np.stack(said)
+        predictions.append(_indicator(own, len(values)) @ values / np.float32(own.shape[1]))
+    return np.stack(predictions)
 
 
 def _indicator(where: I32, leaf_count: int) -> sparse.csr_matrix:

@@ -14,6 +14,7 @@ from numba import types
 
 from policies.arrays import F32, F64, I32, U32
 from policies.compiled import array, compiled, prefetch
+from policies.prompt.hashed_ngrams import COUNT_BITS, HASH_BITS, MAX_COUNT
 
 EMBEDDING_SCALE: Final = 4.0  # length of the prompt embedding that the networks see
 STYLE_LIMIT: Final = 4.0  # standard deviations
@@ -25,7 +26,8 @@ _HALF: Final = np.float32(0.5**0.5)  # characters and words each have half of th
 _TINY: Final = np.float32(1e-6)
 _AHEAD: Final = 16  # rows of the table that are on their way while one is added
 _LINE: Final = 16  # float32 in a cache line
-_COUNT, _COUNT_BITS, _WORD_SHIFT = np.uint32(255), np.uint32(8), np.uint32(31)  # places in an n-gram
+_COUNT, _COUNT_BITS = np.uint32(MAX_COUNT), np.uint32(COUNT_BITS)  # places in an n-gram
+_WORD_SHIFT: Final = np.uint32(COUNT_BITS + HASH_BITS)
 
 
 @compiled()
@@ -34,18 +36,18 @@ def _terms(grams: U32, weights: F32, buckets: U32, values: F32, squares: F32) ->
 
     Characters fall in the lower half of the buckets, words in the upper; `squares` [2] are their sums.
     """
-    half, kept = np.uint32(len(weights) >> 1), 0
+    half, terms = np.uint32(len(weights) >> 1), 0
     for gram in grams:
         word, count = gram >> _WORD_SHIFT, gram & _COUNT
         bucket = ((gram >> _COUNT_BITS) & (half - np.uint32(1))) + word * half
         value = weights[bucket]
         if count > 1:
             value *= np.float32(1.0 + math.log(count))
-        buckets[kept] = bucket
-        values[kept] = value
+        buckets[terms] = bucket
+        values[terms] = value
         squares[word] += value * value
-        kept += value != 0.0
-    return kept
+        terms += value != 0.0
+    return terms
 
 
 @compiled()
@@ -55,11 +57,11 @@ def _bag(grams: U32, weights: F32, table: F32) -> F32:
     buckets = np.empty(len(grams), dtype=np.uint32)
     values = np.empty(len(grams), dtype=np.float32)
     squares = np.zeros(2, dtype=np.float32)
-    kept = _terms(grams, weights, buckets, values, squares)
+    terms = _terms(grams, weights, buckets, values, squares)
     scales = _HALF / (np.sqrt(squares) + _TINY)
     bag = np.zeros(width, dtype=np.float32)
-    for k in range(-_AHEAD, kept):
-        if k + _AHEAD < kept:
+    for k in range(-_AHEAD, terms):
+        if k + _AHEAD < terms:
             for line in range(0, width, _LINE):
                 prefetch(table, buckets[k + _AHEAD], line)
         if k >= 0:
@@ -78,7 +80,7 @@ _F64_2, _I32, _I32_2 = array(types.float64, 2), array(types.int32), array(types.
 def quality_inputs(
     grams: U32, style: F32, weights: F32, table: F32, standard: F32, dimensions: int
 ) -> tuple[F32, F32]:
-    """[D + S] what the networks see of a prompt, [M] what the linear model adds to its bias.
+    """[D + S] the inputs of the networks for a prompt, [M] what the linear model adds to its bias.
 
     `grams` [K] and `style` [S] are those of PromptFeatures; `weights` [buckets]; `table` [buckets, D + M];
     `standard` [2, S] mean and 1 / deviation of the style fields; `dimensions` D.
@@ -162,10 +164,10 @@ def _descend(x: F32, nodes: I32, roots: I32, at: I32) -> None:
 @compiled(array(types.int32, 2)(_F32_2, _I32_2, _I32))
 def leaves_of(x: F32, nodes: I32, roots: I32) -> I32:
     """[N, T] leaves of N prompts, of inputs [N, D + S + 2 M]; `nodes` and `roots` as `packed`."""
-    found = np.empty((len(x), len(roots)), dtype=np.int32)
+    leaves = np.empty((len(x), len(roots)), dtype=np.int32)
     for row in range(len(x)):
-        _descend(x[row], nodes, roots, found[row])
-    return found
+        _descend(x[row], nodes, roots, leaves[row])
+    return leaves
 
 
 @compiled()
@@ -184,8 +186,8 @@ def _guesses(
     networks, models = second.shape[0], second.shape[2]
     x, linear = quality_inputs(grams, style, weights, table, standard, table.shape[1] - models)
     members = _members(_hidden(x, first), second)
-    sight = np.empty(len(x) + 2 * models, dtype=np.float32)
-    sight[: len(x)] = x
+    tree_inputs = np.empty(len(x) + 2 * models, dtype=np.float32)
+    tree_inputs[: len(x)] = x
     guesses = np.zeros((2, models))
     mean_guess = np.float32(0.0)
     for m in range(models):
@@ -193,11 +195,11 @@ def _guesses(
             guesses[0, m] += members[n, m] / networks
         guesses[1, m] = _logit(linear[m] + means[m])
         guess = np.float32((guesses[0, m] + guesses[1, m]) / 2.0)
-        sight[len(x) + 2 * m] = guess
+        tree_inputs[len(x) + 2 * m] = guess
         mean_guess += guess / np.float32(models)
     for m in range(models):
-        sight[len(x) + 2 * m + 1] = sight[len(x) + 2 * m] - mean_guess
-    return members, guesses, sight
+        tree_inputs[len(x) + 2 * m + 1] = tree_inputs[len(x) + 2 * m] - mean_guess
+    return members, guesses, tree_inputs
 
 
 _KERNEL: Final = (
@@ -211,9 +213,9 @@ def quality_leaves(
     per_model: F64, nodes: I32, roots: I32,
 ) -> I32:  # fmt: skip
     """[T] the leaf of each tree that a prompt falls into; arguments as for `predict_quality`."""
-    _, _, sight = _guesses(grams, style, weights, table, standard, first, second, per_model[0])
+    _, _, tree_inputs = _guesses(grams, style, weights, table, standard, first, second, per_model[0])
     at = np.empty(len(roots), dtype=np.int32)
-    _descend(sight, nodes, roots, at)
+    _descend(tree_inputs, nodes, roots, at)
     return at
 
 
@@ -229,22 +231,24 @@ def predict_quality(
     `roots` are the forest's as `packed`; `leaves` [L, M]; `slopes` [3] of networks, linear model and forest.
     """
     networks, models = second.shape[0], second.shape[2]
-    members, guesses, sight = _guesses(grams, style, weights, table, standard, first, second, per_model[0])
+    members, guesses, tree_inputs = _guesses(
+        grams, style, weights, table, standard, first, second, per_model[0]
+    )
     at = np.empty(len(roots), dtype=np.int32)
-    _descend(sight, nodes, roots, at)
+    _descend(tree_inputs, nodes, roots, at)
     for leaf in at:
         prefetch(leaves, np.int64(leaf), 0)
-    said = np.zeros(models)
+    tree_sums = np.zeros(models)
     for leaf in at:
         for m in range(models):
-            said[m] += leaves[leaf, m]
+            tree_sums[m] += leaves[leaf, m]
     rate = (slopes[0] + slopes[2]) ** 2 * (networks - 1.0) / networks
     for m in range(models):
         spread = 0.0
         for n in range(networks):
             spread += (members[n, m] - guesses[0, m]) ** 2
         logit = slopes[0] * guesses[0, m] + slopes[1] * guesses[1, m] + per_model[1, m]
-        logit += slopes[2] * _logit(said[m] / len(roots) + per_model[0, m])
+        logit += slopes[2] * _logit(tree_sums[m] / len(roots) + per_model[0, m])
         mean = 1.0 / (1.0 + math.exp(-logit))
         slack = mean * (1.0 - mean)  # also the slope of the sigmoid
         out[0, m] = mean

@@ -71,10 +71,10 @@ def tfidf_matrix(features: Sequence[PromptFeatures], weights: F32, buckets: int)
     starts = np.cumsum([0] + [len(columns) for columns, _ in rows])
     columns = np.concatenate([columns for columns, _ in rows]) if rows else np.zeros(0, np.int32)
     values = np.concatenate([values for _, values in rows]) if rows else np.zeros(0, np.float32)
-    found = sparse.csr_matrix((values, columns, starts), shape=(len(rows), buckets), dtype=np.float32)
-    found.sum_duplicates()
-    found.eliminate_zeros()
-    return found
+    tfidf = sparse.csr_matrix((values, columns, starts), shape=(len(rows), buckets), dtype=np.float32)
+    tfidf.sum_duplicates()
+    tfidf.eliminate_zeros()
+    return tfidf
 
 
 def embedding_table(matrix: sparse.csr_matrix, dimensions: int, seed: int) -> F32:
@@ -91,7 +91,7 @@ def embedding_table(matrix: sparse.csr_matrix, dimensions: int, seed: int) -> F3
     basis, _ = np.linalg.qr(matrix @ (matrix.T @ basis))
     projected = matrix.T @ basis
     values, rotation = np.linalg.eigh(projected.T @ projected)
-    kept = min(dimensions, int(np.count_nonzero(values > 1e-6)))
-    order = np.argsort(-values)[:kept]
-    table[:, :kept] = projected @ (rotation[:, order] / np.sqrt(values[order]))
+    usable = min(dimensions, int(np.count_nonzero(values > 1e-6)))
+    order = np.argsort(-values)[:usable]
+    table[:, :usable] = projected @ (rotation[:, order] / np.sqrt(values[order]))
     return table

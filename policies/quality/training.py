@@ -19,7 +19,7 @@ from policies.quality.tfidf import embedding_table, ridge, term_weights, tfidf_m
 
 Arrays = dict[str, npt.NDArray[Any]]
 _SLOPES = (0.4, 0.2, 0.4)  # of networks, linear model and forest, before anything is known of them
-_SLOPES_WORTH = 20.0  # answers that these are worth
+_SLOPES_ANSWERS = 20.0  # answers that these count as
 _MANY = 2000  # prompts from which on an n-gram must be in three of them to count
 
 
@@ -57,17 +57,17 @@ def fit(
     style_mean, style_scale = style.mean(axis=0), style.std(axis=0) + np.float32(0.05)
     scores, weights = np.nan_to_num(data.scores), data.weights
     means = _means(scores, weights)
-    seen = _fold_weights(weights, settings)  # [K, N, M]
-    held_out = seen.sum(axis=2) == 0  # [K, N]
-    linear, linear_scores = _linear(matrix, scores - means, seen, settings)
+    shown = _fold_weights(weights, settings)  # [K, N, M]
+    held_out = shown.sum(axis=2) == 0  # [K, N]
+    linear, linear_scores = _linear(matrix, scores - means, shown, settings)
     inputs = _inputs(matrix @ embedding, (style - style_mean) / style_scale)
-    network = _network(inputs, scores, seen, means, settings)
+    network = _network(inputs, scores, shown, means, settings)
     guesses = [_unseen(predict(network, inputs), held_out), logit(means + _unseen(linear_scores, held_out))]
-    forest, tree_scores = _forest(inputs, guesses, scores - means, seen, settings)
+    forest, tree_scores = _forest(inputs, guesses, scores - means, shown, settings)
     guesses.append(logit(means + _unseen(tree_scores, held_out)))
     slopes, offset = np.array(_SLOPES), np.zeros(len(data.models))
     if held_out.any():
-        slopes, offset = blend(np.stack(guesses), data.scores, weights, slopes, offset, _SLOPES_WORTH)
+        slopes, offset = blend(np.stack(guesses), data.scores, weights, slopes, offset, _SLOPES_ANSWERS)
     known = weights > 0
     arrays = {
         "weights": term, "style_mean": style_mean, "style_scale": style_scale,
@@ -85,11 +85,11 @@ def _least(prompts: int) -> int:
     return 1 if prompts < 50 else 2 if prompts < _MANY else 3
 
 
-def _unseen(said: F32 | F64, held_out: Bools) -> F64:
+def _unseen(predictions: F32 | F64, held_out: Bools) -> F64:
     """[N, M] of [K, N, M]: the mean over the members that a prompt was held out from; over all if none."""
     share = np.where(held_out.any(axis=0), held_out, 1.0)
-    found: F64 = np.einsum("kn,knm->nm", share / share.sum(axis=0), said)
-    return found
+    average: F64 = np.einsum("kn,knm->nm", share / share.sum(axis=0), predictions)
+    return average
 
 
 def _means(scores: F64, weights: F64) -> F64:
@@ -102,26 +102,28 @@ def _means(scores: F64, weights: F64) -> F64:
 def _fold_weights(weights: F64, settings: QualitySettings) -> F64:
     """[K, N, M] what each member may look at: all but its own fold; everything where prompts are few."""
     count = len(weights)
-    seen = np.repeat(weights[None], settings.folds, axis=0)
+    shown = np.repeat(weights[None], settings.folds, axis=0)
     if count >= 5 * settings.folds and settings.folds > 1:
         fold = np.random.default_rng(settings.seed).permutation(count) % settings.folds
-        seen[fold, np.arange(count)] = 0.0
-    return seen
+        shown[fold, np.arange(count)] = 0.0
+    return shown
 
 
-def _linear(matrix: sparse.csr_matrix, targets: F64, seen: F64, settings: QualitySettings) -> tuple[F32, F64]:
+def _linear(
+    matrix: sparse.csr_matrix, targets: F64, shown: F64, settings: QualitySettings
+) -> tuple[F32, F64]:
     """[buckets, M] mean linear model of the members, [K, N, M] what each of them says."""
-    members, count, m = seen.shape
-    columns = np.ascontiguousarray(np.moveaxis(seen, 0, 1).reshape(count, members * m), dtype=np.float32)
-    wanted = np.tile(targets, members).astype(np.float32)
-    solved = ridge(matrix, wanted, columns, settings.penalty, settings.steps)
-    said = np.asarray(matrix @ solved).reshape(count, members, m)
+    members, count, m = shown.shape
+    columns = np.ascontiguousarray(np.moveaxis(shown, 0, 1).reshape(count, members * m), dtype=np.float32)
+    repeated = np.tile(targets, members).astype(np.float32)
+    solved = ridge(matrix, repeated, columns, settings.penalty, settings.steps)
+    predictions = np.asarray(matrix @ solved).reshape(count, members, m)
     mean: F32 = solved.reshape(-1, members, m).mean(axis=1)
-    return mean, np.moveaxis(said, 1, 0)
+    return mean, np.moveaxis(predictions, 1, 0)
 
 
 def _forest(
-    inputs: F32, guesses: list[F64], targets: F64, seen: F64, settings: QualitySettings
+    inputs: F32, guesses: list[F64], targets: F64, shown: F64, settings: QualitySettings
 ) -> tuple[Arrays, F32]:
     """The forest's arrays and [K, N, M] what each member's trees say.
 
@@ -130,11 +132,11 @@ def _forest(
     """
     guess = np.mean(guesses, axis=0)
     pairs = np.stack([guess, guess - guess.mean(axis=1, keepdims=True)], axis=2)
-    sight = np.concatenate([inputs, pairs.reshape(len(guess), -1)], axis=1, dtype=np.float32)
-    shape = plant(sight, targets, seen, settings.trees, settings.leaf_answers, settings.seed)
-    where = leaves_of(sight, *packed(shape))
-    values = leaf_values(where, targets, seen)
-    return {**shape, "leaves": values}, members_of(where, values, len(seen))
+    tree_inputs = np.concatenate([inputs, pairs.reshape(len(guess), -1)], axis=1, dtype=np.float32)
+    shape = plant(tree_inputs, targets, shown, settings.trees, settings.leaf_answers, settings.seed)
+    where = leaves_of(tree_inputs, *packed(shape))
+    values = leaf_values(where, targets, shown)
+    return {**shape, "leaves": values}, members_of(where, values, len(shown))
 
 
 def _inputs(embedded: F32, style: F32) -> F32:
@@ -146,13 +148,13 @@ def _inputs(embedded: F32, style: F32) -> F32:
     return inputs
 
 
-def _network(inputs: F32, scores: F64, seen: F64, means: F64, settings: QualitySettings) -> QualityNetwork:
+def _network(inputs: F32, scores: F64, shown: F64, means: F64, settings: QualitySettings) -> QualityNetwork:
     """The trained ensemble."""
     how = Training(
         settings.epochs, settings.batch, settings.learning_rate, settings.weight_decay, settings.dropout,
         settings.seed,
     )  # fmt: skip
     bias = logit(means).astype(np.float32)
-    network = QualityNetwork(len(seen), inputs.shape[1], settings.hidden, bias, settings.seed)
-    train(network, inputs, scores.astype(np.float32), seen.astype(np.float32), how)
+    network = QualityNetwork(len(shown), inputs.shape[1], settings.hidden, bias, settings.seed)
+    train(network, inputs, scores.astype(np.float32), shown.astype(np.float32), how)
     return network

@@ -78,15 +78,15 @@ def anchored(evaluation: Anchor, voted: VotedScore | None) -> float:
 
 def key_weights(votes: F64) -> F64:
     """[K] weights of keys with `votes` [K] each: at most KEY_CAP, at most 1 in sum."""
-    wanted = votes / (votes + PRIOR_VOTES)
-    weights = np.minimum(wanted / wanted.sum(), KEY_CAP)
+    uncapped = votes / (votes + PRIOR_VOTES)
+    weights = np.minimum(uncapped / uncapped.sum(), KEY_CAP)
     for _ in range(
         len(weights)
     ):  # what the cap cut off goes to the others, until all are capped or it is spent
         spare, free = 1.0 - weights.sum(), weights < KEY_CAP
         if spare <= 1e-12 or not free.any():
             break
-        weights[free] = np.minimum(weights[free] + spare * wanted[free] / wanted[free].sum(), KEY_CAP)
+        weights[free] = np.minimum(weights[free] + spare * uncapped[free] / uncapped[free].sum(), KEY_CAP)
     return weights
 
 
@@ -114,22 +114,22 @@ def with_votes(model: QualityModel, votes: Sequence[Vote], now_s: float, half_li
     no key decides more than KEY_CAP. Votes without features or on models that the model does not know are
     left out. Raises ValueError for a propensity outside (0, 1].
     """
-    known = [vote for vote in votes if vote.features and vote.model in model.models]
-    if not known:
+    usable = [vote for vote in votes if vote.features and vote.model in model.models]
+    if not usable:
         return model
     leaves = model.arrays["leaves"]  # [L, M]
-    keys = {key: i for i, key in enumerate(sorted({vote.key_id for vote in known}))}
-    leaf = np.empty((len(known), len(model.arrays["roots"])), dtype=np.int64)
-    residual = np.empty(len(known))
-    column = np.array([model.models.index(vote.model) for vote in known])
-    for row, vote in enumerate(known):
+    keys = {key: i for i, key in enumerate(sorted({vote.key_id for vote in usable}))}
+    leaf = np.empty((len(usable), len(model.arrays["roots"])), dtype=np.int64)
+    residual = np.empty(len(usable))
+    column = np.array([model.models.index(vote.model) for vote in usable])
+    for row, vote in enumerate(usable):
         prompt = unpack(vote.features)
         leaf[row] = model.leaves(prompt)
         residual[row] = vote.score - model.predict_all(prompt)[0, column[row]]
-    weight = np.array([_weight(vote.propensity) for vote in known])
-    age_s = np.maximum(now_s - np.array([vote.created_s for vote in known]), 0.0)
+    weight = np.array([_weight(vote.propensity) for vote in usable])
+    age_s = np.maximum(now_s - np.array([vote.created_s for vote in usable]), 0.0)
     moves = _moves(
-        leaf * leaves.shape[1] + column[:, None], np.array([keys[vote.key_id] for vote in known]),
+        leaf * leaves.shape[1] + column[:, None], np.array([keys[vote.key_id] for vote in usable]),
         residual, weight, np.exp2(-age_s / half_life_s), leaves.size,
     )  # fmt: skip
     moved = leaves + moves.reshape(leaves.shape).astype(np.float32)
@@ -152,9 +152,10 @@ def _moves(cell: I64, key: I64, residual: F64, weight: F64, fresh: F64, cells: i
         return np.bincount(group.ravel(), np.repeat(values, trees)).astype(np.float64)
 
     weights = total(weight * fresh)
-    word = total(weight * fresh * residual) / weights
-    worth = np.minimum(weights**2 / total(weight**2 * fresh), _KEY_ANSWERS)
+    opinion = total(weight * fresh * residual) / weights
+    strength = np.minimum(weights**2 / total(weight**2 * fresh), _KEY_ANSWERS)
     cell_of = groups // keys
-    pulled, answers = (np.bincount(cell_of, some, minlength=cells) for some in (worth * word, worth))
+    amounts = strength * opinion, strength
+    pulled, answers = (np.bincount(cell_of, amount, minlength=cells) for amount in amounts)
     moves: F64 = pulled / (LEAF_ANSWERS + answers)
     return moves

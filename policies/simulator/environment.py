@@ -44,7 +44,7 @@ class DispatchVectorEnv(VectorEnv[Batch, npt.NDArray[np.int64], npt.NDArray[Any]
     Autoreset is NEXT_STEP: the step after an episode's end resets, its action is ignored and
     `infos["decided"]` [N] is False there. Rewards of a step are those that became known in it, each
     caused by an earlier decision; `simulator.rewards` gives them by decision. `infos["decision"]` [N]
-    is the number of the decision just made and `infos["now_s"]` [N] the time of the request now seen.
+    is the number of the decision just made and `infos["now_s"]` [N] the arrival of the request now observed.
     An episode is truncated, never terminated: the pool would go on.
     """
 
@@ -108,10 +108,10 @@ class DispatchVectorEnv(VectorEnv[Batch, npt.NDArray[np.int64], npt.NDArray[Any]
         return stream.arrival_s[np.arange(self.num_envs), stream.cursor]
 
     def _observations(self) -> Batch:
-        seen = self.simulator.seen
+        observations = self.simulator.observations
         return {
-            "rows": seen.rows.copy(), "prompt": seen.prompt.copy(),
-            "caller": seen.caller.copy(), "mask": seen.mask.copy(),
+            "rows": observations.rows.copy(), "prompt": observations.prompt.copy(),
+            "caller": observations.caller.copy(), "mask": observations.mask.copy(),
         }  # fmt: skip
 
 
@@ -164,7 +164,7 @@ class DispatchEnv(gym.Env[Observed, np.int64]):
         return self._observed(), {"completed": [], "elapsed_s": 0.0}
 
     def step(self, action: np.int64) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
-        """Dispatch the request that was seen, go on to the next."""
+        """Dispatch the observed request, go on to the next."""
         if not self.action_space.contains(action):
             raise ValueError(f"Action {action} is not a model: must lie in [0, {self._actions.n}).")
         stream = self.simulator.stream
@@ -190,8 +190,8 @@ class DispatchEnv(gym.Env[Observed, np.int64]):
         return done
 
     def _observed(self) -> Observed:
-        seen = self.simulator.seen
+        observations = self.simulator.observations
         return {
-            "rows": seen.rows[0].copy(), "prompt": seen.prompt[0].copy(),
-            "caller": seen.caller[0].copy(), "mask": seen.mask[0].copy(),
+            "rows": observations.rows[0].copy(), "prompt": observations.prompt[0].copy(),
+            "caller": observations.caller[0].copy(), "mask": observations.mask[0].copy(),
         }  # fmt: skip

@@ -70,8 +70,9 @@ def fit_model(spec: ModelSpec, served: Sequence[Served]) -> ModelSpec:
     def loss(x: F64) -> float:
         return _misfit(_with(guess, x), data)
 
-    found = minimize(loss, start, method="Nelder-Mead", options={"maxfev": 300, "xatol": 0.01, "fatol": 1e-4})
-    best = found.x if found.fun < loss(start) else start
+    options = {"maxfev": 300, "xatol": 0.01, "fatol": 1e-4}
+    result = minimize(loss, start, method="Nelder-Mead", options=options)
+    best = result.x if result.fun < loss(start) else start
     return _with(guess, best)
 
 
@@ -163,8 +164,9 @@ def errors(simulated: Times, measured: Times) -> dict[str, float]:
     Each of (ttft_s, e2e_s), [N] seconds. Keys `ttft_p50`, `ttft_p95`, `e2e_p50`, `e2e_p95`; 0.1 is 10 % too
     slow, -0.1 as much too fast.
     """
-    found: dict[str, float] = {}
-    for name, said, real in zip(("ttft", "e2e"), simulated, measured, strict=True):
+    relative: dict[str, float] = {}
+    for name, simulated_s, measured_s in zip(("ttft", "e2e"), simulated, measured, strict=True):
         for label, share in (("p50", 0.5), ("p95", 0.95)):
-            found[f"{name}_{label}"] = float(np.nanquantile(said, share) / np.quantile(real, share)) - 1.0
-    return found
+            ratio = np.nanquantile(simulated_s, share) / np.quantile(measured_s, share)
+            relative[f"{name}_{label}"] = float(ratio) - 1.0
+    return relative

@@ -9,12 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from policies import reward as rewards
-
-_reward = njit(cache=True)(rewards.reward)
-_lateness = njit(cache=True)(rewards.lateness)
+from policies.compiled import compiled
+from policies.reward import lateness, reward
 
 OFF: Final = 0
 COLD: Final = 1
@@ -54,7 +51,7 @@ MODEL: Final = np.dtype(
         ("error_rate", np.float64),
         ("mean_prompt", np.float64),  # tokens, moving mean over finished requests
         ("mean_output", np.float64),  # tokens, likewise
-        ("up_since_s", np.float64),  # start of the present wish for more replicas, inf for none
+        ("up_since_s", np.float64),  # since when more replicas are needed, inf where none is
         ("down_since_s", np.float64),
     ]
 )
@@ -65,8 +62,8 @@ REQUEST: Final = np.dtype(
         ("arrival_s", np.float64),
         ("prompt_tokens", np.float64),
         ("output_tokens", np.float64),  # at the model that was chosen
-        ("score", np.float64),  # what the answer will be worth
-        ("cost_usd", np.float64),  # what the answer will cost
+        ("score", np.float64),  # of the answer, once it is finished
+        ("cost_usd", np.float64),  # of the answer, once it is finished
         ("ttft_s", np.float64),
         ("e2e_s", np.float64),
         ("reward", np.float64),
@@ -101,7 +98,7 @@ class Queues(NamedTuple):
     requests: npt.NDArray[np.void]  # [E, K] REQUEST
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def finish(q: Queues, e: int, k: int, outcome: int, at_s: float) -> None:
     """Close request `k`: outcome, times, reward, error rate."""
     request = q.requests[e, k]
@@ -120,9 +117,9 @@ def finish(q: Queues, e: int, k: int, outcome: int, at_s: float) -> None:
         request.cost_usd = 0.0
         if outcome == FAILED:
             model.error_rate += _ERROR_MEMORY * (1.0 - model.error_rate)
-    request.reward = _reward(
+    request.reward = reward(
         request.score,
-        _lateness(request.e2e_s, pool.target_s),
+        lateness(request.e2e_s, pool.target_s),
         request.cost_usd / pool.cost_scale_usd,
         pool.accuracy_weight,
         pool.latency_weight,
@@ -131,7 +128,7 @@ def finish(q: Queues, e: int, k: int, outcome: int, at_s: float) -> None:
     pool.earned += request.reward
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def admit(q: Queues, e: int, m: int, r: int) -> None:
     """Move the first waiting request that is still wanted into prefill, if slot and cache allow."""
     replica = q.replicas[e, m, r]
@@ -157,7 +154,7 @@ def admit(q: Queues, e: int, m: int, r: int) -> None:
         return
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def end_prefill(q: Queues, e: int, m: int, r: int) -> None:
     """First token: the request joins the decoding batch, or ends if that was all."""
     replica = q.replicas[e, m, r]
@@ -176,7 +173,7 @@ def end_prefill(q: Queues, e: int, m: int, r: int) -> None:
     replica.decoding += 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def end_sequence(q: Queues, e: int, m: int, r: int) -> None:
     """Last token of the sequence that ends next."""
     replica = q.replicas[e, m, r]
@@ -197,7 +194,7 @@ def end_sequence(q: Queues, e: int, m: int, r: int) -> None:
     finish(q, e, k, DONE, replica.clock_s)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def advance_replica(q: Queues, e: int, m: int, r: int, until_s: float) -> None:
     """Simulate one replica up to `until_s`."""
     replica = q.replicas[e, m, r]
@@ -238,7 +235,7 @@ def advance_replica(q: Queues, e: int, m: int, r: int, until_s: float) -> None:
             end_prefill(q, e, m, r)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def fail_replica(q: Queues, e: int, m: int, r: int, now_s: float) -> None:
     """The replica dies: what it runs and holds fails, and it starts cold again."""
     replica = q.replicas[e, m, r]
@@ -257,7 +254,7 @@ def fail_replica(q: Queues, e: int, m: int, r: int, now_s: float) -> None:
     replica.ready_s = now_s + q.params[e, m].cold_start_s
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def uniform(pool: Any) -> float:
     """A number in [0, 1) from the pool's own xorshift64 generator (Marsaglia 2003)."""
     x = pool.random
@@ -268,9 +265,9 @@ def uniform(pool: Any) -> float:
     return float(x >> np.uint64(11)) / 9007199254740992.0
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def autoscale(q: Queues, e: int, m: int, now_s: float) -> None:
-    """One wish a call: start a replica after a lasting shortage, drain one after a lasting surplus."""
+    """At most one change a call: start a replica after a lasting shortage, drain after a lasting surplus."""
     model = q.models[e, m]
     p = q.params[e, m]
     alive, spare, warm = 0, -1, -1
@@ -295,7 +292,7 @@ def autoscale(q: Queues, e: int, m: int, now_s: float) -> None:
         model.down_since_s = np.inf
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def advance(q: Queues, e: int, now_s: float, elapsed_s: float) -> None:
     """Simulate every replica of pool `e` up to `now_s`; then failures and autoscaling, once."""
     for m in range(q.replicas.shape[1]):
@@ -309,7 +306,7 @@ def advance(q: Queues, e: int, now_s: float, elapsed_s: float) -> None:
             autoscale(q, e, m, now_s)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def pick_replica(q: Queues, e: int, m: int) -> int:
     """The warm replica with the fewest requests; else a cold one; -1 where there is none."""
     best = -1
@@ -326,7 +323,7 @@ def pick_replica(q: Queues, e: int, m: int) -> int:
     return best
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def submit(q: Queues, e: int, m: int, k: int) -> None:
     """Hand request `k`, whose fields are set, to model `m`; rejected where no place is left."""
     request = q.requests[e, k]

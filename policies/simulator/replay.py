@@ -20,7 +20,7 @@ _CHECK_EVERY: Final = 16  # decisions between looks for finished requests
 
 
 def replay(simulator: QueueSimulator, policy: Policy, episode: Episode, seed: int = 0) -> Requests:
-    """Every request of the episode, as it ended. A policy that learns online is told each outcome."""
+    """Every request of the episode, as it ended. A policy that learns online gets each outcome."""
     simulator.load(0, episode)
     simulator.look(0)
     first = int(simulator.stream.decided[0])

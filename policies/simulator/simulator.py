@@ -20,7 +20,7 @@ from policies.simulator.queues import (
     fail_replica,
 )
 from policies.simulator.spec import PARAMS, ModelSpec, params
-from policies.simulator.step import Seen, Stream, Table, observe, step
+from policies.simulator.step import ObservationBatch, Stream, Table, observe, step
 from policies.simulator.workload import Episode, QualityTable
 
 _TYPICAL_PROMPT_TOKENS = 512.0  # means before anything has finished
@@ -62,7 +62,7 @@ class QueueSimulator:
         self.queues.pools["deadline_s"] = deadline_s
         self.queues.pools["cost_scale_usd"] = cost_scale_usd
         self.queues.pools["blind"] = blind
-        self.seen = _empty_seen(size)
+        self.observations = _empty_observations(size)
         self._stream: Stream | None = None
         self.ended = np.zeros(pools, dtype=np.bool_)
         self._all = np.ones(pools, dtype=np.bool_)
@@ -121,35 +121,35 @@ class QueueSimulator:
     def step(self, actions: npt.NDArray[np.int64], active: Bools | None = None) -> None:
         """Dispatch the waiting request of every active pool to model `actions` [E], go to the next arrival.
 
-        Afterwards `seen` holds the observations, `ended` [E] which episodes are over, `earned` [E]
+        Afterwards `observations` holds the observations, `ended` [E] which episodes are over, `earned` [E]
         the rewards that became known. Raises RuntimeError when a request is still open after K more.
         """
         fine = step(
             self.queues,
             self.stream,
             self.table,
-            self.seen,
+            self.observations,
             actions,
             self._all if active is None else active,
             self.ended,
         )
         if not fine:
-            kept = self.queues.requests.shape[1]
-            raise RuntimeError(f"A request was still open after {kept} more: raise requests_kept.")
+            places = self.queues.requests.shape[1]
+            raise RuntimeError(f"A request was still open after {places} more: raise requests_kept.")
 
     def look(self, pool: int) -> None:
-        """Write the observation of the request at the cursor into `seen`."""
-        observe(self.queues, self.stream, self.table, self.seen, pool)
+        """Write the observation of the request at the cursor into `observations`."""
+        observe(self.queues, self.stream, self.table, self.observations, pool)
 
     def observation(self, pool: int) -> Observation:
         """The last observation of one pool as a policy takes it; a copy."""
-        seen = self.seen
+        observations = self.observations
         return Observation(
             models=self.names,
-            rows=seen.rows[pool].astype(np.float64),
-            prompt=seen.prompt[pool].astype(np.float64),
-            caller=seen.caller[pool].astype(np.float64),
-            mask=seen.mask[pool].astype(np.bool_),
+            rows=observations.rows[pool].astype(np.float64),
+            prompt=observations.prompt[pool].astype(np.float64),
+            caller=observations.caller[pool].astype(np.float64),
+            mask=observations.mask[pool].astype(np.bool_),
         )
 
     def kill(self, pool: int, model: int) -> None:
@@ -179,7 +179,7 @@ def _table(table: QualityTable) -> Table:
 
 
 def _empty_queues(
-    size: tuple[int, int], replicas: int, slots: int, places: int, kept: int, seed: int
+    size: tuple[int, int], replicas: int, slots: int, places: int, requests: int, seed: int
 ) -> Queues:
     replica = (*size, replicas)
     queues = Queues(
@@ -191,7 +191,7 @@ def _empty_queues(
         slot_id=np.zeros((*replica, slots), dtype=np.int64),
         slot_end=np.zeros((*replica, slots)),
         queue=np.zeros((*replica, places), dtype=np.int64),
-        requests=np.zeros((size[0], kept), dtype=REQUEST),
+        requests=np.zeros((size[0], requests), dtype=REQUEST),
     )
     queues.requests["outcome"] = ABANDONED
     queues.pools["random"] = np.random.default_rng(seed).integers(1, 2**63, size[0], dtype=np.int64)
@@ -211,8 +211,8 @@ def _empty_stream(pools: int, length: int) -> Stream:
     )
 
 
-def _empty_seen(size: tuple[int, int]) -> Seen:
-    return Seen(
+def _empty_observations(size: tuple[int, int]) -> ObservationBatch:
+    return ObservationBatch(
         rows=np.zeros((*size, len(MODEL_FIELDS)), dtype=np.float32),
         prompt=np.zeros((size[0], len(PROMPT_FIELDS)), dtype=np.float32),
         caller=np.zeros((size[0], len(CALLER_FIELDS)), dtype=np.float32),

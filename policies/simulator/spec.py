@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from policies.cost import cost_usd
+
 Params = npt.NDArray[np.void]  # [M] structured, one field per parameter of a ModelSpec
 
 
@@ -53,6 +55,11 @@ class ModelSpec:
             raise ValueError(
                 f"Model '{self.name}': needs slots >= 1 and 0 <= min_replicas <= max_replicas >= 1."
             )
+
+    def cost_usd(self, prompt_tokens: float, output_tokens: float) -> float:
+        """The price of a request whose answer has `output_tokens` before this model's `output_scale`."""
+        output = output_tokens * self.output_scale
+        return cost_usd(prompt_tokens, output, self.prompt_usd_per_mtok, self.completion_usd_per_mtok)
 
 
 PARAMS: Final = np.dtype([(f.name, np.float64) for f in fields(ModelSpec) if f.name != "name"])

@@ -4,21 +4,14 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from policies import observation as column
 from policies.arrays import F64, I64
-from policies.observation import MODEL_COLUMN, PROMPT_COLUMN
+from policies.compiled import compiled
+from policies.cost import cost_usd
 from policies.simulator.queues import COLD, OPEN, WARM, Queues, advance, pick_replica, submit
 
-_C: Final = tuple(
-    MODEL_COLUMN[name]
-    for name in (
-        "weight", "accuracy", "accuracy_std", "ttft_s", "e2e_s", "tpot_s", "cost_usd", "in_flight",
-        "waiting", "slots", "kv_use", "error_rate", "replicas", "cold", "age_s",
-    )
-)  # fmt: skip
-_PROMPT_TOKENS: Final = PROMPT_COLUMN["prompt_tokens"]
-_OUTPUT_TOKENS: Final = PROMPT_COLUMN["output_tokens"]
+_cost_usd = compiled(fused=False)(cost_usd)
 DRAIN_S: Final = 1e5  # longer than anything an episode leaves behind
 
 
@@ -28,7 +21,7 @@ class Stream(NamedTuple):
     arrival_s: F64  # [E, T + 1]
     prompt_tokens: F64  # [E, T + 1]
     output_tokens: F64  # [E, T + 1] true length, before a model's output_scale
-    predicted_tokens: F64  # [E, T + 1] the length a policy is told
+    predicted_tokens: F64  # [E, T + 1] the length in the observation
     row: I64  # [E, T + 1] row of the quality table
     length: I64  # [E] T
     cursor: I64  # [E] request that waits for its decision
@@ -36,7 +29,7 @@ class Stream(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Quality of Q prompts at M models: what an answer is worth and what is predicted of it."""
+    """Quality of Q prompts at M models: the scores of the answers and the predictions of them."""
 
     score: F64  # [Q, M]
     accuracy: F64  # [Q, M]
@@ -44,8 +37,8 @@ class Table(NamedTuple):
     prompt: F64  # [Q, P] PROMPT_FIELDS; the two lengths are replaced by the request's
 
 
-class Seen(NamedTuple):
-    """Observations of E pools, in float32."""
+class ObservationBatch(NamedTuple):
+    """The newest observation of each of E pools, in float32."""
 
     rows: npt.NDArray[np.float32]  # [E, M, F]
     prompt: npt.NDArray[np.float32]  # [E, P]
@@ -53,7 +46,7 @@ class Seen(NamedTuple):
     mask: npt.NDArray[np.int8]  # [E, M]
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def predict_idle(q: Queues, e: int, m: int, prompt: float, output: float) -> tuple[float, float, float]:
     """(ttft_s, e2e_s, tpot_s) of a request on an idle replica."""
     p = q.believed[e, m]
@@ -62,7 +55,7 @@ def predict_idle(q: Queues, e: int, m: int, prompt: float, output: float) -> tup
     return ttft, ttft + max(output - 1.0, 0.0) * tpot, tpot
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def predict(q: Queues, e: int, m: int, r: int, prompt: float, output: float) -> tuple[float, float, float]:
     """(ttft_s, e2e_s, tpot_s) of a request sent to replica `r` now, from what an engine reports.
 
@@ -92,7 +85,7 @@ def predict(q: Queues, e: int, m: int, r: int, prompt: float, output: float) -> 
     return ttft, ttft + max(output - 1.0, 0.0) * tpot, tpot
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def observe_model(
     q: Queues, e: int, m: int, prompt: float, output: float, row: npt.NDArray[np.float32]
 ) -> None:
@@ -108,23 +101,23 @@ def observe_model(
     output *= p.output_scale
     r = pick_replica(q, e, m)
     if r >= 0:
-        row[_C[3]], row[_C[4]], row[_C[5]] = predict(q, e, m, r, prompt, output)
-    row[_C[0]] = p.weight
-    row[_C[6]] = (prompt * p.prompt_usd_per_mtok + output * p.completion_usd_per_mtok) * 1e-6
-    row[_C[7]] = q.models[e, m].in_flight
-    row[_C[8]] = waiting
-    row[_C[9]] = warm * p.slots
-    row[_C[10]] = min(used / (max(warm, 1) * p.kv_tokens), 1.0)
-    row[_C[11]] = q.models[e, m].error_rate
-    row[_C[12]] = warm
-    row[_C[13]] = 0.0 if warm else 1.0
+        row[column.TTFT_S], row[column.E2E_S], row[column.TPOT_S] = predict(q, e, m, r, prompt, output)
+    row[column.WEIGHT] = p.weight
+    row[column.COST_USD] = _cost_usd(prompt, output, p.prompt_usd_per_mtok, p.completion_usd_per_mtok)
+    row[column.IN_FLIGHT] = q.models[e, m].in_flight
+    row[column.WAITING] = waiting
+    row[column.SLOTS] = warm * p.slots
+    row[column.KV_USE] = min(used / (max(warm, 1) * p.kv_tokens), 1.0)
+    row[column.ERROR_RATE] = q.models[e, m].error_rate
+    row[column.REPLICAS] = warm
+    row[column.COLD] = 0.0 if warm else 1.0
     if q.pools[e].blind:
-        row[_C[3]], row[_C[4]], row[_C[5]] = predict_idle(q, e, m, prompt, output)
-        row[_C[7]] = row[_C[8]] = row[_C[10]] = row[_C[11]] = 0.0
+        row[column.TTFT_S], row[column.E2E_S], row[column.TPOT_S] = predict_idle(q, e, m, prompt, output)
+        row[column.IN_FLIGHT] = row[column.WAITING] = row[column.KV_USE] = row[column.ERROR_RATE] = 0.0
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def observe(q: Queues, s: Stream, table: Table, seen: Seen, e: int) -> None:
+@compiled(fused=False)
+def observe(q: Queues, s: Stream, table: Table, observations: ObservationBatch, e: int) -> None:
     """What a policy sees of the request at the cursor of pool `e`.
 
     The mask holds models with a warm replica; while there is none, those with a cold one.
@@ -133,27 +126,27 @@ def observe(q: Queues, s: Stream, table: Table, seen: Seen, e: int) -> None:
     prompt, output = s.prompt_tokens[e, t], s.predicted_tokens[e, t]
     usable = 0
     for m in range(q.params.shape[1]):
-        row = seen.rows[e, m]
+        row = observations.rows[e, m]
         observe_model(q, e, m, prompt, output, row)
-        row[_C[1]] = table.accuracy[s.row[e, t], m]
-        row[_C[2]] = table.accuracy_std[s.row[e, t], m]
-        seen.mask[e, m] = 1 if q.models[e, m].enabled and row[_C[12]] > 0 else 0
-        usable += seen.mask[e, m]
+        row[column.ACCURACY] = table.accuracy[s.row[e, t], m]
+        row[column.ACCURACY_STD] = table.accuracy_std[s.row[e, t], m]
+        observations.mask[e, m] = 1 if q.models[e, m].enabled and row[column.REPLICAS] > 0 else 0
+        usable += observations.mask[e, m]
     if usable == 0:
         for m in range(q.params.shape[1]):
-            seen.mask[e, m] = 1 if q.models[e, m].enabled else 0
-    for i in range(seen.prompt.shape[1]):
-        seen.prompt[e, i] = table.prompt[s.row[e, t], i]
-    seen.prompt[e, _PROMPT_TOKENS] = prompt
-    seen.prompt[e, _OUTPUT_TOKENS] = output
+            observations.mask[e, m] = 1 if q.models[e, m].enabled else 0
+    for i in range(observations.prompt.shape[1]):
+        observations.prompt[e, i] = table.prompt[s.row[e, t], i]
+    observations.prompt[e, column.PROMPT_TOKENS] = prompt
+    observations.prompt[e, column.OUTPUT_TOKENS] = output
     pool = q.pools[e]
-    seen.caller[e, 0] = pool.accuracy_weight
-    seen.caller[e, 1] = pool.latency_weight
-    seen.caller[e, 2] = pool.cost_weight
-    seen.caller[e, 3] = pool.target_s
+    observations.caller[e, column.ACCURACY_WEIGHT] = pool.accuracy_weight
+    observations.caller[e, column.LATENCY_WEIGHT] = pool.latency_weight
+    observations.caller[e, column.COST_WEIGHT] = pool.cost_weight
+    observations.caller[e, column.TARGET_S] = pool.target_s
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def dispatch(q: Queues, s: Stream, table: Table, e: int, m: int) -> bool:
     """Send the request at the cursor to model `m`. False where its place still holds an open request."""
     t = s.cursor[e]
@@ -166,19 +159,20 @@ def dispatch(q: Queues, s: Stream, table: Table, e: int, m: int) -> bool:
     request.prompt_tokens = s.prompt_tokens[e, t]
     request.output_tokens = max(np.rint(s.output_tokens[e, t] * p.output_scale), 1.0)
     request.score = table.score[s.row[e, t], m]
-    prompt_usd = request.prompt_tokens * p.prompt_usd_per_mtok
-    request.cost_usd = (prompt_usd + request.output_tokens * p.completion_usd_per_mtok) * 1e-6
+    request.cost_usd = _cost_usd(
+        request.prompt_tokens, request.output_tokens, p.prompt_usd_per_mtok, p.completion_usd_per_mtok
+    )
     submit(q, e, m, k)
     s.decided[e] += 1
     return True
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def step(
     q: Queues,
     s: Stream,
     table: Table,
-    seen: Seen,
+    observations: ObservationBatch,
     actions: I64,
     active: npt.NDArray[np.bool_],
     ended: npt.NDArray[np.bool_],
@@ -199,7 +193,7 @@ def step(
             now = s.arrival_s[e, s.cursor[e]]
             advance(q, e, now, now - before)
             ended[e] = s.cursor[e] == s.length[e]
-        observe(q, s, table, seen, e)
+        observe(q, s, table, observations, e)
         if ended[e]:
             advance(q, e, s.arrival_s[e, s.cursor[e]] + DRAIN_S, 0.0)
     return fine

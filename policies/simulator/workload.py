@@ -1,4 +1,4 @@
-"""What a simulated pool is asked: episodes of requests, and the table of prompts with their qualities."""
+"""The requests of a simulated pool: episodes, and the table of prompts with their qualities."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,8 +47,8 @@ EpisodeSource = Callable[[np.random.Generator], Episode]  # draws one episode
 
 @dataclass(frozen=True, slots=True)
 class QualityTable:
-    """Q prompts at M models: `score` [Q, M] what an answer is worth, `accuracy` and `accuracy_std`
-    [Q, M] what a policy is told, `prompt` [Q, P] the prompt's PROMPT_FIELDS."""
+    """Q prompts at M models: `score` [Q, M] of the answers, `accuracy` and `accuracy_std` [Q, M]
+    as they stand in observations, `prompt` [Q, P] the prompt's PROMPT_FIELDS."""
 
     score: F64
     accuracy: F64
@@ -68,7 +68,7 @@ class QualityTable:
         return int(self.score.shape[1])
 
     def expected(self) -> "QualityTable":
-        """The same with every answer worth what is predicted of it: the quality model's own qualities."""
+        """The same with the predicted score as the score of every answer."""
         return QualityTable(self.accuracy, self.accuracy, self.accuracy_std, self.prompt)
 
 
@@ -89,8 +89,8 @@ def synthetic_quality(models: int, rows: int, seed: int) -> QualityTable:
     centre = logit.mean(axis=0)
     spread = logit.std(axis=0)
     shrink = spread**2 / (spread**2 + 0.7**2)
-    seen = centre + shrink * (logit + rng.normal(0.0, 0.7, p.shape) - centre)
-    accuracy = 1.0 / (1.0 + np.exp(-seen))
+    noisy = centre + shrink * (logit + rng.normal(0.0, 0.7, p.shape) - centre)
+    accuracy = 1.0 / (1.0 + np.exp(-noisy))
     prompt = np.zeros((rows, len(PROMPT_FIELDS)))
     prompt[:, 2] = 1.0
     return QualityTable(score, accuracy, np.full_like(p, 0.1), prompt)

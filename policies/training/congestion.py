@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from policies.arrays import F64
+from policies.compiled import compiled
 
 _LEAST_DISCOUNT = 0.01
 _LOOK_BACK = 64  # earlier requests of the same model that may still be decoding
@@ -31,7 +31,7 @@ class Served(NamedTuple):
     slope: F64  # reward that one more second of latency would have cost it
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def _behind(s: Served, k: int, n: int, horizon_s: float) -> float:
     """Of those that wait behind `k`, until the queue is empty once after its end."""
     total = 0.0
@@ -50,22 +50,22 @@ def _behind(s: Served, k: int, n: int, horizon_s: float) -> float:
     return total * s.work_s[k, n]
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def _beside(s: Served, k: int, n: int) -> float:
     """Of those that decode while `k` is in prefill."""
-    total, seen = 0.0, 0
+    total, earlier = 0.0, 0
     for j in range(k - 1, -1, -1):
         if s.model[j, n] != s.model[k, n]:
             continue
-        if s.episode[j, n] != s.episode[k, n] or seen == _LOOK_BACK:
+        if s.episode[j, n] != s.episode[k, n] or earlier == _LOOK_BACK:
             break
-        seen += 1
+        earlier += 1
         if s.end_s[j, n] > s.start_s[k, n]:
             total += s.slope[j, n]
     return total * s.prefill_s[k, n]
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def delay_cost(s: Served, horizon_s: float, count: int) -> F64:
     """[count, N] reward that each of the first decisions costs others.
 

@@ -84,10 +84,10 @@ class EnvRunner:
         observation, info = self.env.reset(seed=seed, options={"stagger": True})
         self._state = self._encode(observation, info["now_s"])
 
-    def set_weights(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    def set_parameters(self, parameters: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Take over a network's state dict, as numpy arrays."""
         self.network.load_state_dict(
-            {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+            {name: torch.from_numpy(np.array(value)) for name, value in parameters.items()}
         )
 
     def sample(self, steps: int) -> Rollout:

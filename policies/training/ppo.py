@@ -126,20 +126,20 @@ class PPO:
         data = self.flatten(rollout, advantage, returns)
         collected: list[dict[str, float]] = []
         for batch in self._minibatches(data):
-            loss, found = ppo_loss(self.network, batch, self.config)
-            if found["approx_kl"] > 1.5 * self.config.target_kl:
+            loss, losses = ppo_loss(self.network, batch, self.config)
+            if losses["approx_kl"] > 1.5 * self.config.target_kl:
                 metrics["stopped_early"] = 1.0
                 break
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            found["grad_norm"] = float(
+            losses["grad_norm"] = float(
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
             )
             self.optimizer.step()
-            collected.append(found)
+            collected.append(losses)
         self.updates += 1
         for name in collected[0] if collected else ():
-            metrics[name] = float(np.mean([found[name] for found in collected]))
+            metrics[name] = float(np.mean([losses[name] for losses in collected]))
         metrics["reward"] = float(rollout.reward[decided].mean())
         metrics["delay_cost"] = float(rollout.delay_cost[decided].mean())
         metrics["censored"] = rollout.censored

@@ -1,7 +1,7 @@
 """Training: rollouts and PPO updates until the decisions are used up; seeded, resumable, logged."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from policies.training.network import DispatchNetwork
 from policies.training.ppo import PPO, PPOConfig
 from policies.utility import DEFAULT_BETA
 
-Weights = dict[str, npt.NDArray[np.float32]]
+Parameters = dict[str, npt.NDArray[np.float32]]
 _LOGIT_LAYERS = ("policy.score.weight", "policy.score.bias", "policy.skip.weight")
 Report = Callable[[int, Mapping[str, float]], None]  # decisions so far, metrics of the update
 
@@ -44,9 +44,9 @@ class TrainingConfig:
 
 
 class Runners(Protocol):
-    """Makes rollouts with given weights: one EnvRunner here, or many on a cluster."""
+    """Makes rollouts with given parameters: one EnvRunner here, or many on a cluster."""
 
-    def sample(self, weights: Weights, steps: int) -> Rollout:
+    def sample(self, parameters: Parameters, steps: int) -> Rollout:
         """`steps` steps of every environment."""
 
 
@@ -57,9 +57,9 @@ class LocalRunners:
         network = new_network(config)
         self.runner = EnvRunner(make_env, network, config.beta, config.lag, config.ppo.horizon_s, config.seed)
 
-    def sample(self, weights: Weights, steps: int) -> Rollout:
+    def sample(self, parameters: Parameters, steps: int) -> Rollout:
         """As Runners.sample."""
-        self.runner.set_weights(weights)
+        self.runner.set_parameters(parameters)
         return self.runner.sample(steps)
 
 
@@ -68,13 +68,13 @@ def new_network(config: TrainingConfig) -> DispatchNetwork:
     return DispatchNetwork(config.hidden, config.drop, config.seed)
 
 
-def weights_of(network: DispatchNetwork) -> Weights:
+def parameters_of(network: DispatchNetwork) -> Parameters:
     """The state dict as numpy arrays."""
     return {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
 
 
 class Trainer:
-    """The loop on one screen: weights out, rollouts in, update, report."""
+    """The loop on one screen: parameters out, rollouts in, update, report."""
 
     def __init__(self, config: TrainingConfig, runners: Runners, device: str = "cpu") -> None:
         self.config = config
@@ -87,7 +87,7 @@ class Trainer:
         """Train until `config.decisions`; returns the policy."""
         while self.decisions < self.config.decisions:
             started = time.perf_counter()
-            rollout = self.runners.sample(weights_of(self.network), self.config.steps)
+            rollout = self.runners.sample(parameters_of(self.network), self.config.steps)
             sampled = time.perf_counter()
             metrics = self.ppo.update(rollout, self.decisions / self.config.decisions)
             self.decisions += rollout.decisions
@@ -101,7 +101,7 @@ class Trainer:
         config = self.config
         tensors = {
             name: value * np.float32(config.sharpness if name in _LOGIT_LAYERS else 1.0)
-            for name, value in weights_of(self.network).items()
+            for name, value in parameters_of(self.network).items()
             if not name.startswith("value.")
         }
         ranges = {"decisions": float(self.decisions), **(data_range or {})}
@@ -145,9 +145,3 @@ class Trainer:
         decisions, updates, mean, std = tensors["counters"].tolist()
         self.decisions, self.ppo.updates = int(decisions), int(updates)
         self.ppo.return_mean, self.ppo.return_std = mean, std
-
-
-def mean_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of each metric over several updates."""
-    names = {name for row in rows for name in row}
-    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in sorted(names)}

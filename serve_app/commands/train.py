@@ -143,11 +143,8 @@ def environment(wanted: Options) -> MakeEnv:
         )
     if wanted.quality:
         models = tuple(sorted(models, key=lambda model: prompts.names.index(model.name)))
-    usd = [
-        m.prompt_usd_per_mtok * trace.prompt_tokens.mean()
-        + m.completion_usd_per_mtok * trace.output_tokens.mean()
-        for m in models
-    ]
+    lengths = float(trace.prompt_tokens.mean()), float(trace.output_tokens.mean())
+    usd = [model.cost_usd(*lengths) for model in models]
     mix = ScenarioMix(
         trace,
         pool_capacity_per_s(models, trace),
@@ -155,7 +152,7 @@ def environment(wanted: Options) -> MakeEnv:
         np.array(CALLER),
         length=min(2048, len(trace) - 1),
     )
-    return MakeEnv(models, prompts.table.expected(), mix, wanted.environments, max(max(usd) * 1e-6, 1e-9))
+    return MakeEnv(models, prompts.table.expected(), mix, wanted.environments, max(*usd, 1e-9))
 
 
 def read_pool(path: Path) -> "tuple[ModelSpec, ...]":

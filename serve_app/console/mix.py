@@ -8,10 +8,11 @@ import numpy as np
 from deployments.dispatch.columns import Observer
 from deployments.records.snapshot import Snapshot
 from policies.baselines.static_mix import best_mix
+from policies.formula import utility
 from policies.latency.model import LatencyModel
 from policies.observation import MODEL_COLUMN, PROMPT_COLUMN, PROMPT_FIELDS
 from policies.prompt.style import STYLE_SIZE
-from policies.utility import Weights, utility
+from policies.utility import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +65,13 @@ def measured(snapshot: Snapshot, prompt_tokens: float) -> list[PlannedModel]:
     prompt[PROMPT_COLUMN["prompt_tokens"]] = prompt_tokens
     m = len(columns.models)
     predicted = columns.latency.predict(prompt, np.zeros(STYLE_SIZE, dtype=np.float32), np.zeros(m), None)
-    cost_usd = prompt_tokens * columns.prompt_usd + predicted.output_tokens * columns.completion_usd
+    cards = [snapshot.models[model].card for model in columns.models]
     return [
         PlannedModel(
             model,
             float(columns.rows[i, MODEL_COLUMN["accuracy"]]),
             float(predicted.e2e_s[i]),
-            float(cost_usd[i]),
+            cards[i].cost_usd(prompt_tokens, float(predicted.output_tokens[i])),
             float(columns.latency.capacity_per_s[i]),
             float(columns.rows[i, MODEL_COLUMN["weight"]]),
         )

@@ -5,9 +5,8 @@ import time
 
 from deployments.dispatch.settlement import Settlement
 from deployments.records.records import DecisionRecord, OutcomeRecord
-from deployments.records.snapshot import ModelCard
 from serve_app.metrics import IngressMetrics
-from serve_app.upstream.job import Job, Result
+from serve_app.upstream.job import Job
 from serve_app.upstream.replicas import TablePort
 
 _OPERATIONS = {
@@ -40,7 +39,7 @@ class Reporter:
         result, dispatch = job.result, job.dispatch
         loop_s, wall_s = asyncio.get_running_loop().time(), time.time()
         row = self._view.snapshot.models.get(result.model)
-        cost_usd = _cost_usd(result, row.card) if row is not None else 0.0
+        cost_usd = 0.0 if row is None else row.card.cost_usd(result.prompt_tokens, result.output_tokens)
         record = OutcomeRecord(
             decision_id=job.decision_id,
             finished_s=wall_s,
@@ -58,9 +57,3 @@ class Reporter:
     def _decided(self, record: DecisionRecord) -> None:
         self._view.outbox.record_decision(record)
         self._metrics.decided(record)
-
-
-def _cost_usd(result: Result, card: ModelCard) -> float:
-    """What the tokens of an answer cost by the card's prices."""
-    prompt_usd = result.prompt_tokens * card.prompt_usd_per_mtok
-    return 1e-6 * (prompt_usd + result.output_tokens * card.completion_usd_per_mtok)

@@ -13,7 +13,7 @@ from policies.simulator.environment import DispatchVectorEnv
 from policies.simulator.spec import ModelSpec
 from policies.simulator.workload import Episode, episode_from_trace, synthetic_quality
 from policies.training.ppo import PPOConfig
-from policies.training.trainer import LocalRunners, Trainer, TrainingConfig, new_network, weights_of
+from policies.training.trainer import LocalRunners, Trainer, TrainingConfig, new_network, parameters_of
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +44,7 @@ def cluster() -> Iterator[None]:
 
 def test_two_workers_give_the_rollouts_of_two_runners() -> None:
     group = RolloutGroup(make_env, CONFIG, workers=2, num_cpus=0.1)
-    weights = weights_of(new_network(CONFIG))
+    weights = parameters_of(new_network(CONFIG))
     rollout = group.sample(weights, 16)
     group.close()
     assert rollout.reward.shape == (16, 8)
@@ -57,7 +57,7 @@ def test_two_workers_give_the_rollouts_of_two_runners() -> None:
 
 def test_a_killed_worker_is_replaced_and_the_round_goes_on() -> None:
     group = RolloutGroup(make_env, CONFIG, workers=2, num_cpus=0.1)
-    weights = weights_of(new_network(CONFIG))
+    weights = parameters_of(new_network(CONFIG))
     group.sample(weights, 16)
     ray.kill(group.actors[0])
     assert group.sample(weights, 16).reward.shape == (16, 4)
@@ -68,7 +68,7 @@ def test_a_killed_worker_is_replaced_and_the_round_goes_on() -> None:
 
 def test_a_round_without_any_answer_is_asked_of_the_replacements() -> None:
     group = RolloutGroup(make_env, CONFIG, workers=1, num_cpus=0.1)
-    weights = weights_of(new_network(CONFIG))
+    weights = parameters_of(new_network(CONFIG))
     ray.kill(group.actors[0])
     assert group.sample(weights, 16).reward.shape == (16, 4)
     assert group.replaced == 1
@@ -78,7 +78,7 @@ def test_a_round_without_any_answer_is_asked_of_the_replacements() -> None:
 def test_silence_beyond_the_limit_is_an_error() -> None:
     group = RolloutGroup(make_env, CONFIG, workers=1, timeout_s=0.01, num_cpus=0.1)
     with pytest.raises(RolloutGroupError, match="None of 1"):
-        group.sample(weights_of(new_network(CONFIG)), 4096)
+        group.sample(parameters_of(new_network(CONFIG)), 4096)
     group.close()
 
 
@@ -94,4 +94,4 @@ def test_training_runs_on_workers() -> None:
 def test_an_error_in_the_environment_is_raised_not_retried() -> None:
     group = RolloutGroup(partial(make_env, broken=True), CONFIG, workers=1, num_cpus=0.1)
     with pytest.raises(ray.exceptions.RayError, match="no such pool"):
-        group.sample(weights_of(new_network(CONFIG)), 16)
+        group.sample(parameters_of(new_network(CONFIG)), 16)

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.decision import draw, hash64, rendezvous, uniform_from_seed
+from policies.decision import (
+    draw,
+    hash64,
+    is_distribution,
+    rendezvous,
+    uniform_from_seed,
+)
 
 seeds = st.integers(0, 2**64 - 1)
 distributions = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12).filter(lambda p: sum(p) > 1e-6)
@@ -52,3 +58,16 @@ def test_rendezvous_moves_only_the_sessions_of_a_model_that_leaves() -> None:
         before = rendezvous(full, models, hash64(f"s{i}"))
         after = rendezvous(without, models, hash64(f"s{i}"))
         assert after == before or before == 1
+
+
+floats = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@given(st.lists(floats, max_size=5), st.lists(st.booleans(), max_size=5))
+def test_what_is_accepted_as_a_distribution_can_be_sampled(values: list[float], mask: list[bool]) -> None:
+    pi, allowed = np.array(values, dtype=float), np.array(mask, dtype=bool)
+    if is_distribution(pi, allowed):
+        assert np.isfinite(pi).all()
+        assert (pi >= 0.0).all()
+        assert float(pi[~allowed].sum()) < 1e-6
+        assert abs(float(pi.sum()) - 1.0) < 1e-5

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from policies import observation as column
 from policies.observation import (
+    CALLER_COLUMN,
     CALLER_FIELDS,
     MODEL_COLUMN,
     MODEL_FIELDS,
+    PROMPT_COLUMN,
     PROMPT_FIELDS,
     Observation,
 )
@@ -40,9 +43,16 @@ def test_columns_are_read_by_name() -> None:
     seen = observation()
     assert seen.column("accuracy").tolist() == seen.rows[:, MODEL_COLUMN["accuracy"]].tolist()
     assert seen.prompt_field("output_tokens") == 1.0
-    assert seen.caller_field("target_s") == 3.0
 
 
 def test_an_unknown_field_is_an_error() -> None:
     with pytest.raises(KeyError):
         observation().column("acuracy")
+
+
+def test_constants_of_compiled_code_are_named_as_the_columns_that_they_are() -> None:
+    columns = {**MODEL_COLUMN, **PROMPT_COLUMN, **CALLER_COLUMN}
+    constants = {name: getattr(column, name.upper(), None) for name in columns}
+    assert {name for name, value in constants.items() if value is not None} >= set(MODEL_COLUMN)
+    for name, value in constants.items():
+        assert value in (None, columns[name])

@@ -4,9 +4,10 @@ import numpy as np
 
 from policies.arrays import F64
 from policies.baselines.greedy import GreedyPolicy
+from policies.formula import utility
 from policies.observation import Observation
 from policies.outcome import Transition
-from policies.utility import Weights, utility
+from policies.utility import Weights
 from scripts.benchmarks.baselines.context import prompt_vector
 
 

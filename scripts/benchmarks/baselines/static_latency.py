@@ -6,8 +6,9 @@ import numpy as np
 
 from policies.arrays import F64
 from policies.baselines.greedy import GreedyPolicy
+from policies.formula import utility
 from policies.observation import Observation
-from policies.utility import Weights, utility
+from policies.utility import Weights
 
 
 class StaticLatencyPolicy(GreedyPolicy):
@@ -33,8 +34,3 @@ class StaticLatencyPolicy(GreedyPolicy):
         weights = self.weights or Weights(*observation.caller[:3].tolist())
         cost_usd = observation.column("cost_usd")
         return utility(observation.column("accuracy"), latency_s, cost_usd, weights, observation.mask)
-
-
-def nominal_tpot_s(observation: Observation) -> dict[str, float]:
-    """Model -> measured TPOT of one observation made at low load: the prior to start from."""
-    return dict(zip(observation.models, observation.column("tpot_s").tolist(), strict=True))

@@ -6,10 +6,11 @@ takes there. The price stands for the requests that will come.
 """
 
 import numpy as np
-from numba import njit
 
 from policies.arrays import F64
 from policies.baselines.greedy import GreedyPolicy
+from policies.compiled import compiled
+from policies.cost import cost_usd
 from policies.observation import Observation
 from policies.reward import lateness
 from policies.simulator.queues import (
@@ -43,7 +44,7 @@ def empty_scratch(q: Queues) -> Queues:
     )
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def copy_replica(q: Queues, e: int, m: int, r: int, scratch: Queues) -> int:
     """Copy one replica with its requests, renumbered from 0; returns how many requests it holds."""
     replica, copy = q.replicas[e, m, r], scratch.replicas[0, 0, 0]
@@ -72,7 +73,7 @@ def copy_replica(q: Queues, e: int, m: int, r: int, scratch: Queues) -> int:
     return held
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(fused=False)
 def true_e2e_s(
     q: Queues, scratch: Queues, e: int, m: int, now_s: float, prompt: float, output: float
 ) -> float:
@@ -123,7 +124,7 @@ class ClairvoyantPolicy(GreedyPolicy):
             if self.knows_times:
                 e2e_s = true_e2e_s(q, self._scratch, e, m, now_s, prompt, output)
             late = lateness(e2e_s, target)
-            usd = (prompt * p["prompt_usd_per_mtok"] + output * p["completion_usd_per_mtok"]) * 1e-6
+            usd = cost_usd(prompt, output, p["prompt_usd_per_mtok"], p["completion_usd_per_mtok"])
             step = p["step_base_s"] + p["step_per_sequence_s"] * p["slots"]
             busy_s = prompt / p["prefill_tokens_per_s"] + output * step / p["slots"]
             charge = self.price * busy_s if late < 1.0 else 0.0

@@ -23,7 +23,7 @@ from scripts.benchmarks.baselines.static_latency import StaticLatencyPolicy
 from scripts.benchmarks.baselines.task_label import TaskLabelPolicy
 from scripts.benchmarks.baselines.thompson import ThompsonPolicy
 from scripts.benchmarks.load.clairvoyant import ClairvoyantPolicy
-from scripts.benchmarks.load.pool import CALLER, TARGET_S, mean_cost_usd
+from scripts.benchmarks.load.pool import CALLER, TARGET_S
 from scripts.benchmarks.load.study import Study
 
 CLAIRVOYANT = "clairvoyant"
@@ -77,7 +77,7 @@ def lone_utility(study: Study) -> F64:
     values = []
     for i, model in enumerate(study.models):
         e2e_s = prompt / model.prefill_tokens_per_s + output * step_s(model, 1.0)
-        share = mean_cost_usd(model, prompt, output) / study.cost_scale_usd
+        share = model.cost_usd(prompt, output) / study.cost_scale_usd
         score = float(study.table.score[study.train_rows, i].mean())
         values.append(CALLER[0] * score - CALLER[1] * lateness(e2e_s, TARGET_S) - CALLER[2] * share)
     return np.array(values)
@@ -195,7 +195,7 @@ def _static_mix(study: Study) -> Dispatcher:
     value = lone_utility(study)
     prompt, output = float(study.train.prompt_tokens.mean()), float(study.train.output_tokens.mean())
     capacity = np.array([capacity_per_s(model, prompt, output) for model in study.models])
-    cost = np.array([mean_cost_usd(model, prompt, output) for model in study.models])
+    cost = np.array([model.cost_usd(prompt, output) for model in study.models])
     names = [model.name for model in study.models]
 
     def make(headroom: float) -> Make:

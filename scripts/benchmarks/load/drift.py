@@ -20,7 +20,7 @@ from policies.simulator.spec import ModelSpec, capacity_per_s, step_s
 from policies.training.trainer import TrainingConfig
 from scripts.benchmarks.load.drift_run import Course, Drift, DriftingPool, lowest_window, moved_after
 from scripts.benchmarks.load.jobs import Training, run_all, run_training
-from scripts.benchmarks.load.pool import CALLER, TARGET_S, mean_cost_usd
+from scripts.benchmarks.load.pool import CALLER, TARGET_S
 from scripts.benchmarks.load.study import Study, make_study
 from scripts.benchmarks.report import Bar, Report, bar
 from serve_app.console.text_table import print_table
@@ -209,7 +209,7 @@ def _worth(study: Study, drift: Drift, before: bool) -> tuple[F64, F64, F64]:
         if i == drift.model:
             spec, score = _seen(spec, score, drift, before)
         e2e_s = prompt / spec.prefill_tokens_per_s + output * step_s(spec, spec.slots / 2)
-        cost = mean_cost_usd(spec, prompt, output)
+        cost = spec.cost_usd(prompt, output)
         values.append(
             CALLER[0] * score
             - CALLER[1] * lateness(e2e_s, TARGET_S)

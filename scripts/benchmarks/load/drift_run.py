@@ -82,7 +82,7 @@ class DriftingPool:
             observation = self._observation()
             decision = policy.decide(observation, seed=number, epsilon=EXPLORATION if adapts else 0.0)
             chosen[number], graded[number] = decision.index, self.graded[self.drift.model]
-            raw = self.sim.seen.rows[0, decision.index]
+            raw = self.sim.observations.rows[0, decision.index]
             if adapts:
                 self.expected[number] = (
                     float(raw[MODEL_COLUMN["tpot_s"]]),

@@ -32,9 +32,3 @@ def pool(mean_scores: F64, names: Sequence[str]) -> list[ModelSpec]:
         )
         for i, r in enumerate(ranks.tolist())
     ]
-
-
-def mean_cost_usd(model: ModelSpec, prompt_tokens: float, output_tokens: float) -> float:
-    """Cost of a request of mean lengths."""
-    prompt = prompt_tokens * model.prompt_usd_per_mtok
-    return (prompt + output_tokens * model.output_scale * model.completion_usd_per_mtok) * 1e-6

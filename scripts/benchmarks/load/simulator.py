@@ -9,7 +9,7 @@ import numpy as np
 import ray
 
 from deployments.learning.rollout_group import RolloutGroup
-from policies.training.trainer import TrainingConfig, new_network, weights_of
+from policies.training.trainer import TrainingConfig, new_network, parameters_of
 from scripts.benchmarks.load.simulated_pool import ENVIRONMENTS, MODELS, make_env
 from scripts.benchmarks.report import Report, bar, interval
 from serve_app.console.text_table import print_table
@@ -68,7 +68,7 @@ def _environment(steps: int, rounds: int) -> tuple[list[float], list[float]]:
 def _rollouts(counts: list[int], rounds: int) -> dict[int, list[float]]:
     """Decisions per second with network, features and credit, by number of workers."""
     config = TrainingConfig(steps=128, lag=128)
-    weights = weights_of(new_network(config))
+    weights = parameters_of(new_network(config))
     found: dict[int, list[float]] = {}
     ray.init(
         num_cpus=max(counts), include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False

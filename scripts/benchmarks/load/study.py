@@ -13,7 +13,7 @@ from policies.simulator.scored_prompts import scored_prompts, synthetic_prompts
 from policies.simulator.simulator import QueueSimulator
 from policies.simulator.spec import ModelSpec
 from policies.simulator.workload import Episode, QualityTable
-from scripts.benchmarks.load.pool import CALLER, DEADLINE_S, mean_cost_usd, pool
+from scripts.benchmarks.load.pool import CALLER, DEADLINE_S, pool
 
 SYNTHETIC_MODELS = 8
 SYNTHETIC_ROWS = 6000
@@ -101,5 +101,5 @@ def make_study(arrivals: Path | None, quality: Path | None, seed: int = 1) -> St
         train_rows=prompts.train_rows,
         test_rows=prompts.test_rows,
         capacity=pool_capacity_per_s(models, trace),
-        cost_scale_usd=max(mean_cost_usd(model, prompt, output) for model in models),
+        cost_scale_usd=max(model.cost_usd(prompt, output) for model in models),
     )

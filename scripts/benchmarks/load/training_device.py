@@ -11,7 +11,14 @@ from tqdm import tqdm
 
 from policies.training.env_runner import Rollout
 from policies.training.ppo import PPO, PPOConfig
-from policies.training.trainer import LocalRunners, Trainer, TrainingConfig, Weights, new_network, weights_of
+from policies.training.trainer import (
+    LocalRunners,
+    Parameters,
+    Trainer,
+    TrainingConfig,
+    new_network,
+    parameters_of,
+)
 from scripts.benchmarks.load.simulated_pool import make_env
 from scripts.benchmarks.report import Report, bar, interval
 from serve_app.console.text_table import print_table
@@ -75,7 +82,7 @@ def _name(device: str) -> str:
 def _rollout(environments: int) -> Rollout:
     config = TrainingConfig()
     runners = LocalRunners(partial(make_env, environments=environments), config)
-    return runners.sample(weights_of(new_network(config)), config.steps)
+    return runners.sample(parameters_of(new_network(config)), config.steps)
 
 
 def _compared(
@@ -85,13 +92,13 @@ def _compared(
 
     One step over all decisions, since sums in another order make the paths of many steps part.
     """
-    times, weights = list[float](), list[Weights]()
+    times, weights = list[float](), list[Parameters]()
     for device in ("cpu", args.device):
         one_step = PPOConfig(epochs=1, minibatch=rollout.decisions)
         times += interval(_seconds(_updater(hidden, device), rollout, args.rounds))
         ppo = _updater(hidden, device, one_step)
         ppo.update(rollout)
-        weights.append(weights_of(ppo.network))
+        weights.append(parameters_of(ppo.network))
     on_cpu, on_device = weights
     apart = max(float(np.abs(on_cpu[name] - on_device[name]).max()) for name in on_cpu)
     return times[0], times[1], times[2], times[3], apart
@@ -107,7 +114,7 @@ def _seconds(ppo: PPO, rollout: Rollout, rounds: int) -> list[float]:
     for _ in tqdm(range(rounds + 1), desc=f"updates, {ppo.network.hidden} hidden", disable=None):
         started = time.perf_counter()
         ppo.update(rollout)
-        weights_of(ppo.network)  # waits for the device
+        parameters_of(ppo.network)  # waits for the device
         seconds.append(time.perf_counter() - started)
     return seconds[1:]
 

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from policies.arrays import F64
-from policies.formula_kernel import masked_softmax
+from policies.formula import masked_softmax
 from policies.prompt.features import pack
 from policies.quality.data import QualityData
 from policies.quality.model import QualityModel

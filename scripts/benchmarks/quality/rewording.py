@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from policies.arrays import F64
-from policies.formula_kernel import masked_softmax
+from policies.formula import masked_softmax
 from policies.prompt.features import extract
 from policies.quality.data import QualityData, ScoredAnswer
 from policies.quality.model import QualityModel

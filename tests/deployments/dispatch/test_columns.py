@@ -89,9 +89,9 @@ def test_an_empty_pool_gives_empty_columns() -> None:
     assert columns.latency.predict(np.zeros(8), style, np.zeros(0), None).e2e_s.shape == (0,)
 
 
-def test_prices_are_per_token() -> None:
+def test_prices_are_those_of_the_cards() -> None:
     columns = Observer().columns(snapshot(model("a", usd=2.0), model("free")), 0.0, LATENCY)
     assert columns.priced
-    assert math.isclose(columns.completion_usd[0], 2e-6)
-    assert math.isclose(columns.cheapest_usd, 2e-6)
+    assert math.isclose(columns.completion_usd_per_mtok[0], 2.0)
+    assert math.isclose(columns.cheapest_usd_per_mtok, 2.0)
     assert not Observer().columns(snapshot(model("free")), 0.0, LATENCY).priced

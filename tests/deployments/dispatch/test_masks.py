@@ -4,11 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from deployments.dispatch.dispatcher import Dispatcher
-from deployments.dispatch.masks import Mask, NoModelError, Reason, is_distribution, keep_probation
+from deployments.dispatch.masks import Mask, NoModelError, Reason, keep_probation
 from deployments.dispatch.settings import DispatchSettings
 from deployments.records.snapshot import Estimate, ModelRow, ReplicaState
 from tests.deployments.dispatch.asking import ask
@@ -142,16 +140,3 @@ def test_probation_leaves_a_new_model_that_is_alone() -> None:
     mask = Mask(("a", "b"), np.array([False, True]), {"a": "unhealthy"})
     keep_probation(mask, np.array([False, True]), 0.0, 1)
     assert mask.allowed.tolist() == [False, True]
-
-
-floats = st.floats(allow_nan=True, allow_infinity=True)
-
-
-@given(st.lists(floats, max_size=5), st.lists(st.booleans(), max_size=5))
-def test_what_is_accepted_as_a_distribution_can_be_sampled(values: list[float], mask: list[bool]) -> None:
-    pi, allowed = np.array(values, dtype=float), np.array(mask, dtype=bool)
-    if is_distribution(pi, allowed):
-        assert np.isfinite(pi).all()
-        assert (pi >= 0.0).all()
-        assert float(pi[~allowed].sum()) < 1e-6
-        assert abs(float(pi.sum()) - 1.0) < 1e-5

@@ -16,7 +16,6 @@ from deployments.evaluation.run import (
     EvaluationRun,
     Job,
     affordable,
-    cost_usd,
     expected_tokens,
     missing,
     ungradable,
@@ -270,4 +269,4 @@ def test_a_budget_takes_the_longest_paired_beginning(suite: Suite) -> None:
     assert len(affordable(everything, CARDS, 3 * size, float("inf"))) == 3
     assert len(affordable(everything, CARDS, float("inf"), 2.5 * size / 1e6)) == 2
     assert affordable(everything, CARDS, float("inf"), float("inf")) == everything
-    assert cost_usd(card("x", price=2.0), 500_000, 250_000) == pytest.approx(1.5)
+    assert card("x", price=2.0).cost_usd(500_000, 250_000) == pytest.approx(1.5)

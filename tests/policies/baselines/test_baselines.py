@@ -22,7 +22,7 @@ from scripts.benchmarks.baselines.knn import KnnPolicy
 from scripts.benchmarks.baselines.lin_ucb import LinUcbPolicy
 from scripts.benchmarks.baselines.multi_factor import MultiFactorPolicy
 from scripts.benchmarks.baselines.route_balance import RouteBalancePolicy
-from scripts.benchmarks.baselines.static_latency import StaticLatencyPolicy, nominal_tpot_s
+from scripts.benchmarks.baselines.static_latency import StaticLatencyPolicy
 from scripts.benchmarks.baselines.task_label import TaskLabelPolicy
 from scripts.benchmarks.baselines.thompson import ThompsonPolicy
 from tests.policies.examples import observe
@@ -112,7 +112,6 @@ def test_the_static_prior_sees_no_queue() -> None:
     policy = StaticLatencyPolicy({"a": 0.01, "b": 0.1}, Weights(1.0, 1.0, 0.0))
     for e2e_s in ([1.0, 2.0], [100.0, 2.0]):
         assert pick(policy, observe([0.7, 0.8], e2e_s, prompt={"output_tokens": 100.0})) == "a"
-    assert nominal_tpot_s(observe([0.5], [1.0], tpot_s=[0.2])) == {"a": 0.2}
 
 
 def test_the_task_label_router_goes_by_the_kind_of_prompt() -> None:

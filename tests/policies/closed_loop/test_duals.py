@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from policies.closed_loop.duals import Duals, DualSettings, Paced
 from policies.closed_loop.pacer import Foreseen
+from policies.formula import relative, utility
 from policies.policy import FormulaPolicy
 from policies.profile import Profile
-from policies.utility import Weights, relative, utility
+from policies.utility import Weights
 from tests.policies.examples import observe
 
 ACCURACY = np.array([0.9, 0.75, 0.5])

@@ -12,7 +12,7 @@ from policies.observation import MODEL_FIELDS, PROMPT_FIELDS, Observation
 from policies.policy import FormulaPolicy
 from policies.training import network
 from policies.training.network import DispatchNetwork
-from policies.training.trainer import weights_of
+from policies.training.trainer import parameters_of
 
 
 def _observation(seed: int, models: int) -> Observation:
@@ -30,7 +30,7 @@ def _observation(seed: int, models: int) -> Observation:
 
 
 def _policy(net: DispatchNetwork, beta: float = 20.0) -> LearnedPolicy:
-    tensors = {name: value for name, value in weights_of(net).items() if not name.startswith("value.")}
+    tensors = {name: value for name, value in parameters_of(net).items() if not name.startswith("value.")}
     return LearnedPolicy(tensors, new_manifest(tensors, beta, net.hidden, {"decisions": 0.0}))
 
 

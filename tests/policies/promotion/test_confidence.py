@@ -8,7 +8,6 @@ from policies.promotion.confidence import (
     confidence_sequence,
     mean_bound,
     rescale,
-    weighted_mean_bound,
 )
 
 
@@ -78,9 +77,3 @@ def test_betting_refuses_values_outside_its_range(x: float) -> None:
 
 def test_rescale_clips() -> None:
     assert [rescale(v, -1.0, 1.0) for v in (-3.0, 0.0, 1.0)] == [0.0, 0.5, 1.0]
-
-
-def test_weighted_mean_bound_of_equal_weights_is_the_plain_one() -> None:
-    values = np.random.default_rng(5).normal(size=50)
-    plain, weighted = mean_bound(values), weighted_mean_bound(values, np.full(50, 3.0))
-    assert (weighted.mean, weighted.low) == pytest.approx((plain.mean, plain.low))

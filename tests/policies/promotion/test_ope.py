@@ -94,7 +94,7 @@ def test_a_row_that_cannot_have_been_drawn_is_refused() -> None:
 
 def test_targets_must_be_distributions() -> None:
     log = Log(np.array([0]), np.array([1.0]), np.array([[0.5, 0.5]]), np.zeros((1, 2)))
-    with pytest.raises(ValueError, match="sum to 1"):
+    with pytest.raises(ValueError, match="must be a distribution"):
         evaluate("ips", log, np.array([[0.5, 0.6]]))
 
 

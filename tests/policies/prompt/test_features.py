@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from policies.observation import PROMPT_COLUMN, PROMPT_FIELDS
 from policies.prompt.features import FEATURE_VERSION, extract, pack, unpack
-from policies.prompt.hashed_ngrams import ID_BITS, MAX_CHARACTERS, WORD_BIT
+from policies.prompt.hashed_ngrams import HASH_BITS, MAX_CHARACTERS, WORD_BIT
 from policies.prompt.style import STYLE_SIZE
 
 
@@ -25,7 +25,7 @@ def dense(text: str, name: str) -> float:
 def test_any_text_gives_sorted_distinct_ids_and_finite_numbers(text: str) -> None:
     features = extract(text)
     assert np.all(np.diff(features.ids) > 0)
-    assert len(features.ids) == 0 or (features.ids[0] >= 0 and features.ids[-1] < 1 << ID_BITS)
+    assert len(features.ids) == 0 or (features.ids[0] >= 0 and features.ids[-1] < 1 << HASH_BITS + 1)
     assert np.all(features.values >= 1.0)
     assert np.isfinite(features.dense).all()
     assert features.dense.shape == (len(PROMPT_FIELDS),)

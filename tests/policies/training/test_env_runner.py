@@ -12,7 +12,7 @@ from policies.simulator.spec import ModelSpec
 from policies.simulator.workload import Episode, episode_from_trace, synthetic_quality
 from policies.training.env_runner import EnvRunner, concatenate
 from policies.training.network import DispatchNetwork
-from policies.training.trainer import weights_of
+from policies.training.trainer import parameters_of
 
 MODELS = [ModelSpec("fast", step_base_s=0.01, slots=4), ModelSpec("slow", step_base_s=0.03, slots=4)]
 TABLE = synthetic_quality(2, 64, seed=0)
@@ -89,9 +89,9 @@ def test_the_seed_fixes_a_rollout_and_weights_are_taken_over() -> None:
     assert np.array_equal(one.reward, other.reward)
     runner = _runner()
     trained = DispatchNetwork(8, seed=9)
-    runner.set_weights(weights_of(trained))
-    for name, value in weights_of(runner.network).items():
-        assert np.array_equal(value, weights_of(trained)[name])
+    runner.set_parameters(parameters_of(trained))
+    for name, value in parameters_of(runner.network).items():
+        assert np.array_equal(value, parameters_of(trained)[name])
 
 
 def test_rollouts_are_joined_as_more_environments() -> None:

@@ -4,10 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.formula import observed_utility
 from policies.learned.features import FEATURES, network_inputs
 from policies.observation import MODEL_FIELDS, PROMPT_FIELDS, Observation
 from policies.training.network import DispatchNetwork
-from policies.utility import observed_utility
 
 
 def observation(seed: int, models: int, masked: int = 0) -> Observation:
