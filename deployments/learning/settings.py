@@ -51,11 +51,13 @@ class LearnerSettings(StrictModel):
     retry_s: float = Field(default=120.0, gt=0.0)
     cooldown_s: float = Field(default=600.0, ge=0.0)  # Rest for so many seconds after a rollback.
     latency_every_s: float = Field(default=60.0, gt=0.0)  # Fit the latency model every so many seconds.
-    min_latency_requests: int = Field(default=50, ge=1)  # Fit it from so many recorded requests on.
+    min_latency_requests: int = Field(
+        default=50, ge=1
+    )  # Fit the latency model only from this many recorded requests on.
     settle_s: float = Field(default=3.0, ge=0.0)  # Count a request so many seconds after its end.
     log_limit: int = Field(default=20_000, ge=100)  # Let the gates read so many of the newest decisions.
     target_s: float = Field(default=5.0, gt=0.0)  # Assume this latency target where a caller has none.
     training: TrainingSettings = TrainingSettings()  # One training run.
     gates: GateSettings = GateSettings()  # Evidence that a candidate needs.
-    canary: CanarySettings = CanarySettings()  # The way to the users.
+    canary: CanarySettings = CanarySettings()  # Shadow and canary of a candidate.
     alarms: AlarmSettings = AlarmSettings()  # What rolls an active version back.

@@ -18,7 +18,7 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 class CanarySettings(StrictModel):
     """The way to the users: shadow, then a ladder of shares of requests."""
 
-    # Give the candidate these shares of requests, in ascending order; the whole follows by itself.
+    # Give the candidate these shares of requests, in ascending order; all requests follow after the last.
     ladder: tuple[Share, ...] = (0.01, 0.05, 0.25)
     min_requests: int = Field(default=50, ge=1)  # Climb after this many finished requests on each step.
     min_step_s: float = Field(default=60.0, ge=0.0)  # Stay on each step for at least so many seconds.

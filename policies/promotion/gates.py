@@ -38,7 +38,7 @@ class GateSettings(StrictModel):
     paired_margin: float = Field(default=0.01, ge=0.0)  # Exclude a loss of this much overall in gate A.
     # Judge a task, language or length by itself from this many items on.
     min_slice_items: int = Field(default=20, ge=2)
-    # Exclude a loss of this much on each of them in gate A.
+    # Exclude a loss of this much on each task, language and length in gate A.
     slice_margin: float = Field(default=0.10, ge=0.0)
     # Exclude a loss of this much against each baseline in gate B.
     simulator_margin: float = Field(default=0.01, ge=0.0)
