@@ -6,6 +6,7 @@ from typing import Any
 
 from deployments.logger import get_logger
 from deployments.table.api import TableApi
+from serve_app.access.keys import ALL_ROLES
 from serve_app.http.cors import App, Cors
 from serve_app.http.errors import ApiError, internal_error, not_found, unavailable, wrong_method
 from serve_app.http.guard import require_mark
@@ -20,6 +21,7 @@ from serve_app.http.request import (
 from serve_app.routes.endpoint import Endpoint
 from serve_app.routes.feedback import FeedbackApi
 from serve_app.routes.models import ModelsApi
+from serve_app.routes.openapi import description
 from serve_app.routes.usage import UsageApi
 
 logger = get_logger(__name__)
@@ -57,6 +59,7 @@ class Router:
             "/v1/feedback": ("POST", feedback.vote),
             "/v1/models": ("GET", models.get),
             "/v1/usage": ("GET", UsageApi(endpoint).get),
+            "/openapi.json": ("GET", self._openapi),
             "/health": ("GET", self._health),
             "/ready": ("GET", self._ready),
         }
@@ -86,6 +89,11 @@ class Router:
 
     async def _embedding(self, request: Request, send: Send) -> None:
         await self.endpoint.generate(request, self.endpoint.calls.embedding, send)
+
+    async def _openapi(self, request: Request, send: Send) -> None:
+        self.endpoint.authorize(request, *ALL_ROLES)
+        served = [(path, method) for path, (method, _) in self._routes.items()]
+        await send_json(send, description([*served, ("/v1/models/{model}", "GET")], self.endpoint.calls))
 
     async def _health(self, request: Request, send: Send) -> None:
         await send_json(send, {"status": "ok"})

@@ -60,6 +60,16 @@ class Calls:
             "dimensions": checks.whole(1, 1_000_000),
         }
 
+    def fields(self, path: str) -> Mapping[str, checks.Check]:
+        """The fields that are checked in a body for `path`; none for a path that takes no call."""
+        known = {
+            "/v1/chat/completions": self._chat,
+            "/v1/completions": self._text,
+            "/v1/responses": self._responses,
+            "/v1/embeddings": self._embeddings,
+        }
+        return known.get(path, {})
+
     def chat(self, body: Body) -> Call:
         """/v1/chat/completions. Raises ApiError (400)."""
         fields.check_fields(body, self._chat)

@@ -21,7 +21,7 @@ from serve_app.routes.chooser import Chooser
 from serve_app.routes.report import Reporter
 from serve_app.upstream.forward import Forwarder
 from serve_app.upstream.job import Job
-from serve_app.upstream.replicas import TablePort
+from serve_app.upstream.replicas import PoolView
 
 _OF_THE_MODEL = frozenset({402, 404})  # what an upstream says of its account and of its models
 _RETRY_LATER_S = 1.0
@@ -32,7 +32,7 @@ class Endpoint:
 
     def __init__(
         self,
-        view: TablePort,
+        view: PoolView,
         dispatcher: Dispatcher,
         forwarder: Forwarder,
         keys: KeyRing,

@@ -7,7 +7,7 @@ from deployments.dispatch.settlement import Settlement
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from serve_app.metrics import IngressMetrics
 from serve_app.upstream.job import Job
-from serve_app.upstream.replicas import TablePort
+from serve_app.upstream.replicas import PoolView
 
 _OPERATIONS = {
     "/v1/chat/completions": "chat",
@@ -20,7 +20,7 @@ _OPERATIONS = {
 class Reporter:
     """The records of one ingress replica. Nothing here waits."""
 
-    def __init__(self, view: TablePort, settlement: Settlement, metrics: IngressMetrics) -> None:
+    def __init__(self, view: PoolView, settlement: Settlement, metrics: IngressMetrics) -> None:
         self._view = view
         self._settlement = settlement
         self._metrics = metrics

@@ -16,7 +16,7 @@ from serve_app.upstream.failures import ContextExceededError, TryFailedError, re
 from serve_app.upstream.job import Job
 from serve_app.upstream.outgoing import has_default_limit, outgoing
 from serve_app.upstream.relay import Send, StreamRelay, interrupt, whole
-from serve_app.upstream.replicas import TablePort, Upstreams
+from serve_app.upstream.replicas import PoolView, Upstreams
 from serve_app.upstream.retry_budget import RetryBudget
 from serve_app.upstream.transcript import Tokens
 from serve_app.upstream.try_plan import TryPlan
@@ -28,7 +28,7 @@ class Forwarder:
     """The tries of all requests of one ingress."""
 
     def __init__(
-        self, view: TablePort, upstreams: Upstreams, settings: IngressSettings, metrics: IngressMetrics
+        self, view: PoolView, upstreams: Upstreams, settings: IngressSettings, metrics: IngressMetrics
     ) -> None:
         self._view = view
         self._upstreams = upstreams

@@ -120,7 +120,7 @@ class Upstreams:
         return max(row.running + row.waiting, self._view.replica_in_flight(row.replica)) / max(row.slots, 1)
 
 
-class TablePort(ReplicaView, Protocol):
+class PoolView(ReplicaView, Protocol):
     """deployments.table.view.TableView, as the endpoint sees it. Nothing here waits."""
 
     def begin(self, model: str, replica: str) -> None:

@@ -45,5 +45,5 @@ def test_the_routes_of_the_page_are_served():
         explain = models = None
 
     routes = Router(Endpoint(), None)._routes
-    listed = set(re.findall(r"`(?:GET |POST )?(/[a-z0-9/]+)`", section("Routes"))) - {"/docs"}
+    listed = set(re.findall(r"`(?:GET |POST )?(/[a-z0-9./]+)`", section("Routes"))) - {"/docs"}
     assert listed == set(routes)

@@ -167,3 +167,33 @@ async def test_a_replayed_response_without_content_is_answered(pool):
     ]
     answer = await pool.client.post("/v1/responses", json={"model": "small", "input": items})
     assert answer.status_code == 200, answer.text
+
+
+async def test_the_api_is_described_to_who_has_a_key(pool):
+    answer = await pool.client.get("/openapi.json")
+    assert answer.status_code == 200
+    described = answer.json()
+    assert described["openapi"].startswith("3.1")
+    chat = described["paths"]["/v1/chat/completions"]["post"]
+    schema = chat["requestBody"]["content"]["application/json"]["schema"]
+    assert schema["required"] == ["model", "messages"]
+    assert {"temperature", "stop", "logit_bias", "response_format"} <= schema["properties"].keys()
+    assert set(chat["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+    without_key = await pool.client.get("/openapi.json", headers={"authorization": ""})
+    assert without_key.status_code == 401
+
+
+async def test_every_described_path_is_served_by_its_method_and_no_other(pool):
+    paths = (await pool.client.get("/openapi.json")).json()["paths"]
+    assert {"/v1/embeddings", "/v1/models/{model}", "/health", "/openapi.json"} <= paths.keys()
+    for path, operations in paths.items():
+        concrete = path.replace("{model}", "small")
+        assert len(operations) == 1
+        for method in operations:
+            answer = await pool.client.request(method, concrete, json={} if method == "post" else None)
+            assert answer.status_code not in (404, 405), path
+        other = await pool.client.delete(concrete)
+        assert (other.status_code, other.headers["allow"].split(", ")[0].lower()) == (
+            405,
+            next(iter(operations)),
+        )
