@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
+MISSING: Final = "missing"  # the version has not arrived at this ingress
+_FAULTS: Final = frozenset({"error", "nonfinite", "breaker"})
 _STICKY: Final = "sticky"
 _FALLBACK: Final = "fallback="
 
@@ -20,6 +22,11 @@ class Decider:
     version: int | None = None
     fallback: str = ""
     sticky: bool = False
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether another policy stood in because the assigned one failed."""
+        return self.fallback in _FAULTS
 
     @property
     def name(self) -> str:

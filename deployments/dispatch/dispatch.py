@@ -35,6 +35,7 @@ class Dispatch:
     observation: Observation
     reasons: dict[str, str]  # masked model -> why
     decider: Decider
+    assigned: int | None  # version whose turn it was, 0 the formula; None where the caller chose
     policy_probabilities: F64  # [M]
     epsilon: float
     seed: int
@@ -127,4 +128,5 @@ class Dispatch:
             snapshot_age_s=self.age_s,
             shadow=shadow,
             decide_s=decide_s,
+            assigned=self.assigned,
         )

@@ -146,8 +146,10 @@ class Dispatcher:
         for array in (rows, features.dense, caller, mask.allowed):
             array.flags.writeable = False  # what is logged is what the policy saw, whatever it does
         observation = Observation(columns.models, rows, features.dense, caller, mask.allowed)
+        unit = request.decision_id if session is None else session
+        version = self.host.assigned(self.view.snapshot.rollout, unit, request.key_id)
         probabilities, decider, epsilon = self._probabilities(
-            observation, request, selected, alarmed=alarmed, sticky=session is not None
+            observation, request, selected, version, alarmed=alarmed, sticky=session is not None
         )
         return Dispatch(
             request=request,
@@ -157,6 +159,7 @@ class Dispatcher:
             observation=observation,
             reasons=mask.reasons,
             decider=decider,
+            assigned=None if selected is None else version or 0,
             policy_probabilities=probabilities,
             epsilon=epsilon,
             seed=seed,
@@ -236,6 +239,7 @@ class Dispatcher:
         observation: Observation,
         request: DispatchRequest,
         selected: Profile | None,
+        version: int | None,
         *,
         alarmed: bool,
         sticky: bool,
@@ -246,7 +250,6 @@ class Dispatcher:
         epsilon = 0.0 if sticky else self.settlement.guard.epsilon(request.key_id)
         if alarmed:
             return *self.host.baseline(observation, epsilon, "alarm"), epsilon
-        version = self.host.assigned(self.view.snapshot.rollout, request.decision_id, request.key_id)
         probabilities, decider = self.host.choose(observation, version, epsilon)
         return probabilities, replace(decider, sticky=True) if sticky else decider, epsilon
 

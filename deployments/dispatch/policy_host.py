@@ -39,6 +39,7 @@ logger = get_logger(__name__)
 QUALITY: Final = "quality"
 LATENCY: Final = "latency"
 POLICY: Final = "policy:"
+_SPARE: Final = 3  # versions kept that the rollout does not use now
 _LOG_EVERY: Final = 100  # a policy that fails at every request fills no disk
 
 Fetch = Callable[[str], Awaitable[tuple[str, bytes]]]
@@ -86,6 +87,7 @@ class PolicyHost:
         self._loaders = loaders
         self._clock = clock
         self._versions: dict[int, _Held] = {}
+        self._used: frozenset[int] = frozenset()  # versions that the rollout names
         self._loaded: dict[str, str] = {}  # artifact -> revision, refused ones included
 
     @property
@@ -100,7 +102,8 @@ class PolicyHost:
 
     def wanted(self, snapshot: Snapshot) -> list[str]:
         """Artifacts that the table has and this host lacks, in the revision that the table has."""
-        used = {QUALITY, LATENCY, *(f"{POLICY}{version}" for version in snapshot.rollout.versions)}
+        self._used = snapshot.rollout.versions
+        used = {QUALITY, LATENCY, *(f"{POLICY}{version}" for version in self._used)}
         return [
             n for n, revision in snapshot.artifacts.items() if n in used and self._loaded.get(n) != revision
         ]
@@ -133,9 +136,10 @@ class PolicyHost:
             self.hold(version, self._loaders.policy(data), revision)
 
     def hold(self, version: int, policy: Policy, revision: str = "") -> None:
-        """Keep `policy` as `version`, and of older ones the three newest."""
+        """Keep `policy` as `version`, and the newest ones among those that the rollout does not use."""
         self._versions[version] = _Held(policy, revision)
-        for old in sorted(self._versions)[:-4]:
+        spare = [kept for kept in sorted(self._versions) if kept not in self._used and kept != version]
+        for old in spare[:-_SPARE]:
             del self._versions[old]
             self._loaded.pop(f"{POLICY}{old}", None)
 
@@ -150,13 +154,19 @@ class PolicyHost:
             return None
         return (mean, std) if mean.shape == std.shape == (len(models),) else None
 
-    def assigned(self, rollout: RolloutState, decision_id: str, key_id: str) -> int | None:
-        """The version that decides this request: the candidate for its canary share, else the active one."""
+    def assigned(self, rollout: RolloutState, unit: str, key_id: str) -> int | None:
+        """The version whose turn it is: the candidate for its canary share, else the active one.
+
+        A share of the active one's is left to the version before, which its alarms compare it with. `unit`
+        is what keeps one version throughout: a session, or a single decision.
+        """
+        unit = key_id if self._settings.canary_by_key else unit
         candidate = rollout.candidate
-        if candidate is not None and candidate.stage is Stage.CANARY:
-            unit = key_id if self._settings.canary_by_key else decision_id
-            if uniform_from_seed(hash64(f"{candidate.version}:{unit}")) < candidate.share:
-                return candidate.version
+        in_canary = candidate is not None and candidate.stage is Stage.CANARY
+        if candidate is not None and in_canary and _drawn(f"{candidate.version}:{unit}", candidate.share):
+            return candidate.version
+        if rollout.active is not None and _drawn(f"before {rollout.active}:{unit}", rollout.yardstick_share):
+            return rollout.previous
         return rollout.active
 
     def choose(self, observation: Observation, version: int | None, epsilon: float) -> tuple[F64, Decider]:
@@ -228,3 +238,8 @@ class PolicyHost:
                 self.fallbacks[reason],
                 detail or reason,
             )
+
+
+def _drawn(name: str, share: float) -> bool:
+    """Whether what is called `name` falls into this share of all; the same on every machine."""
+    return uniform_from_seed(hash64(name)) < share

@@ -48,6 +48,7 @@ class JobInput(msgspec.Struct):
     feedback: list[FeedbackRecord]
     settings: bytes  # LearnerSettings as JSON
     beta: float
+    level: float  # chance of finding a gain where there is none that the gates may spend
     candidate: bytes = b""
     incumbent: bytes = b""
 
@@ -93,7 +94,7 @@ def run_job(data: JobInput, progress: Callable[[str], None] = lambda told: None)
             simulated=lambda: study.simulate(candidate, incumbent),
             live=lambda: live(data, settings, candidate, incumbent),
         )
-        verdicts += judge(evidence, settings.gates)
+        verdicts += judge(evidence, settings.gates, data.level)
     return JobResult(checkpoint, verdicts, len(known.score), "", curve, dict(fitted.evidence))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -18,7 +18,9 @@ from deployments.records.records import EvaluationRecord
 from deployments.table.api import TableApi
 from deployments.table.connect import join_table
 from policies.latency.model import LatencyModel
-from policies.promotion.rollout import RolloutState, Stage
+from policies.promotion.gates import GAIN_GATE, LOG_GATE, Verdict
+from policies.promotion.rollout import Candidate, RolloutState, Stage
+from policies.promotion.spending import level
 from policies.utility import DEFAULT_BETA
 
 logger = get_logger(__name__)
@@ -112,14 +114,42 @@ class Learner:
                 f"{len(evaluations)} graded answers, {self.settings.min_new_items} ask for a candidate."
             )
             return
-        new_items = sum(record.finished_s > state.trained_s for record in evaluations)
-        due = new_items >= self.settings.min_new_items or now - state.trained_s >= self.settings.retrain_s
-        if state.candidate is None and not due:
+        due, waiting = await self._due(state, evaluations, now)
+        if not due:
             return
         self._judged_s = now
-        waiting = state.candidate.version if state.candidate is not None and not due else None
-        result = await self._run(state, evaluations, waiting)
-        await self._judged(result, now, waiting)
+        test = self._test(state, evaluations, waiting)
+        result = await self._run(state, evaluations, waiting, test)
+        await self._judged(result, now, waiting, test)
+
+    async def _due(
+        self, state: RolloutState, evaluations: Sequence[EvaluationRecord], now_s: float
+    ) -> tuple[bool, Candidate | None]:
+        """Whether there is something new to judge, and the waiting candidate where it is judged again.
+
+        Nothing is judged twice on the same evidence.
+        """
+        waiting, settings = state.candidate, self.settings
+        stale = now_s - state.trained_s >= settings.retrain_s
+        if waiting is None or stale:
+            return stale or self._has_items(evaluations, state.trained_s), None
+        if self._has_items(evaluations, waiting.started_s):
+            return True, waiting
+        wanted = int(settings.gates.min_effective_sample_size)
+        is_longer = len(await newest(self._table, waiting.started_s, wanted)) >= wanted
+        return waiting.reason == LOG_GATE and is_longer, waiting
+
+    def _has_items(self, evaluations: Sequence[EvaluationRecord], after_s: float) -> bool:
+        """Whether enough was graded after that time for another look."""
+        return sum(record.finished_s > after_s for record in evaluations) >= self.settings.min_new_items
+
+    def _test(
+        self, state: RolloutState, evaluations: Sequence[EvaluationRecord], waiting: Candidate | None
+    ) -> int:
+        """Number of the test for a gain: that of a waiting candidate, where only the log is new."""
+        if waiting is not None and waiting.test and not self._has_items(evaluations, waiting.started_s):
+            return waiting.test
+        return state.tests + 1
 
     async def _publish_latency(self, now_s: float) -> None:
         """Bring the latency model up to date with the newest part of the log."""
@@ -131,7 +161,11 @@ class Learner:
         await self._table.put_artifact("latency", fitted.revision, fitted.to_bytes())
 
     async def _run(
-        self, state: RolloutState, evaluations: list[EvaluationRecord], waiting: int | None
+        self,
+        state: RolloutState,
+        evaluations: list[EvaluationRecord],
+        waiting: Candidate | None,
+        test: int,
     ) -> JobResult:
         # After a rollback only a log that began later is clean evidence.
         after_s = state.frozen_since_s or 0.0
@@ -142,12 +176,13 @@ class Learner:
             feedback=await self._table.feedback_records(after_s),
             settings=self.settings.model_dump_json().encode(),
             beta=DEFAULT_BETA,
-            candidate=await self._rollout.checkpoint(waiting),
+            level=level(self.settings.false_promotions, test),
+            candidate=await self._rollout.checkpoint(None if waiting is None else waiting.version),
             incumbent=await self._rollout.checkpoint(state.active),
         )
         return await self._job(data, self.settings)
 
-    async def _judged(self, result: JobResult, looked_s: float, waiting: int | None) -> None:
+    async def _judged(self, result: JobResult, looked_s: float, waiting: Candidate | None, test: int) -> None:
         """Keep the verdicts on what was known at `looked_s`.
 
         A candidate that passed goes into shadow, one short of evidence waits.
@@ -160,12 +195,27 @@ class Learner:
         if state.frozen_since_s is not None and state.frozen_since_s > looked_s:
             self.problem = "The candidate is left: it was trained on evidence from before a rollback."
             return
-        version = waiting or await self._trained(result)
+        version = await self._trained(result) if waiting is None else waiting.version
         for verdict in result.verdicts:
             await self._rollout.record(version, "verdict", asdict(verdict))
-        last = result.verdicts[-1]
-        short = Stage.WAITING if last.needs_evidence else None
-        await self._rollout.judged(version, looked_s, Stage.SHADOW if last.passed else short)
+        is_tested = any(verdict.gate == GAIN_GATE for verdict in result.verdicts)
+        await self._rollout.judged(
+            self._after(version, result.verdicts[-1], looked_s, test if is_tested else 0),
+            looked_s if waiting is None else state.trained_s,
+            max(state.tests, test) if is_tested else state.tests,
+        )
+
+    def _after(self, version: int, last: Verdict, looked_s: float, test: int) -> Candidate | None:
+        """The candidate as its last verdict leaves it; None where it is refused."""
+        now_s = self._clock()
+        if last.passed:
+            alpha = level(self.settings.false_promotions, max(test, 1))
+            return Candidate(version, Stage.SHADOW, started_s=now_s, since_s=now_s, test=test, level=alpha)
+        if last.needs_evidence:
+            return Candidate(
+                version, Stage.WAITING, started_s=looked_s, since_s=now_s, reason=last.gate, test=test
+            )
+        return None
 
     async def _trained(self, result: JobResult) -> int:
         told = {"items": result.items, "curve": result.curve[-1:], "simulator": result.simulator}

@@ -8,12 +8,11 @@ import numpy as np
 
 from deployments.records.records import DecisionRecord, FeedbackRecord, OutcomeRecord
 from policies.arrays import F64
+from policies.decider import MISSING
 from policies.observation import MODEL_COLUMN, Observation
 from policies.outcome import Status
 from policies.policy import Policy, PolicyError
-from policies.promotion.alarms import WatchedRequest
-from policies.promotion.canary import ComparedRequest
-from policies.promotion.rollout import Reference
+from policies.promotion.compared import ComparedRequest
 from policies.reward import lateness, reward
 
 LEARNED_METRICS: Final = ("quality", "browser")  # feedback metrics where 1 is best
@@ -33,9 +32,15 @@ class Finished:
     cost_usd: float
 
     @property
+    def is_rescued(self) -> bool:
+        """Whether the model that the decision chose failed, and another one was tried."""
+        return self.record.model in self.result.fallbacks
+
+    @property
     def failed(self) -> bool:
-        """Whether the model failed it."""
-        return self.result.outcome.status is Status.FAILED
+        """Whether the model that the decision chose failed it, or the policy whose turn it was."""
+        failed = self.result.outcome.status is Status.FAILED
+        return failed or self.is_rescued or self.record.decider.is_fault
 
     @property
     def index(self) -> int:
@@ -62,18 +67,17 @@ def finished(
     votes: Mapping[str, float],
     target_s: float,
 ) -> list[Finished]:
-    """Dispatched requests that ended by the model's own doing, in order of their end.
+    """Dispatched requests that ended, in order of their end, each charged with what came of the decision.
 
-    A request's score is its vote where there is one, else what was predicted for the chosen model.
-    Requests that the client left, that were refused, or that another model had to answer say nothing
-    about the decision.
+    A request's score is its vote where there is one, else what was predicted for the chosen model. What
+    another model had to answer scores 0 and took as long as it took in all; what the client left took at
+    least until then. A refused request, and one whose version had not arrived, says nothing.
     """
     found = []
     for record, result in transitions:
         if result is None or not record.rows or not record.is_dispatched:
             continue
-        outcome = result.outcome
-        if outcome.status not in (Status.OK, Status.FAILED) or outcome.attempts > 1:
+        if result.outcome.status is Status.REJECTED or record.decider.fallback == MISSING:
             continue
         found.append(_finished(record, result, votes.get(record.decision_id), target_s))
     return sorted(found, key=lambda one: one.result.finished_s)
@@ -92,15 +96,23 @@ def _finished(record: DecisionRecord, result: OutcomeRecord, vote: float | None,
     expected = np.array(
         [normalised_reward(r[_ACCURACY], r[_E2E], r[_COST], record.caller, scale, target_s) for r in rows]
     )
-    if outcome.status is Status.FAILED:
-        earned = 0.0
-    else:
-        predicted = float(rows[record.models.index(record.model), _ACCURACY])
-        score = predicted if vote is None else vote
-        earned = normalised_reward(
-            score, outcome.e2e_s or 0.0, outcome.cost_usd, record.caller, scale, target_s
-        )
+    earned = _earned(record, result, vote, scale, target_s)
     return Finished(record, result, observation, earned, expected, outcome.cost_usd)
+
+
+def _earned(
+    record: DecisionRecord, result: OutcomeRecord, vote: float | None, scale: float, target_s: float
+) -> float:
+    """The normalised reward of a decision."""
+    outcome, row = result.outcome, record.rows[record.models.index(record.model)]
+    if outcome.status is Status.FAILED:
+        return 0.0
+    score, e2e_s = row[_ACCURACY] if vote is None else vote, outcome.e2e_s or 0.0
+    if record.model in result.fallbacks:
+        score = 0.0
+    if outcome.status is Status.CANCELLED:
+        e2e_s = max(e2e_s, row[_E2E])
+    return normalised_reward(score, e2e_s, outcome.cost_usd, record.caller, scale, target_s)
 
 
 def votes_by_decision(feedback: Iterable[FeedbackRecord]) -> dict[str, float]:
@@ -112,11 +124,18 @@ def votes_by_decision(feedback: Iterable[FeedbackRecord]) -> dict[str, float]:
     return {decision: sum(scores) / len(scores) for decision, scores in said.items()}
 
 
-def compared(one: Finished, version: int, incumbent: F64) -> ComparedRequest:
-    """A finished request as the canary of `version` reads it; `incumbent` [M] are the incumbent's choices."""
-    expected = float(np.dot(incumbent, one.expected))
-    candidate = one.record.decider.version == version
-    return ComparedRequest(candidate, one.reward, expected, one.failed, one.result.finished_s)
+def compared(one: Finished, version: int, other: F64) -> ComparedRequest:
+    """A finished request in a comparison of `version`; `other` [M] are the other version's choices for it."""
+    return ComparedRequest(
+        tested=one.record.charged_version == version,
+        reward=one.reward,
+        expected=float(np.dot(other, one.expected)),
+        failed=one.failed,
+        at_s=one.result.finished_s,
+        e2e_s=one.result.outcome.e2e_s or 0.0,
+        cost_usd=one.cost_usd,
+        key_id=one.record.key_id,
+    )
 
 
 def usable(policy: Policy, one: Finished) -> bool:
@@ -126,40 +145,3 @@ def usable(policy: Policy, one: Finished) -> bool:
     except PolicyError:
         return False
     return True
-
-
-def entropy(probabilities: Sequence[float]) -> float:
-    """Entropy in nats of a distribution [M]."""
-    p = np.asarray(probabilities, dtype=np.float64)
-    p = p[p > 0.0]
-    return float(-(p * np.log(p)).sum())
-
-
-def watched(one: Finished) -> WatchedRequest:
-    """A finished request as the alarms read it."""
-    return WatchedRequest(
-        reward=one.reward,
-        failed=one.failed,
-        e2e_s=one.result.outcome.e2e_s or float("inf"),
-        cost_usd=one.cost_usd,
-        entropy=entropy(one.record.probabilities),
-        model=one.record.model,
-        alternatives=sum(one.record.mask) - 1,
-    )
-
-
-def reference(requests: Sequence[Finished]) -> Reference | None:
-    """What these requests earned, as a yardstick; None below 20 of them."""
-    if len(requests) < 20:
-        return None
-    found = [watched(one) for one in requests]
-    latencies = np.array([one.e2e_s for one in found if np.isfinite(one.e2e_s)])
-    late_s = 2.0 * float(np.quantile(latencies, 0.95)) if len(latencies) else 60.0
-    return Reference(
-        reward=float(np.mean([one.reward for one in found])),
-        failure_rate=float(np.mean([one.failed for one in found])),
-        late_rate=float(np.mean([one.e2e_s > late_s for one in found])),
-        late_s=late_s,
-        cost_usd=float(np.mean([one.cost_usd for one in found])),
-        entropy=float(np.mean([one.entropy for one in found])),
-    )

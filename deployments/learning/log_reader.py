@@ -36,7 +36,7 @@ class LogReader:
                     self._given[record.decision_id] = record.created_s
                 elif result is not None or now_s - record.created_s < OPEN_S:
                     earliest_open_s = min(earliest_open_s, record.created_s)
-            if len(page) < PAGE:
+            if len(page) < PAGE or after_s > now_s - self._settle_s:  # what began later is not settled
                 break
         self._advance(min(after_s, earliest_open_s - 1e-3))
         return finished(ended, await self._votes(ended), self._target_s)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from deployments.logger import get_logger
 from deployments.records.records import PolicyEvent
@@ -10,9 +11,11 @@ from policies.decider import version_name
 from policies.learned.checkpoint import CheckpointError
 from policies.learned.policy import LearnedPolicy
 from policies.policy import FormulaPolicy, Policy
-from policies.promotion.rollout import Candidate, Reference, RolloutState, Stage
+from policies.promotion.rollout import Candidate, RolloutState, Stage
 
 logger = get_logger(__name__)
+
+_MOST_POLICIES: Final = 4  # in memory: active, before it, on trial, and one to spare
 
 
 class Rollout:
@@ -37,15 +40,12 @@ class Rollout:
         await self.record(version, "trained", trained)
         return version
 
-    async def judged(self, version: int, known_s: float, stage: Stage | None) -> None:
-        """After the gates, on what was known at `known_s`: the version enters `stage`, or None drops it."""
-        now_s, state = self._clock(), await self.state()
-        state = replace(state, trained_s=known_s, candidate=None)
-        if stage is not None:
-            state = replace(state, candidate=Candidate(version, stage, started_s=now_s, since_s=now_s))
-        if stage is Stage.SHADOW:
+    async def judged(self, candidate: Candidate | None, trained_s: float, tests: int) -> None:
+        """After the gates: the candidate waits or enters shadow, None drops it; `tests` were taken so far."""
+        state = replace(await self.state(), candidate=candidate, trained_s=trained_s, tests=tests)
+        if candidate is not None and candidate.stage is Stage.SHADOW:
             state = replace(state, frozen_since_s=None)
-            await self.record(version, "shadow", {})
+            await self.record(candidate.version, "shadow", {})
         await self._table.set_rollout(state)
 
     async def move(self, candidate: Candidate) -> None:
@@ -57,13 +57,19 @@ class Rollout:
         told = {"step": candidate.step, "share": candidate.share}
         await self.record(candidate.version, candidate.stage.value, told)
 
-    async def promote(self, version: int, reference: Reference | None) -> None:
+    async def promote(self, version: int) -> None:
         """A candidate becomes active, unless it was taken off in the meantime."""
         state = await self.state()
         if not state.tries(version):
             return
-        await self._table.set_rollout(state.promoted(self._clock(), reference))
+        await self._table.set_rollout(state.promoted(self._clock()))
         await self.record(version, "promoted", {"before": state.active})
+
+    async def leave_yardstick(self, share: float) -> None:
+        """Leave this share of requests to the version before the active one."""
+        state = await self.state()
+        if state.yardstick_share != share:
+            await self._table.set_rollout(replace(state, yardstick_share=share))
 
     async def roll_back(self, version: int, reason: str) -> None:
         """A candidate goes back, or the active version gives way and a candidate with it; learning rests."""
@@ -91,10 +97,12 @@ class Rollout:
             return FormulaPolicy()
         if version not in self._policies:
             try:
-                self._policies = {version: LearnedPolicy.from_bytes(await self.checkpoint(version))}
+                self._policies[version] = LearnedPolicy.from_bytes(await self.checkpoint(version))
             except (CheckpointError, KeyError) as error:
                 logger.error(
                     "Policy '%s' cannot be loaded, the formula stands in: %s", version_name(version), error
                 )
                 return FormulaPolicy()
+            if len(self._policies) > _MOST_POLICIES:
+                del self._policies[next(iter(self._policies))]
         return self._policies[version]

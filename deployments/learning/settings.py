@@ -51,9 +51,11 @@ class LearnerSettings(StrictModel):
     retry_s: float = Field(default=120.0, gt=0.0)
     cooldown_s: float = Field(default=600.0, ge=0.0)  # Rest for so many seconds after a rollback.
     latency_every_s: float = Field(default=60.0, gt=0.0)  # Fit the latency model every so many seconds.
-    min_latency_requests: int = Field(
-        default=50, ge=1
-    )  # Fit the latency model only from this many recorded requests on.
+    # Fit the latency model only from this many recorded requests on.
+    min_latency_requests: int = Field(default=50, ge=1)
+    # Accept this chance that any candidate without a gain is ever promoted, over the life of the pool.
+    false_promotions: float = Field(default=0.05, gt=0.0, lt=1.0)
+    votes_s: float = Field(default=600.0, ge=0.0)  # Wait so many seconds for votes before a promotion.
     settle_s: float = Field(default=3.0, ge=0.0)  # Count a request so many seconds after its end.
     log_limit: int = Field(default=20_000, ge=100)  # Let the gates read so many of the newest decisions.
     target_s: float = Field(default=5.0, gt=0.0)  # Assume this latency target where a caller has none.

@@ -64,11 +64,18 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
     decide_s: float = 0.0  # time the decision took
     shadow: str = ""  # `version:model` that a candidate policy in shadow would have chosen
     text: str | None = None  # only where the operator opted in, redacted
+    # version whose turn it was, 0 the formula; None where the caller chose, and in records of 0.1.0
+    assigned: int | None = None
 
     @property
     def decider(self) -> Decider:
         """Who decided."""
         return Decider.parse(self.policy)
+
+    @property
+    def charged_version(self) -> int:
+        """The version that answers for this decision, 0 the formula: whose turn it was, whoever stood in."""
+        return (self.decider.version or 0) if self.assigned is None else self.assigned
 
     @property
     def is_dispatched(self) -> bool:

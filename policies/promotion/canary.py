@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from policies.promotion.compared import ComparedRequest
 from policies.promotion.confidence import Betting, rescale
 from policies.promotion.rollout import Candidate, Stage
 from policies.strict import StrictModel
@@ -29,6 +30,9 @@ class CanarySettings(StrictModel):
     # Send the candidate back when its error rate is higher than the active version's by this much.
     max_failures_above: float = Field(default=0.05, gt=0.0, lt=1.0)
 
+    # Drop a candidate that is still in shadow, or still on the ladder, after so many seconds.
+    limit_s: float = Field(default=3 * 86_400.0, gt=0.0)
+
     @model_validator(mode="after")
     def _climbs(self) -> Self:
         if not self.ladder or list(self.ladder) != sorted(self.ladder):
@@ -36,21 +40,6 @@ class CanarySettings(StrictModel):
                 f"ladder: {self.ladder}, must be ascending shares below 1 (1 follows by itself)."
             )
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class ComparedRequest:
-    """One finished request as the canary reads it.
-
-    `reward` in [0, 1]; `expected` is what the incumbent was expected to earn on this very prompt, by the
-    same models for both arms: subtracting it takes the prompt's own difficulty out of the comparison.
-    """
-
-    candidate: bool  # whether the candidate decided it, not the incumbent
-    reward: float
-    expected: float
-    failed: bool
-    at_s: float
 
 
 @dataclass(slots=True)
@@ -67,7 +56,7 @@ class Arm:
         self.count += 1
         self.failures += request.failed
         self.reward += request.reward
-        self.surprise += request.reward - request.expected
+        self.surprise += request.surprise
 
     @property
     def mean(self) -> float:
@@ -80,13 +69,39 @@ class Arm:
         return self.failures / self.count if self.count else 0.0
 
 
+class Proof:
+    """The evidence that a candidate is not worse by the margin: an e-process, valid at any time of looking.
+
+    It is fed later than the canary, when votes on the requests are in.
+    """
+
+    def __init__(self, margin: float, level: float) -> None:
+        self._level = level
+        self._incumbent = Arm()
+        self._keeps_up = Betting(rescale(-margin, -1.0, 1.0))
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is enough of it."""
+        return self._keeps_up.rejects(self._level)
+
+    def add(self, request: ComparedRequest) -> None:
+        """Take one request into account."""
+        if not request.tested:
+            self._incumbent.add(request)
+        elif self._incumbent.count:
+            usual = self._incumbent.surprise / self._incumbent.count
+            self._keeps_up.update(rescale(request.surprise - usual, -1.0, 1.0))
+
+
 @dataclass(slots=True)
 class Canary:
     """Runs one candidate up the ladder.
 
     The harm test is an e-process (policies.promotion.confidence.Betting) on the candidate's shortfall against
     the incumbent's running mean, so it may be looked at after every request. Failures are tested
-    the same way. Either one rejecting sends the candidate back at once.
+    the same way. Either one rejecting sends the candidate back at once. At the top of the ladder the
+    candidate waits for the proof that it is not worse.
     """
 
     state: Candidate
@@ -94,12 +109,14 @@ class Canary:
     candidate: Arm = field(default_factory=Arm)
     incumbent: Arm = field(default_factory=Arm)
     _harm: Betting = field(init=False)
+    proof: Proof = field(init=False)
     _failing: Betting = field(init=False)
     _step_requests: int = 0
 
     def __post_init__(self) -> None:
         self._harm = Betting(rescale(self.settings.margin, -1.0, 1.0))
         self._failing = Betting(self.settings.max_failures_above)
+        self.proof = Proof(self.settings.margin, self.state.level)
         if self.state.stage is Stage.CANARY:  # the ladder may have changed since the step was taken
             step = min(self.state.step, len(self.settings.ladder) - 1)
             self.state = replace(self.state, step=step, share=self.settings.ladder[step])
@@ -126,15 +143,23 @@ class Canary:
         """
         if self.state.stage is not Stage.CANARY:
             return self.state
-        (self.candidate if request.candidate else self.incumbent).add(request)
-        if not request.candidate:
+        (self.candidate if request.tested else self.incumbent).add(request)
+        if not request.tested:
             return self.state
         self._step_requests += request.at_s >= self.state.since_s
         self._failing.update(1.0 if request.failed else 0.0)
         if self.incumbent.count:
             usual = self.incumbent.surprise / self.incumbent.count
-            self._harm.update(rescale(usual - (request.reward - request.expected), -1.0, 1.0))
+            self._harm.update(rescale(usual - request.surprise, -1.0, 1.0))
         return self._move(request.at_s, request.at_s if now_s is None else now_s)
+
+    def looked(self, now_s: float) -> Candidate:
+        """After a look at the log: a candidate whose time is up goes back."""
+        waited_s = now_s - self.state.started_s
+        if self.state.on_trial and waited_s > self.settings.limit_s:
+            count = self.candidate.count
+            return self._roll_back(f"{count} requests compared in {waited_s:.0f} s: no decision", now_s)
+        return self.state
 
     def _move(self, at_s: float, now_s: float) -> Candidate:
         above = self.candidate.failure_rate - self.incumbent.failure_rate
@@ -151,11 +176,11 @@ class Canary:
         return self.state
 
     def _climb(self, at_s: float) -> None:
-        self._step_requests = 0
         step, ladder = self.state.step + 1, self.settings.ladder
         if step < len(ladder):
+            self._step_requests = 0
             self.state = replace(self.state, step=step, share=ladder[step], since_s=at_s)
-        else:
+        elif self.proof.is_shown:
             self.state = replace(
                 self.state, stage=Stage.PROMOTED, share=1.0, since_s=at_s, reason="ladder climbed"
             )

@@ -73,16 +73,20 @@ class Betting:
 
     Under the null the chance that wealth ever exceeds 1 / alpha is at most alpha, whatever the
     stopping rule and for any distribution (Waudby-Smith and Ramdas 2023, aGRAPA bets, Ville's
-    inequality). `wealth` is the evidence; 20 corresponds to alpha = 0.05.
+    inequality). `wealth` is the evidence; 20 corresponds to alpha = 0.05. Bets follow the last `memory`
+    observations, and are at most `boldness` of the largest that cannot lose all.
     """
 
-    def __init__(self, null: float) -> None:
+    def __init__(self, null: float, memory: float = math.inf, boldness: float = 0.5) -> None:
         if not 0.0 < null < 1.0:
             raise ValueError(f"null: {null}, must lie strictly between 0 and 1.")
         self.null = null
         self.log_wealth = 0.0
         self.peak_log_wealth = 0.0
         self.count = 0
+        self._kept = 1.0 - 1.0 / memory  # share of what is remembered that one observation leaves
+        self._most = boldness / null
+        self._weight = 1.0
         self._sum = 0.5  # one pseudo-observation at 1/2 keeps early bets small
         self._square = 0.5
 
@@ -90,16 +94,16 @@ class Betting:
         """Take one observation. Raises ValueError outside [0, 1]."""
         if not 0.0 <= x <= 1.0:
             raise ValueError(f"x: {x}, must lie in [0, 1].")
-        observed = self.count + 1
-        mean = self._sum / observed
-        variance = max(self._square / observed - mean * mean, 1e-3)
+        mean = self._sum / self._weight
+        variance = max(self._square / self._weight - mean * mean, 1e-3)
         edge = mean - self.null
-        bet = min(max(edge / (variance + edge * edge), 0.0), 0.5 / self.null)
+        bet = min(max(edge / (variance + edge * edge), 0.0), self._most)
         self.log_wealth += math.log1p(bet * (x - self.null))
         self.peak_log_wealth = max(self.peak_log_wealth, self.log_wealth)
         self.count += 1
-        self._sum += x
-        self._square += x * x
+        self._weight = self._weight * self._kept + 1.0
+        self._sum = self._sum * self._kept + x
+        self._square = self._square * self._kept + x * x
 
     def rejects(self, alpha: float = 0.05) -> bool:
         """Whether the null was rejected at some time so far."""

@@ -6,6 +6,7 @@ policies.promotion.canary. Every gate is a pure function from evidence to a Verd
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +18,9 @@ from policies.learned.policy import LearnedPolicy
 from policies.promotion.confidence import Bound, mean_bound
 from policies.promotion.ope import Log, difference
 from policies.strict import StrictModel
+
+GAIN_GATE: Final = "gain"
+LOG_GATE: Final = "C"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class GateSettings(StrictModel):
     min_effective_sample_size: float = Field(default=100.0, ge=1.0)
     # Ask for more evidence in gate C above this share of choices that the log never tried.
     max_unsupported: float = Field(default=0.05, ge=0.0, le=1.0)
+    # Ask for a gain above this somewhere, on graded items or in a simulated scenario.
+    min_gain: float = Field(default=0.0, ge=-1.0, le=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,22 +149,20 @@ def simulator_gate(
     return Verdict("B", True, f"keeps up with {', '.join(baselines)}", numbers)
 
 
-def gain_gate(verdicts: Sequence[Verdict]) -> Verdict:
-    """Somewhere the candidate must be measurably better than the incumbent: a lower bound above 0.
+def gain_gate(gains: Mapping[str, F64], level: float, min_gain: float = 0.0) -> Verdict:
+    """Somewhere the candidate must be measurably better than the incumbent: a lower bound above `min_gain`.
 
-    Looked for on the paired items (`gain.low` of gate A) and in every simulated scenario
-    (`incumbent.low` of gate B). A candidate that is merely not worse does not justify a change.
+    `gains` [N] of utility over the incumbent, on the paired items and in each simulated scenario. All bounds
+    hold at once with probability 1 - `level`. A candidate that is merely not worse does not justify a change.
     """
-    shown = {
-        f"{verdict.gate} {name}": value
-        for verdict in verdicts
-        for name, value in verdict.numbers.items()
-        if name == "gain.low" or name.endswith("incumbent.low")
-    }
-    best = max(shown, key=lambda name: shown[name], default="")
-    if best and shown[best] > 0.0:
-        return Verdict("gain", True, f"better by at least {shown[best]:+.4f} ({best})", shown)
-    return Verdict("gain", False, "nowhere measurably better than the incumbent", shown, True)
+    bounds = {name: mean_bound(values, level / len(gains)) for name, values in gains.items()}
+    numbers = {"level": level}
+    for name, bound in bounds.items():
+        numbers.update(_numbers(name, bound))
+    best = max(bounds, key=lambda name: bounds[name].low)
+    if bounds[best].low > min_gain:
+        return Verdict(GAIN_GATE, True, f"better by at least {bounds[best].low:+.4f} ({best})", numbers)
+    return Verdict(GAIN_GATE, False, "nowhere measurably better than the incumbent", numbers, True)
 
 
 def off_policy_gate(log: Log, candidate: F64, incumbent: F64, limits: GateSettings) -> Verdict:
@@ -173,14 +177,15 @@ def off_policy_gate(log: Log, candidate: F64, incumbent: F64, limits: GateSettin
     numbers["unsupported"] = estimate.unsupported
     if estimate.effective_sample_size < limits.min_effective_sample_size:
         size, floor = estimate.effective_sample_size, limits.min_effective_sample_size
-        return Verdict("C", False, f"effective sample size {size:.0f}, {floor:.0f} needed", numbers, True)
+        reason = f"effective sample size {size:.0f}, {floor:.0f} needed"
+        return Verdict(LOG_GATE, False, reason, numbers, True)
     if estimate.unsupported > limits.max_unsupported:
         return Verdict(
-            "C", False, f"{estimate.unsupported:.1%} of its choices were never tried", numbers, True
+            LOG_GATE, False, f"{estimate.unsupported:.1%} of its choices were never tried", numbers, True
         )
     if estimate.fixed.high < -limits.off_policy_margin or estimate.anytime.high < 0.0:
-        return Verdict("C", False, f"the live log says {estimate.value:+.4f}", numbers)
-    return Verdict("C", True, f"the live log says {estimate.value:+.4f}", numbers)
+        return Verdict(LOG_GATE, False, f"the live log says {estimate.value:+.4f}", numbers)
+    return Verdict(LOG_GATE, True, f"the live log says {estimate.value:+.4f}", numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,18 +226,23 @@ def load_gate(data: bytes) -> tuple[Verdict, LearnedPolicy | None]:
     return Verdict("load", True, f"revision {policy.revision}"), policy
 
 
-def judge(evidence: Evidence, limits: GateSettings) -> list[Verdict]:
-    """Verdicts in order, ending with the first that did not pass; all passed means: ready for shadow."""
+def judge(evidence: Evidence, limits: GateSettings, level: float) -> list[Verdict]:
+    """Verdicts in order, ending with the first that did not pass; all passed means: ready for shadow.
+
+    `level` is the chance of finding a gain where there is none that this test may spend.
+    """
     paired = evidence.paired()
     verdicts = [finite_gate(paired.candidate)]
     if verdicts[-1].passed:
         verdicts.append(paired_gate(paired, limits))
     if verdicts[-1].passed:
+        gains = {"items": paired.gains()}
         for scenario, episodes in evidence.simulated().items():
             verdicts.append(simulator_gate(episodes.candidate, episodes.baselines, limits, scenario))
             if not verdicts[-1].passed:
                 return verdicts
-        verdicts.append(gain_gate(verdicts))
+            gains[f"simulated {scenario}"] = episodes.candidate - episodes.baselines["incumbent"]
+        verdicts.append(gain_gate(gains, level, limits.min_gain))
     if verdicts[-1].passed:
         live = evidence.live()
         verdicts.append(off_policy_gate(live.log, live.candidate, live.incumbent, limits))

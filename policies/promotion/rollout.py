@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
+
+YARDSTICK_SHARE: Final = 0.05
 
 
 class Stage(StrEnum):
@@ -24,24 +27,14 @@ class Candidate:
     step: int = 0  # index into the canary's ladder
     started_s: float = 0.0  # when its stage began: evidence is what was decided since
     since_s: float = 0.0  # when its last step began
-    reason: str = ""  # why it reached a final stage
+    reason: str = ""  # why it reached a final stage; of a waiting one the gate that it is short at
+    test: int = 0  # number of the last test for a gain that it took, over the life of the pool
+    level: float = 0.05  # chance of being promoted by mistake that this test may spend
 
     @property
     def on_trial(self) -> bool:
         """Whether requests are compared for it now."""
         return self.stage in (Stage.SHADOW, Stage.CANARY)
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """What the policy before earned, measured on its own traffic; the yardstick of the alarms."""
-
-    reward: float
-    failure_rate: float
-    late_rate: float  # share of requests above `late_s`
-    late_s: float
-    cost_usd: float
-    entropy: float  # mean entropy of the sampled distributions, nats
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +48,22 @@ class RolloutState:
     promoted_s: float = 0.0
     frozen_since_s: float | None = None  # learning rests since a rollback
     paused: bool = False  # by an operator: nothing is trained or moved
-    reference: Reference | None = None  # what the version before earned
-    trained_s: float = 0.0  # the last candidate knew what was graded until then
+    yardstick_share: float = YARDSTICK_SHARE  # of requests that the version before an active one decides
+    trained_s: float = 0.0  # the last candidate was trained on what was graded until then
+    tests: int = 0  # tests for a gain so far, over all candidates
 
     @property
-    def versions(self) -> set[int]:
+    def versions(self) -> frozenset[int]:
         """The learned versions that may decide a request."""
         candidate = None if self.candidate is None else self.candidate.version
-        return {version for version in (self.active, candidate) if version is not None}
+        named = (self.active, self.previous, candidate)
+        return frozenset(version for version in named if version is not None)
 
     def tries(self, version: int) -> bool:
         """Whether `version` is the candidate."""
         return self.candidate is not None and self.candidate.version == version
 
-    def promoted(self, at_s: float, reference: Reference | None) -> "RolloutState":
+    def promoted(self, at_s: float) -> "RolloutState":
         """The candidate becomes active. Raises ValueError where there is none."""
         if self.candidate is None:
             raise ValueError("No candidate is on trial, nothing to promote.")
@@ -78,7 +73,6 @@ class RolloutState:
             previous=self.active,
             candidate=None,
             promoted_s=at_s,
-            reference=reference,
         )
 
     def rolled_back(self, at_s: float) -> "RolloutState":
@@ -90,5 +84,10 @@ class RolloutState:
     def reverted(self, at_s: float) -> "RolloutState":
         """The active version gives way, and what was to follow it with it; learning rests from now."""
         return replace(
-            self, active=self.previous, previous=None, candidate=None, reference=None, frozen_since_s=at_s
+            self,
+            active=self.previous,
+            previous=None,
+            candidate=None,
+            promoted_s=at_s,
+            frozen_since_s=at_s,
         )

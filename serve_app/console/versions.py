@@ -99,7 +99,7 @@ async def _promote(
 ) -> RolloutState:
     version = _known(action, events)
     await table.policy_event(PolicyEvent(version, time.time(), "promoted", {"by": "operator"}))
-    return replace(state, candidate=Candidate(version, Stage.CANARY)).promoted(time.time(), None)
+    return replace(state, candidate=Candidate(version, Stage.CANARY)).promoted(time.time())
 
 
 async def _rollback(

@@ -10,7 +10,13 @@ MODELS = ("large", "small")
 
 
 def decision(
-    decision_id: str, created_s: float, policy: str = "formula", model: str = "small", requested: str = "auto"
+    decision_id: str,
+    created_s: float,
+    policy: str = "formula",
+    model: str = "small",
+    requested: str = "auto",
+    assigned: int | None = None,
+    key_id: str = "key",
 ) -> DecisionRecord:
     """A decision between two models of the same predicted latency."""
     rows = np.zeros((2, len(MODEL_FIELDS)))
@@ -20,7 +26,7 @@ def decision(
     return DecisionRecord(
         decision_id,
         created_s,
-        "key",
+        key_id,
         requested,
         "",
         model,
@@ -34,6 +40,7 @@ def decision(
         caller=(1.0, 1.0, 0.0, 2.0)[: len(CALLER_FIELDS)],
         mask=(True, True),
         probabilities=(0.5, 0.5),
+        assigned=assigned,
     )
 
 

@@ -36,6 +36,7 @@ LEARNER = {
     "retry_s": 1.0,
     "latency_every_s": 5.0,
     "settle_s": 1.0,
+    "votes_s": 2.0,
     "retrain_s": 30.0,
     "training": {
         "decisions": 10_000, "environments": 8, "hidden": 8, "episodes": 2, "episode_requests": 60,
@@ -44,16 +45,17 @@ LEARNER = {
     "gates": {
         "alpha": 0.49, "min_items": 10, "paired_margin": 1.0, "slice_margin": 1.0, "simulator_margin": 1.0,
         "off_policy_margin": 1.0, "min_effective_sample_size": 1.0, "max_unsupported": 1.0,
+        "min_gain": -1.0,
     },
     "canary": {
         "ladder": [0.3, 0.6], "min_requests": 10, "min_step_s": 3.0, "shadow_requests": 10, "margin": 0.5,
     },
-    "alarms": {"min_entropy_ratio": 0.0, "max_share": 1.0, "late_margin": 0.5},
+    "alarms": {"yardstick_share": 0.2, "false_alarm_every": 1000.0, "late_margin": 0.5},
 }  # fmt: skip
 
 
 class Users(Callers):
-    """They ask `auto`, and vote `score` on each answer until the vote is taken."""
+    """They ask `auto` and vote until the vote is taken: `score` on what a learned policy decided, else 1."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster, CALLERS)
@@ -69,7 +71,7 @@ class Users(Callers):
 
     def _ask(self, client: httpx.Client, turn: int) -> None:
         time.sleep(PAUSE_S)
-        score, question = self.score, QUESTIONS[turn % ITEMS]
+        question = QUESTIONS[turn % ITEMS]
         body = {"model": "auto", "messages": [{"role": "user", "content": question}], "max_tokens": 12}
         try:
             answer = client.post("/v1/chat/completions", json=body)
@@ -82,7 +84,8 @@ class Users(Callers):
         decision = answer.headers["x-fastserve-decision-id"]
         self.answered.append(decision)
         self.policies.append(answer.headers["x-fastserve-policy"])
-        self._vote(client, decision, score)
+        is_learned = Decider.parse(self.policies[-1]).version is not None
+        self._vote(client, decision, self.score if is_learned else 1.0)
 
     def _vote(self, client: httpx.Client, decision: str, score: float) -> None:
         """Again until it is taken: while the table is away the answer is 503, send it again."""
@@ -182,10 +185,10 @@ def test_kills_at_every_step_and_a_bad_policy(restored: Cluster, tmp_path: Path)
         kill_while_training(loop)
         kill_while_on_trial(loop)
         version = loop.state().active
-        loop.wait_for(lambda: users.deciding() == {version_name(version)}, 20.0)
+        loop.wait_for(lambda: version_name(version) in users.deciding(), 20.0)
         time.sleep(5.0)
         assert loop.state().active == version
-        users.score = 0.0  # from now on nobody likes the answers
+        users.score = 0.0  # from now on nobody likes its answers
         took_s = loop.wait_for(lambda: loop.state().active is None, 60.0)
         loop.wait_for(lambda: users.deciding() == {"formula"}, 20.0)
     assert users.failed == []

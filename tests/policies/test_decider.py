@@ -47,3 +47,10 @@ def test_other_texts_are_refused(text: str) -> None:
 
 def test_a_version_of_the_rollout_has_a_name() -> None:
     assert (version_name(None), version_name(7)) == ("formula", "learned@7")
+
+
+@pytest.mark.parametrize(
+    ("reason", "fault"), [("", False), ("missing", False), ("alarm", False), ("error", True)]
+)
+def test_a_fallback_is_the_policys_fault_or_not(reason: str, fault: bool) -> None:
+    assert Decider("formula", fallback=reason).is_fault is fault

@@ -39,9 +39,16 @@ LEARNER: Final = {
     "retry_s": 30,
     "min_new_items": 300,
     "retrain_s": 240,
+    "votes_s": 10,
     "training": {"decisions": 300_000, "environments": 16, "episodes": 12, "episode_requests": 300},
     "gates": {"min_effective_sample_size": 30, "slice_margin": 0.2, "paired_margin": 0.02},
-    "canary": {"ladder": [0.25, 0.5], "min_requests": 15, "min_step_s": 15, "shadow_requests": 20},
+    "canary": {
+        "ladder": [0.25, 0.5],
+        "min_requests": 15,
+        "min_step_s": 15,
+        "shadow_requests": 20,
+        "margin": 0.1,
+    },
 }
 AFTER_S: Final = 120.0  # of traffic after the promotion, for the picture
 

@@ -20,10 +20,12 @@ from tqdm import tqdm
 
 from policies.arrays import F64
 from policies.learned.checkpoint import new_manifest
-from policies.promotion.canary import Canary, CanarySettings, ComparedRequest
+from policies.promotion.canary import Canary, CanarySettings
+from policies.promotion.compared import ComparedRequest
 from policies.promotion.gates import Evidence, GateSettings, Verdict, judge, load_gate
 from policies.promotion.rollout import Candidate as OnTrial
 from policies.promotion.rollout import Stage
+from policies.promotion.spending import level
 from policies.training.network import DispatchNetwork
 from scripts.benchmarks.learning.safety_world import (
     ACCURACY_WEIGHT,
@@ -42,6 +44,7 @@ ITEMS: Final = (200, 400, 800, 1600, 3200)  # paired items, one step more whenev
 LOGGED: Final = (4_000, 16_000, 64_000)
 TRAFFIC_PER_S: Final = 10.0
 CANARY_REQUESTS: Final = 20_000
+FALSE_PROMOTIONS: Final = 0.05  # chance that this may spend over all looks at a candidate
 SETTINGS: Final = CanarySettings(ladder=(0.01, 0.05, 0.25), min_requests=50, min_step_s=60.0)
 
 
@@ -179,7 +182,8 @@ def _offline(world: World, candidate: Candidate, seed: int) -> tuple[Verdict, in
     """The last verdict of the offline gates and the evidence that it took."""
     items, logged = 0, 0
     while True:
-        last = judge(_evidence(world, candidate, seed, ITEMS[items], LOGGED[logged]), GateSettings())[-1]
+        evidence = _evidence(world, candidate, seed, ITEMS[items], LOGGED[logged])
+        last = judge(evidence, GateSettings(), level(FALSE_PROMOTIONS, items + 1))[-1]
         if last.gate in {"A", "gain"} and last.needs_evidence and items + 1 < len(ITEMS):
             items += 1
         elif last.gate == "C" and last.needs_evidence and logged + 1 < len(LOGGED):
@@ -201,9 +205,11 @@ def _canary(world: World, candidate: Candidate, seed: int) -> Canary:
         chosen = bool(u[i, 0] < canary.state.share)
         pi = trial[i] if chosen else usual[i]
         model = min(int((u[i, 1] > pi.cumsum()).sum()), MODELS - 1)
-        state = canary.finished(
-            ComparedRequest(chosen, float(answered[i, model]), float(expected[i]), False, i / TRAFFIC_PER_S)
+        request = ComparedRequest(
+            chosen, float(answered[i, model]), float(expected[i]), False, i / TRAFFIC_PER_S
         )
+        canary.proof.add(request)
+        state = canary.finished(request)
         if state.stage is not Stage.CANARY:
             break
     return canary

@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from deployments.learning.candidate_job import JobInput, JobResult
 from deployments.learning.learner import Learner
-from deployments.learning.live_evidence import finished, reference
 from deployments.learning.settings import LearnerSettings
 from deployments.records.records import (
     DecisionRecord,
@@ -35,7 +34,7 @@ from deployments.table.store.store import Store
 from deployments.table.table import Table
 from deployments.table.upkeep import Retention
 from policies.promotion.gates import Verdict
-from policies.promotion.rollout import RolloutState
+from policies.promotion.rollout import YARDSTICK_SHARE, RolloutState
 from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.table.table import FEATURES, MODELS, decision, outcome
 from serve_app.console.text_table import print_table
@@ -126,7 +125,8 @@ class Week:
         for number in range(BATCH):
             made = decision(f"d-{self.sent + number}", f"key-{self.rng.randrange(50)}")
             at_s = self.clock.now_s + number * gap_s
-            decisions.append(msgspec.structs.replace(made, created_s=at_s, policy="learned@1"))
+            policy = "formula" if self.rng.random() < YARDSTICK_SHARE else "learned@1"
+            decisions.append(msgspec.structs.replace(made, created_s=at_s, policy=policy))
             outcomes.append(self._ended(decisions[-1]))
         self.sent += BATCH
         self.clock.now_s += tick_s
@@ -151,15 +151,11 @@ class Week:
 
     async def _promote_first(self) -> None:
         """From the first report on a learned version is active, so that its alarms read every outcome."""
-        log = finished(await self.table.transitions(0.0, BATCH), {}, TARGET_S)
-        yardstick = reference(log)
-        assert yardstick is not None
         state = RolloutState(
             active=1,
             last_version=1,
             promoted_s=self.clock.now_s,
             trained_s=self.clock.now_s,
-            reference=yardstick,
         )
         await self.table.put_artifact("policy:1", "1", os.urandom(CHECKPOINT_BYTES))
         await self.table.set_rollout(state)

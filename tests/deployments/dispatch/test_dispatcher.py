@@ -245,7 +245,7 @@ def test_an_active_policy_decides_and_a_shadow_is_logged() -> None:
     made = dispatcher()
     made.host.hold(7, Made((0.0, 0.0, 1.0)))
     made.host.hold(8, Made((1.0, 0.0, 0.0)))
-    state = RolloutState(active=7, candidate=Candidate(8, Stage.SHADOW, share=0.5))
+    state = RolloutState(active=7, candidate=Candidate(8, Stage.SHADOW), yardstick_share=0.0)
     made.view.snapshot = snapshot(*pool(), version=2, rollout=state)  # type: ignore[misc]
     record = made.dispatch(ask()).record
     assert (record.model, record.policy, record.shadow) == ("small", "learned@7", "8:large")
@@ -254,10 +254,37 @@ def test_an_active_policy_decides_and_a_shadow_is_logged() -> None:
 def test_a_failing_policy_costs_no_request() -> None:
     made = dispatcher()
     made.host.hold(7, Made(error=RuntimeError("boom")))
-    made.view.snapshot = snapshot(*pool(), version=2, rollout=RolloutState(active=7))  # type: ignore[misc]
+    made.view.snapshot = snapshot(*pool(), version=2, rollout=RolloutState(active=7, yardstick_share=0.0))  # type: ignore[misc]
     for i in range(50):
         assert made.dispatch(ask(f"d{i}")).record.policy == "formula;fallback=error"
     assert made.host.fallbacks["error"] == 50
+
+
+def test_the_log_keeps_whose_turn_it_was_apart_from_who_decided() -> None:
+    made = dispatcher()
+    made.host.hold(7, Made(error=RuntimeError("boom")))
+    made.view.snapshot = snapshot(*pool(), version=2, rollout=RolloutState(active=7, yardstick_share=0.0))  # type: ignore[misc]
+    record = made.dispatch(ask()).record
+    assert (record.policy, record.assigned) == ("formula;fallback=error", 7)
+    assert made.dispatch(ask("n", "small")).record.assigned is None
+    made.view.snapshot = snapshot(*pool(), version=3)  # type: ignore[misc]
+    assert made.dispatch(ask()).record.assigned == 0
+
+
+def test_a_session_is_assigned_to_one_version_throughout() -> None:
+    made = dispatcher(profiles={"chat": {"sticky": True}})
+    rollout = RolloutState(candidate=Candidate(8, Stage.CANARY, share=0.5))
+    made.host.hold(8, Made((0.0, 0.0, 1.0)))
+    made.view.snapshot = snapshot(*pool(), version=2, rollout=rollout)  # type: ignore[misc]
+    turns = {
+        session: {
+            made.dispatch(ask(f"{session}-{i}", "auto:chat", session=session)).record.assigned
+            for i in range(9)
+        }
+        for session in map(str, range(20))
+    }
+    assert all(len(assigned) == 1 for assigned in turns.values())
+    assert set.union(*turns.values()) == {0, 8}
 
 
 def test_a_policy_cannot_change_what_is_logged() -> None:
@@ -269,7 +296,7 @@ def test_a_policy_cannot_change_what_is_logged() -> None:
 
     made = dispatcher()
     made.host.hold(7, Forger())
-    made.view.snapshot = snapshot(*pool(), version=2, rollout=RolloutState(active=7))  # type: ignore[misc]
+    made.view.snapshot = snapshot(*pool(), version=2, rollout=RolloutState(active=7, yardstick_share=0.0))  # type: ignore[misc]
     record = made.dispatch(ask(models=("medium", "small"))).record
     assert record.policy == "formula;fallback=error"
     assert record.mask == (False, True, True)

@@ -128,7 +128,7 @@ def test_whatever_a_policy_gives_the_choice_can_be_sampled(
 
 
 def test_the_canary_gets_its_share_by_decision() -> None:
-    state = RolloutState(active=1, candidate=Candidate(2, Stage.CANARY, share=0.25))
+    state = RolloutState(active=1, candidate=Candidate(2, Stage.CANARY, share=0.25), yardstick_share=0.0)
     kept = host()
     drawn = Counter(kept.assigned(state, f"d{i}", "key") for i in range(8_000))
     assert set(drawn) == {1, 2}
@@ -274,3 +274,20 @@ def test_no_bytes_stop_the_host(name: str, data: bytes) -> None:
     assert not kept.install(name, "r", data)
     assert kept.fallbacks["artifact"] == 1
     assert str(kept.choose(OBSERVED, None, 0.0)[1]) == "formula"
+
+
+def test_a_share_of_the_requests_is_left_to_the_version_before() -> None:
+    kept = host()
+    drawn = Counter(kept.assigned(RolloutState(active=3, previous=2), f"d{i}", "key") for i in range(8_000))
+    assert set(drawn) == {2, 3}
+    assert 0.04 < drawn[2] / 8_000 < 0.06
+    assert None in {kept.assigned(RolloutState(active=3), f"d{i}", "key") for i in range(200)}  # the formula
+
+
+def test_versions_in_use_are_kept_however_many_came_after_them() -> None:
+    kept = host()
+    kept.wanted(snapshot(rollout=RolloutState(active=2, previous=1)))
+    for version in range(1, 12):
+        kept.hold(version, Made())
+    deciders = {version: str(kept.choose(SEEN, version, 0.0)[1]) for version in (1, 2, 3)}
+    assert deciders == {1: "learned@1", 2: "learned@2", 3: "formula;fallback=missing"}

@@ -56,7 +56,7 @@ def evaluations(count: int = 60) -> list[EvaluationRecord]:
 
 
 def job(records: list[EvaluationRecord], **changes: bytes) -> JobInput:
-    return JobInput(POOL, records, [], [], SETTINGS.model_dump_json().encode(), 20.0, **changes)
+    return JobInput(POOL, records, [], [], SETTINGS.model_dump_json().encode(), 20.0, 0.05, **changes)
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,11 @@ from deployments.table.table import Table
 from policies.learned.checkpoint import new_manifest
 from policies.learned.policy import LearnedPolicy
 from policies.outcome import Status
+from policies.promotion.alarms import AlarmSettings
 from policies.promotion.canary import CanarySettings
 from policies.promotion.gates import Verdict
 from policies.promotion.rollout import Candidate, RolloutState, Stage
+from policies.promotion.spending import level
 from policies.training.network import DispatchNetwork
 from serve_app.console.errors import CommandError
 from serve_app.console.versions import Action, act, history, versions
@@ -28,10 +30,11 @@ from tests.deployments.traffic import MODELS, decision, outcome
 
 SETTINGS = LearnerSettings(
     settle_s=0.0,
+    votes_s=0.0,
     retry_s=1.0,
     min_new_items=1,
     cooldown_s=50.0,
-    canary=CanarySettings(ladder=(0.5,), min_requests=20, min_step_s=5.0, shadow_requests=10),
+    canary=CanarySettings(ladder=(0.5,), min_requests=20, min_step_s=5.0, shadow_requests=10, margin=0.3),
 )
 
 
@@ -67,18 +70,32 @@ class Pool:
         """The rollout state in the table."""
         return await self.table.rollout()
 
-    async def traffic(self, requests: int, policy: str, e2e_s: float = 1.0, failed: bool = False) -> None:
+    async def traffic(
+        self,
+        requests: int,
+        policy: str,
+        e2e_s: float = 1.0,
+        failed: bool = False,
+        assigned: int | None = None,
+    ) -> None:
         """Finished `auto` requests, ten a second."""
         decisions, outcomes = [], []
         for _ in range(requests):
             self.clock.now_s += 0.1
             self.count += 1
-            record = decision(f"d{self.count}", self.clock.now_s, policy, MODELS[self.count % 2])
+            name, model = f"d{self.count}", MODELS[self.count % 2]
+            record = decision(name, self.clock.now_s, policy, model, assigned=assigned)
             decisions.append(record)
             status = Status.FAILED if failed else Status.OK
             outcomes.append(outcome(record, self.clock.now_s, status, e2e_s))
         await self.table.report_ingress("i", self.count, {}, decisions, outcomes)
         self.clock.now_s += 0.1
+
+    async def serve(self, seconds: float, **fields: object) -> None:
+        """What version 1, active, and the formula before it decide; `fields` change the former's outcomes."""
+        for _ in range(int(seconds / 2.0)):
+            await self.traffic(19, "learned@1", **fields)  # type: ignore[arg-type]
+            await self.traffic(1, "formula")
 
     async def to_canary(self) -> None:
         """Train, pass the gates, pass the shadow."""
@@ -116,7 +133,6 @@ async def test_a_candidate_goes_from_training_to_active_over_restarts(pool: Pool
         await pool.restarted().watch()
     state = await pool.state()
     assert (state.active, state.previous, state.candidate) == (1, None, None)
-    assert state.reference is not None
     kinds = [event.kind for event in await pool.table.policy_events()]
     assert kinds == ["trained", "verdict", "shadow", "canary", "promoted"]
 
@@ -144,15 +160,49 @@ async def test_an_active_version_that_goes_bad_is_rolled_back_within_sixty_secon
 ) -> None:
     await pool.to_active()
     assert (await pool.state()).active == 1
-    await pool.traffic(100, "learned@1")
+    await pool.serve(20.0)
     await pool.learner.watch()
     assert (await pool.state()).active == 1
     began_s = pool.clock.now_s
     while (await pool.state()).active == 1:
-        await pool.traffic(10, "learned@1", **bad)  # type: ignore[arg-type]
+        await pool.serve(2.0, **bad)
         await pool.learner.watch()
         assert pool.clock.now_s - began_s < 60.0
     assert (await pool.state()).frozen_since_s is not None
+
+
+async def test_a_bad_time_for_both_versions_rolls_nothing_back(pool: Pool) -> None:
+    await pool.to_active()
+    for _ in range(30):
+        await pool.traffic(19, "learned@1", failed=True)
+        await pool.traffic(1, "formula", failed=True)
+    await pool.learner.watch()
+    assert (await pool.state()).active == 1
+
+
+async def test_the_share_left_to_the_version_before_follows_the_setting(pool: Pool) -> None:
+    await pool.to_active()
+    alarms = AlarmSettings(yardstick_share=0.02)
+    pool.learner.settings = pool.learner.settings.replace(alarms=alarms)
+    await pool.learner.watch()
+    assert (await pool.state()).yardstick_share == 0.02
+
+
+async def test_a_canary_whose_version_always_raises_goes_back(pool: Pool) -> None:
+    await pool.to_canary()
+    await pool.traffic(20, "formula")
+    await pool.traffic(12, "formula;fallback=error", assigned=1)
+    await pool.learner.watch()
+    assert (await pool.state()).candidate is None
+    last = (await pool.table.policy_events())[-1]
+    assert (last.kind, last.detail) == ("rolled_back", {"reason": "6 of 6 requests failed"})
+
+
+async def test_a_canary_about_which_nothing_is_learned_goes_back_in_time(pool: Pool) -> None:
+    await pool.to_canary()
+    pool.clock.now_s += SETTINGS.canary.limit_s + 1.0
+    await pool.learner.watch()
+    assert (await pool.state()).candidate is None
 
 
 async def test_a_learner_that_dies_with_a_candidate_in_hand_gives_its_number_to_no_other(
@@ -193,7 +243,7 @@ async def test_the_active_version_is_guarded_while_another_waits_or_is_on_trial(
     await pool.table.put_artifact("policy:2", "2", checkpoint())
     candidate = Candidate(2, stage, share=0.01, started_s=now_s, since_s=now_s)
     await pool.table.set_rollout(replace(await pool.state(), candidate=candidate))
-    await pool.traffic(100, "learned@1", failed=True)
+    await pool.serve(60.0, failed=True)
     await pool.learner.watch()
     state = await pool.state()
     assert (state.active, state.candidate) == (None, None)
@@ -201,19 +251,60 @@ async def test_the_active_version_is_guarded_while_another_waits_or_is_on_trial(
     assert (last.version, last.kind) == (1, "rolled_back")
 
 
-async def test_a_candidate_short_of_evidence_waits_and_is_judged_again_without_training(pool: Pool) -> None:
+async def graded(pool: Pool) -> None:
+    """A graded answer more, and the time until its round counts as over."""
+    pool.clock.now_s += 1.0
+    record = EvaluationRecord("s", "1", f"i{pool.count}", "task", "", "small", "", 1.0)
+    await pool.table.record_evaluations([replace(record, finished_s=pool.clock.now_s)])
+    pool.count += 1
+    pool.clock.now_s += 30.0
+
+
+async def test_a_candidate_short_of_evidence_is_judged_again_on_new_evidence_alone(pool: Pool) -> None:
     pool.verdicts = [Verdict("A", False, "not shown", {}, needs_evidence=True)]
     await pool.learner.learn()
-    state = await pool.state()
-    assert state.candidate is not None
-    assert state.candidate.stage == "waiting"
-    pool.clock.now_s += 5.0
+    assert (await pool.state()).candidate == Candidate(
+        1, Stage.WAITING, started_s=pool.clock.now_s, since_s=pool.clock.now_s, reason="A"
+    )
+    for _ in range(180):
+        pool.clock.now_s += 5.0
+        await pool.learner.learn()
+    assert len(pool.jobs) == 1
     pool.verdicts = [Verdict("A", True, "better")]
+    await graded(pool)
     await pool.restarted().learn()
+    assert len(pool.jobs) == 2
     assert pool.jobs[0].candidate == b""
     assert LearnedPolicy.from_bytes(pool.jobs[1].candidate).revision
-    assert (await pool.state()).candidate is not None
+    candidate = (await pool.state()).candidate
+    assert candidate is not None
+    assert candidate.stage is Stage.SHADOW
     assert [event.kind for event in await pool.table.policy_events()].count("trained") == 1
+
+
+async def test_a_candidate_for_which_the_log_is_too_short_waits_until_it_has_grown(
+    pool: Pool,
+) -> None:
+    pool.verdicts = [
+        Verdict("gain", True, "better"),
+        Verdict("C", False, "too short", {}, needs_evidence=True),
+    ]
+    await pool.learner.learn()
+    await pool.traffic(60, "formula")
+    await pool.learner.learn()
+    assert len(pool.jobs) == 1
+    await pool.traffic(60, "formula")
+    await pool.learner.learn()
+    assert [job.level for job in pool.jobs] == [level(0.05, 1)] * 2  # no new test for a gain
+
+
+async def test_each_test_for_a_gain_spends_less_of_what_there_is(pool: Pool) -> None:
+    pool.verdicts = [Verdict("gain", False, "nowhere better", {}, needs_evidence=True)]
+    for _ in range(3):
+        await pool.learner.learn()
+        await graded(pool)
+    assert [job.level for job in pool.jobs] == [level(0.05, number) for number in (1, 2, 3)]
+    assert (await pool.state()).tests == 3
 
 
 async def test_a_refused_candidate_is_dropped_and_kept_in_the_history(pool: Pool) -> None:

@@ -48,7 +48,7 @@ async def test_a_request_counts_for_the_version_that_decided_it(
 ) -> None:
     await report(table, decision("d", 10.0, policy))
     (request,) = await reader(table).fresh(NOW_S)
-    assert compared(request, 7, np.array([0.5, 0.5])).candidate is is_candidate
+    assert compared(request, 7, np.array([0.5, 0.5])).tested is is_candidate
 
 
 async def test_a_named_request_says_nothing_about_the_policy(

@@ -1,60 +1,115 @@
-"""Alarms ring soon after a policy goes bad, and not before."""
+"""Alarms compare with the version before: they ring when the active one is worse, not when life is harder."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from policies.promotion.alarms import Alarms, WatchedRequest
-from policies.promotion.rollout import Reference
+from policies.promotion.alarms import Alarms, AlarmSettings, Detector
+from policies.promotion.compared import ComparedRequest
 
-REFERENCE = Reference(reward=0.6, failure_rate=0.01, late_rate=0.05, late_s=2.0, cost_usd=1e-4, entropy=0.5)
+KEYS = 40
 
 
-def seen(rng: np.random.Generator) -> WatchedRequest:
-    """A request as the reference describes it."""
-    return WatchedRequest(
+def usual(rng: np.random.Generator, at: int) -> ComparedRequest:
+    """A request as it usually goes; one in twenty is decided by the version before."""
+    return ComparedRequest(
+        tested=bool(rng.random() > 0.05),
         reward=float(np.clip(rng.normal(0.6, 0.2), 0.0, 1.0)),
+        expected=0.6,
         failed=bool(rng.random() < 0.01),
+        at_s=at / 10.0,
         e2e_s=2.5 if rng.random() < 0.05 else 1.0,
         cost_usd=1e-4,
-        entropy=0.5,
-        model="small" if rng.random() < 0.7 else "large",
-        alternatives=1,
+        key_id=f"key-{rng.integers(KEYS)}",
     )
 
 
-def first_alarm(change: dict[str, object], requests: int = 2000, seed: int = 0) -> tuple[int, str | None]:
+Change = Callable[[ComparedRequest], ComparedRequest]
+
+
+def first_alarm(
+    change: Change, requests: int = 4_000, seed: int = 0, good: int = 0
+) -> tuple[int, str | None]:
+    """After `good` usual requests, the number of changed ones until an alarm, and its reason."""
     rng = np.random.default_rng(seed)
-    alarms = Alarms(REFERENCE)
-    for i in range(requests):
-        reason = alarms.update(replace(seen(rng), **change))  # type: ignore[arg-type]
+    alarms = Alarms()
+    for at in range(good + requests):
+        request = usual(rng, at)
+        reason = alarms.update(change(request) if at >= good else request)
         if reason is not None:
-            return i, reason
+            return at - good, reason
     return requests, None
 
 
+def to_active(**fields: object) -> Change:
+    """A change of what the active version decides, and of nothing else."""
+    return lambda one: replace(one, **fields) if one.tested else one  # type: ignore[arg-type]
+
+
+def to_all(**fields: object) -> Change:
+    return lambda one: replace(one, **fields)  # type: ignore[arg-type]
+
+
 def test_nothing_rings_while_all_is_as_before() -> None:
-    assert all(first_alarm({}, seed=seed) == (2000, None) for seed in range(5))
+    assert all(first_alarm(to_all(), seed=seed) == (4_000, None) for seed in range(5))
 
 
 @pytest.mark.parametrize(
-    ("change", "what", "within"),
+    ("fields", "what"),
     [
-        ({"reward": 0.2}, "reward", 100),
-        ({"failed": True}, "errors", 40),
-        ({"e2e_s": 5.0}, "latency", 60),
-        ({"cost_usd": 1e-3}, "cost", 100),
-        ({"entropy": 0.0}, "entropy", 250),
-        ({"model": "large"}, "share", 250),
+        ({"reward": 0.1}, "reward"),
+        ({"failed": True}, "errors"),
+        ({"e2e_s": 9.0}, "latency"),
+        ({"cost_usd": 1e-3}, "cost"),
     ],
 )
-def test_each_change_rings_its_own_alarm_soon(change: dict[str, object], what: str, within: int) -> None:
-    at, reason = first_alarm(change)
+@pytest.mark.parametrize("good", [200, 8_000])
+def test_what_gets_worse_rings_soon_however_long_all_was_well(
+    fields: dict[str, object], what: str, good: int
+) -> None:
+    at, reason = first_alarm(to_active(**fields), requests=1_500, good=good)
     assert reason is not None
     assert reason.startswith(what)
-    assert at <= within
+    assert at <= 1_200
 
 
-def test_one_model_alone_is_no_share_alarm_when_nothing_else_was_allowed() -> None:
-    assert first_alarm({"model": "large", "alternatives": 0})[1] is None
+@pytest.mark.parametrize("fields", [{"reward": 0.1}, {"failed": True}, {"e2e_s": 9.0}, {"cost_usd": 1e-2}])
+def test_what_gets_harder_for_both_versions_rings_no_alarm(fields: dict[str, object]) -> None:
+    assert first_alarm(to_all(**fields), good=200) == (4_000, None)
+
+
+def test_a_version_that_always_chooses_one_model_and_is_right_stays() -> None:
+    assert first_alarm(to_active(reward=0.8)) == (4_000, None)
+
+
+@pytest.mark.parametrize("fields", [{"reward": 0.0}, {"failed": True}])
+def test_one_key_with_a_fifth_of_the_traffic_rings_no_alarm(fields: dict[str, object]) -> None:
+    def change(one: ComparedRequest) -> ComparedRequest:
+        fifth = int(one.key_id.removeprefix("key-")) < KEYS // 5
+        mine = replace(one, key_id="loud") if fifth else one
+        return to_active(**fields)(mine) if fifth else mine
+
+    assert first_alarm(change) == (4_000, None)
+
+
+def test_a_lone_key_is_heard() -> None:
+    change = to_active(failed=True)
+    assert first_alarm(lambda one: change(replace(one, key_id="lone")), good=0)[1] is not None
+
+
+def test_requests_without_any_of_the_version_before_are_counted() -> None:
+    alarms, rng = Alarms(AlarmSettings()), np.random.default_rng(0)
+    for at in range(300):
+        assert alarms.update(replace(usual(rng, at), tested=True)) is None
+    assert alarms.unmatched == 300
+
+
+def test_a_detector_rarely_rings_at_its_null() -> None:
+    rng = np.random.default_rng(3)
+    rang = 0
+    for _ in range(40):
+        detector = Detector(0.525, 1_000.0)
+        rang += any(detector.update(x) for x in rng.binomial(1, 0.525, 200).astype(float))
+    assert rang <= 8  # at most 200 / 1000 of the runs

@@ -5,10 +5,9 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from policies.promotion.rollout import Candidate, Reference, RolloutState, Stage
+from policies.promotion.rollout import YARDSTICK_SHARE, Candidate, RolloutState, Stage
 
 CANARY = RolloutState(active=6, previous=5, candidate=Candidate(7, Stage.CANARY, share=0.05), last_version=7)
-REFERENCE = Reference(0.6, 0.01, 0.05, 2.0, 1e-4, 0.5)
 
 STORED = {  # by version 0.1.0
     "active": 6,
@@ -29,16 +28,15 @@ STORED = {  # by version 0.1.0
 
 
 def test_a_promoted_candidate_is_followed_by_nobody() -> None:
-    after = CANARY.promoted(9.0, REFERENCE)
+    after = CANARY.promoted(9.0)
     assert (after.active, after.previous, after.candidate, after.promoted_s) == (7, 6, None, 9.0)
-    assert after.reference == REFERENCE
 
 
 def test_a_rollback_takes_the_candidate_first_and_then_the_active_version() -> None:
     once = CANARY.rolled_back(9.0)
     assert (once.active, once.candidate, once.frozen_since_s) == (6, None, 9.0)
     twice = once.rolled_back(10.0)
-    assert (twice.active, twice.previous, twice.reference, twice.frozen_since_s) == (5, None, None, 10.0)
+    assert (twice.active, twice.previous, twice.frozen_since_s) == (5, None, 10.0)
 
 
 def test_an_active_version_that_gives_way_takes_its_candidate_with_it() -> None:
@@ -48,17 +46,17 @@ def test_an_active_version_that_gives_way_takes_its_candidate_with_it() -> None:
 
 def test_without_a_candidate_nothing_is_promoted() -> None:
     with pytest.raises(ValueError, match="nothing to promote"):
-        RolloutState().promoted(9.0, None)
+        RolloutState().promoted(9.0)
 
 
 def test_the_versions_that_may_decide() -> None:
-    assert CANARY.versions == {6, 7}
+    assert CANARY.versions == {5, 6, 7}
     assert RolloutState().versions == set()
     assert CANARY.tries(7)
     assert not CANARY.tries(6)
 
 
-@pytest.mark.parametrize("state", [CANARY, RolloutState(), replace(CANARY, reference=REFERENCE)])
+@pytest.mark.parametrize("state", [CANARY, RolloutState(), replace(CANARY, yardstick_share=0.02)])
 def test_what_is_stored_is_read_again(state: RolloutState) -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=RolloutState) == state
 
@@ -67,4 +65,4 @@ def test_what_an_earlier_version_stored_is_read() -> None:
     state = msgspec.msgpack.decode(msgspec.msgpack.encode(STORED), type=RolloutState)
     assert state.candidate == Candidate(7, Stage.CANARY, 0.05, 1, 100.0, 160.0)
     assert (state.active, state.previous, state.trained_s) == (6, None, 40.0)
-    assert state.reference == REFERENCE
+    assert state.yardstick_share == YARDSTICK_SHARE
