@@ -16,6 +16,11 @@ def store_url() -> str:
     return os.environ.get("FASTSERVE_STORE") or f"sqlite:///{home() / 'fastserve.sqlite3'}"
 
 
+def store_key_file() -> Path:
+    """Keys that seal the store's records: FASTSERVE_STORE_KEY_FILE, by default `store.key` in the home."""
+    return Path(os.environ.get("FASTSERVE_STORE_KEY_FILE") or home() / "store.key")
+
+
 def models_dir() -> Path:
     """Where prepared weights lie, one folder a model."""
     return home() / "models"

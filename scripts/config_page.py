@@ -64,6 +64,7 @@ YAML. "none" means: leave the key out, or set it to `null`. "required" means tha
 |---|---|---|
 | `FASTSERVE_HOME` | Directory of state, keys and weights. | `~/.fastserve` |
 | `FASTSERVE_STORE` | SQLAlchemy URL of the durable store. | SQLite in the home |
+| `FASTSERVE_STORE_KEY_FILE` | File with the keys that seal records of requests. | `store.key` in the home |
 | `FASTSERVE_API_KEY` | API key that replaces the key file. | none |
 | `FASTSERVE_RETENTION_DAYS` | Days for which decisions, outcomes and votes are kept. | `30` |
 | `FASTSERVE_RETENTION_ROWS` | Number of decisions that are kept. | `200000` |

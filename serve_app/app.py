@@ -20,7 +20,13 @@ _LOOP_ENV = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
 }
-_PASSED_ON = ("FASTSERVE_HOME", "FASTSERVE_STORE", "FASTSERVE_API_KEY", "RAY_worker_niceness")
+_PASSED_ON = (
+    "FASTSERVE_HOME",
+    "FASTSERVE_STORE",
+    "FASTSERVE_STORE_KEY_FILE",
+    "FASTSERVE_API_KEY",
+    "RAY_worker_niceness",
+)
 
 
 def build(args: IngressConfig) -> Application:

@@ -1,12 +1,13 @@
 """The table on Ray: its actor."""
 
 import os
+from pathlib import Path
 from typing import Any, Final
 
 import ray
 from ray.actor import ActorHandle
 
-from deployments.home import store_url
+from deployments.home import store_key_file, store_url
 from deployments.metrics.meter import RayMeter
 from deployments.table.store.store import Store
 from deployments.table.table import Table
@@ -21,8 +22,8 @@ HEAD: Final = "node:__internal_head__"
 class TableActor(Table):
     """A Table that opens its own store: actors are made from what can be pickled."""
 
-    def __init__(self, url: str, retention: Retention) -> None:
-        super().__init__(Store(url), RayMeter(), retention)
+    def __init__(self, url: str, key_file: Path, retention: Retention) -> None:
+        super().__init__(Store(url, key_file), RayMeter(), retention)
 
 
 def get_or_create_table(url: str | None = None) -> "ActorHandle[Any]":
@@ -47,7 +48,7 @@ def get_or_create_table(url: str | None = None) -> "ActorHandle[Any]":
         max_concurrency=1000,
         resources={HEAD: 0.001} if HEAD in resources else None,
     )
-    handle: ActorHandle[Any] = actor.remote(url or store_url(), _retention())
+    handle: ActorHandle[Any] = actor.remote(url or store_url(), store_key_file(), _retention())
     return handle
 
 

@@ -179,6 +179,7 @@ class Table(TableLog):
                 "url": self.store.name,
                 "error": self.store.error,
                 "alarms": self.store.alarms,
+                "unreadable": self.store.unreadable,
                 "rows": rows,
             },
         }

@@ -16,6 +16,7 @@ from deployments.records.records import (
 )
 from deployments.records.report import DecisionRow
 from deployments.table.store import schema
+from deployments.table.store.seal import Sealer
 from policies.outcome import Status
 
 CHUNK: Final = 500  # values in one IN (...), below every database's limit
@@ -26,6 +27,25 @@ _outcome = msgspec.msgpack.Decoder(OutcomeRecord).decode
 _evaluation = msgspec.msgpack.Decoder(EvaluationRecord).decode
 _feedback = msgspec.msgpack.Decoder(FeedbackRecord).decode
 _event = msgspec.msgpack.Decoder(PolicyEvent).decode
+
+
+def _sealer(connection: Connection) -> Sealer:
+    """The sealer of the store that the connection belongs to, see `Store`."""
+    sealer: Sealer = connection.get_execution_options()["sealer"]
+    return sealer
+
+
+def _opened(
+    connection: Connection, query: Select[Any]
+) -> Iterator[tuple[DecisionRecord, OutcomeRecord | None]]:
+    """The transitions of a query for both records, without those whose decision no key opens."""
+    sealer = _sealer(connection)
+    for sealed_decision, sealed_outcome in connection.execute(query):
+        decision = sealer.try_open(sealed_decision, schema.decisions.name)
+        if decision is None:
+            continue
+        outcome = sealed_outcome and sealer.try_open(sealed_outcome, schema.outcomes.name)
+        yield _decision(decision), _outcome(outcome) if outcome else None
 
 
 def _present(connection: Connection, column: Column[Any], values: Sequence[str]) -> set[str]:
@@ -45,7 +65,12 @@ def write_decisions(connection: Connection, decisions: Iterable[DecisionRow]) ->
     """Stores those that are not there yet; returns how many."""
     by_id = {row.decision_id: row for row in decisions}
     present = _present(connection, schema.decisions.c.decision_id, list(by_id))
-    rows = [msgspec.structs.asdict(row) for row in by_id.values() if row.decision_id not in present]
+    sealer = _sealer(connection)
+    rows = [
+        {**msgspec.structs.asdict(row), "record": sealer.seal(row.record, schema.decisions.name)}
+        for row in by_id.values()
+        if row.decision_id not in present
+    ]
     _insert(connection, schema.decisions, rows)
     return len(rows)
 
@@ -55,13 +80,14 @@ def write_outcomes(connection: Connection, records: Iterable[OutcomeRecord]) -> 
     by_id = {record.decision_id: record for record in records}
     present = _present(connection, schema.outcomes.c.decision_id, list(by_id))
     new = [record for record in by_id.values() if record.decision_id not in present]
+    sealer = _sealer(connection)
     rows = [
         {
             "decision_id": r.decision_id,
             "finished_s": r.finished_s,
             "model": r.model,
             "status": r.outcome.status.value,
-            "record": encode(r),
+            "record": sealer.seal(encode(r), schema.outcomes.name),
         }
         for r in new
     ]
@@ -79,8 +105,11 @@ def outcomes_since(connection: Connection, sequence: int) -> Iterator[tuple[int,
     """Outcomes after `sequence` with theirs, oldest first."""
     table = schema.outcomes.c
     query = select(table.sequence, table.record).where(table.sequence > sequence).order_by(table.sequence)
-    for number, record in connection.execute(query.execution_options(yield_per=CHUNK)):
-        yield number, _outcome(record)
+    sealer = _sealer(connection)
+    for number, sealed in connection.execute(query.execution_options(yield_per=CHUNK)):
+        record = sealer.try_open(sealed, schema.outcomes.name)
+        if record is not None:
+            yield number, _outcome(record)
 
 
 def update_outcomes(connection: Connection, records: Iterable[OutcomeRecord]) -> None:
@@ -88,7 +117,8 @@ def update_outcomes(connection: Connection, records: Iterable[OutcomeRecord]) ->
     table = schema.outcomes
     for record in records:
         statement = update(table).where(table.c.decision_id == record.decision_id)
-        connection.execute(statement.values(record=encode(record)))
+        sealed = _sealer(connection).seal(encode(record), table.name)
+        connection.execute(statement.values(record=sealed))
 
 
 def read_transitions(
@@ -103,7 +133,7 @@ def read_transitions(
         .order_by(decisions.c.created_s)
         .limit(limit)
     )
-    return [(_decision(d), None if o is None else _outcome(o)) for d, o in connection.execute(query)]
+    return list(_opened(connection, query))
 
 
 def read_transitions_of(
@@ -117,7 +147,7 @@ def read_transitions_of(
     found: list[tuple[DecisionRecord, OutcomeRecord | None]] = []
     for start in range(0, len(decision_ids), CHUNK):
         chosen = query.where(decisions.c.decision_id.in_(decision_ids[start : start + CHUNK]))
-        found += [(_decision(d), None if o is None else _outcome(o)) for d, o in connection.execute(chosen)]
+        found += _opened(connection, chosen)
     return found
 
 
@@ -160,10 +190,14 @@ def write_feedback(connection: Connection, record: FeedbackRecord) -> str:
         return "cancelled"
     identity = {"decision_id": record.decision_id, "metric": record.metric}
     before = connection.scalar(_matching(select(table.c.record), table, identity))
+    sealer = _sealer(connection)
     if before is not None:
-        old = _feedback(before)
-        return "same" if (old.score, old.detail) == (record.score, record.detail) else "conflict"
-    row = {**identity, "key_id": record.key_id, "received_s": record.received_s, "record": encode(record)}
+        opened = sealer.try_open(before, table.name)
+        old = None if opened is None else _feedback(opened)
+        is_same = old is not None and (old.score, old.detail) == (record.score, record.detail)
+        return "same" if is_same else "conflict"
+    sealed = sealer.seal(encode(record), table.name)
+    row = {**identity, "key_id": record.key_id, "received_s": record.received_s, "record": sealed}
     connection.execute(insert(table).values(row))
     return "new"
 
@@ -172,7 +206,9 @@ def read_feedback(connection: Connection, after_s: float) -> list[FeedbackRecord
     """Votes received after `after_s`, oldest first."""
     table = schema.feedback.c
     query = select(table.record).where(table.received_s > after_s).order_by(table.received_s)
-    return [_feedback(record) for record in connection.scalars(query)]
+    sealer = _sealer(connection)
+    opened = (sealer.try_open(record, schema.feedback.name) for record in connection.scalars(query))
+    return [_feedback(record) for record in opened if record is not None]
 
 
 def write_artifact(connection: Connection, name: str, revision: str, data: bytes) -> None:

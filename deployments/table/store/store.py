@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, make_url
@@ -16,6 +17,7 @@ from deployments.logger import get_logger
 from deployments.table.errors import StorageUnavailableError
 from deployments.table.store import sqlite_file
 from deployments.table.store.migrations import NewerSchemaError, migrate
+from deployments.table.store.seal import Sealer, SealError, ensure_keys
 from deployments.table.store.sqlite_file import reason_of
 
 T = TypeVar("T")
@@ -40,13 +42,16 @@ class Store:
     Operations that wait together are committed together. If one of them fails, each is run again alone,
     so that only the guilty one fails. A SQLite file that is corrupt or was written by a newer schema is
     moved aside, never deleted, and `alarms` says so. Raises StorageUnavailableError while the database
-    cannot be used, ValueError for what no database would take.
+    cannot be used, ValueError for what no database would take. Keys of `key_file` seal what is kept of
+    requests, see `seal`; by default it lies beside the database.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key_file: Path | None = None) -> None:
         self.url = make_url(url)
         if self.url.get_backend_name() == "sqlite" and self.url.database in (None, "", ":memory:"):
             raise ValueError(f"Store '{url}' names no file: a store must outlive its process.")
+        self._key_file = key_file or self._own_key_file()
+        self._sealer: Sealer | None = None
         self.name = self.url.render_as_string(hide_password=True)
         self.alarms: list[str] = []  # what an operator must look at, newest last
         self.error = "not opened"  # why writes fail, empty while they do not
@@ -58,6 +63,17 @@ class Store:
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._writer = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._writer.start()
+
+    @property
+    def unreadable(self) -> int:
+        """Records that no key of the key file opened, since the start."""
+        return 0 if self._sealer is None else self._sealer.unreadable
+
+    def _own_key_file(self) -> Path:
+        """Beside the file of a SQLite database. Raises ValueError for another database."""
+        if self.url.get_backend_name() != "sqlite":
+            raise ValueError(f"Store '{self.url.render_as_string()}' needs a key file.")
+        return Path(f"{self.url.database}.key")
 
     def submit(self, operation: Operation[T]) -> "Future[T]":
         """Queues a write; the future resolves after the commit."""
@@ -141,8 +157,9 @@ class Store:
             raise self._unavailable()
         self._next_open = time.monotonic() + REOPEN_S
         try:
-            self._engine = self._connect()
-        except (SQLAlchemyError, OSError, NewerSchemaError) as error:
+            self._sealer = self._sealer or Sealer(ensure_keys(self._key_file))
+            self._engine = self._connect().execution_options(sealer=self._sealer)
+        except (SQLAlchemyError, OSError, SealError, NewerSchemaError) as error:
             raise self._unavailable(reason_of(error)) from error
         self._corrupt = ""
         return self._engine

@@ -250,8 +250,8 @@ def postgres(tmp_path: Path) -> Iterator[str]:
         shutil.rmtree(home)
 
 
-def test_postgres_keeps_the_same_records(postgres: str) -> None:
-    store = Store(postgres)
+def test_postgres_keeps_the_same_records(postgres: str, tmp_path: Path) -> None:
+    store = Store(postgres, tmp_path / "store.key")
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
@@ -273,7 +273,7 @@ def test_postgres_keeps_the_same_records(postgres: str) -> None:
         write(store, "nul\0")
     assert stored(store) == {"a", "b"}
     store.close()
-    store = Store(postgres)
+    store = Store(postgres, tmp_path / "store.key")
     assert stored(store) == {"a", "b"}
     store.close()
 
@@ -319,3 +319,37 @@ def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, kills: int) -> 
     assert acknowledged <= set(ids)
     assert len(ids) == len(set(ids)) == counts["outcomes"]
     assert store.alarms == []
+
+
+async def test_nothing_of_a_request_stands_in_the_file_and_another_key_reads_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.sqlite3'}"
+    store = Store(url, tmp_path / "a.key")
+    record = DecisionRecord("d-1", 1.0, "k", "auto", "", "m", "formula", 1.0, 0.0, 1, features=b"PLANTED" * 9)
+    row = decision_row(record)
+    try:
+        await store.write(lambda connection: ledger.write_decisions(connection, [row]))
+        [(kept, _)] = await store.read(lambda connection: ledger.read_transitions(connection, 0.0, 9))
+    finally:
+        store.close()
+    assert kept.features == b"PLANTED" * 9
+    assert not any(b"PLANTED" in file.read_bytes() for file in tmp_path.iterdir())
+    other = Store(url, tmp_path / "b.key")
+    try:
+        await other.write(lambda connection: None)
+        assert await other.read(lambda connection: ledger.read_transitions(connection, 0.0, 9)) == []
+    finally:
+        other.close()
+    assert other.unreadable == 1
+
+
+async def test_a_key_file_open_to_others_makes_the_store_unavailable_and_says_why(
+    tmp_path: Path,
+) -> None:
+    key_file = tmp_path / "store.key"
+    key_file.touch(0o644)
+    store = Store(f"sqlite:///{tmp_path / 'store.sqlite3'}", key_file)
+    try:
+        with pytest.raises(StorageUnavailableError, match="mode 644"):
+            await store.write(lambda connection: None)
+    finally:
+        store.close()
