@@ -46,9 +46,11 @@ class Deadlines(StrictModel):
 
     # End a request after this many seconds in all; a caller may ask for less, never for more.
     request_s: float = Field(default=300.0, gt=0)
-    # Try another replica when a stream has not begun after this many seconds; counted for each try.
+    # Try another replica, where there is one, when a stream has no token after this many seconds; counted for
+    # each try.
     first_byte_s: float = Field(default=60.0, gt=0)
-    # Try another replica when a plain answer takes longer than this many seconds; counted for each try.
+    # Try another replica, where there is one, when a plain answer takes longer than this many seconds;
+    # counted for each try. The last try has until the end of the request.
     try_s: float = Field(default=120.0, gt=0)
     # End a stream, with an error event, when it has sent nothing for this many seconds.
     idle_s: float = Field(default=30.0, gt=0)

@@ -113,8 +113,8 @@ class ModelConfig(StrictModel):
     accuracy_prior: float = Field(default=0.5, ge=0, le=1)
     # Request fields that are set where neither the caller nor the profile gives them.
     generation_defaults: dict[str, JsonValue] = Field(default_factory=dict, examples=[{"temperature": 0.2}])
-    # Seconds that an engine with running requests may make no step. Then the replica counts as stalled and
-    # Serve replaces it.
+    # Seconds that an engine with running requests may make no step while its processes and devices are idle.
+    # Then the replica counts as stalled and Serve replaces it. One that computes has 20 times as long.
     stall_s: float = Field(default=30.0, gt=0)
     # Seconds that a replica may finish its streams before it is stopped.
     drain_s: float = Field(default=60.0, ge=0)

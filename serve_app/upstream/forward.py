@@ -11,7 +11,7 @@ from policies.outcome import Status
 from serve_app.config import IngressSettings
 from serve_app.http.errors import ApiError, deadline_exceeded, overloaded, unavailable
 from serve_app.metrics import IngressMetrics
-from serve_app.upstream.attempt import Attempt, Watch
+from serve_app.upstream.attempt import NEVER, Attempt, Watch
 from serve_app.upstream.failures import ContextExceededError, TryFailedError, refused
 from serve_app.upstream.job import Job
 from serve_app.upstream.outgoing import has_default_limit, outgoing
@@ -71,7 +71,7 @@ class Forwarder:
                 self._metrics.retried(row.model, failure.code)
             plan.tried.add(row.replica)
             try:
-                await self._try(job, row, send)
+                await self._try(job, row, self._limit_s(job, plan), send)
                 return
             except ContextExceededError as error:
                 if self._leave_out_limit(job, row):
@@ -92,7 +92,7 @@ class Forwarder:
         now_s = asyncio.get_running_loop().time()
         return now_s < job.deadline_s and (isinstance(failure, ContextExceededError) or self.budget.allow())
 
-    async def _try(self, job: Job, row: ReplicaRow, send: Send) -> None:
+    async def _try(self, job: Job, row: ReplicaRow, limit_s: float, send: Send) -> None:
         loop = asyncio.get_running_loop()
         result, view = job.result, self._view
         result.attempts += 1
@@ -107,7 +107,7 @@ class Forwarder:
         attempt = None
         try:
             async with asyncio.timeout(None) as timer:
-                attempt = Attempt(row, min(now_s + self._try_s(job), job.deadline_s), timer)
+                attempt = Attempt(row, min(now_s + limit_s, job.deadline_s), timer)
                 self.watch.attempts.add(attempt)
                 await self._exchange(job, attempt, body, send)
         except TimeoutError:
@@ -130,7 +130,13 @@ class Forwarder:
         most = min(prompt.max_tokens or row.card.context_tokens, row.card.context_tokens)
         return Tokens(job.prompt_tokens, min(int(writing_s / row.tpot_s.p50), most), True)
 
-    def _try_s(self, job: Job) -> float:
+    def _limit_s(self, job: Job, plan: TryPlan) -> float:
+        """How long the try may take: where no other could follow it, slow is better than nothing."""
+        upstreams = self._upstreams
+        avoided = plan.tried | upstreams.ejections.current()
+        rows = (row for model in plan.others for row in upstreams.usable(model))
+        if all(row.replica in avoided for row in rows):
+            return NEVER
         deadlines = self._settings.deadlines
         return deadlines.first_byte_s if job.call.stream else deadlines.try_s
 
@@ -169,12 +175,18 @@ class Forwarder:
         """A try that the watch ended. A client that does not read is left; nothing more can be told to it."""
         reason = attempt.reason if attempt is not None else "timeout"
         if not job.result.http_status:
-            raise TryFailedError(reason)
+            slow = reason == "timeout" and self._is_writing(job.result.model, job.result.replica)
+            raise TryFailedError(reason, is_fault=not slow)
         if reason == "reader":
             job.result.status, job.result.error_code = Status.CANCELLED, "reader_stalled"
             return
         self._upstreams.ejections.failed(job.result.replica)
         await interrupt(job, send, reason)
+
+    def _is_writing(self, model: str, replica: str) -> bool:
+        """Whether tokens come out of a replica: one that is slow is not broken."""
+        rows = self._upstreams.usable(model)
+        return any(row.replica == replica and row.tokens_per_s > 0 for row in rows)
 
     def _leave_out_limit(self, job: Job, row: ReplicaRow) -> bool:
         """Whether the prompt may fit without the default limit on the answer, left out in the next try."""

@@ -19,6 +19,11 @@ class TryPlan:
         """The model to try now; None where no try is left."""
         return self._queue.pop(0) if self._queue and self._left > 0 else None
 
+    @property
+    def others(self) -> frozenset[str]:
+        """The models that may be tried after the present try."""
+        return frozenset(self._queue) if self._left > 1 else frozenset()
+
     def failed(self) -> None:
         """A try failed."""
         self._left -= 1

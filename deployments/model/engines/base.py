@@ -41,6 +41,9 @@ class RateWindow:
             self._total = 0.0
 
 
+PATIENCE = 20.0  # with the default limit longer than any request may take
+
+
 class EngineError(RuntimeError):
     """The engine cannot serve; the message says why."""
 
@@ -57,10 +60,16 @@ class EngineStats:
     tokens_per_s: float = 0.0  # output tokens, over the last seconds
     gpu_share: float = 0.0  # [0, 1]
     progressed_s: float = 0.0
+    is_computing: bool = False  # its processes or devices work, such as on a step that takes long
 
     def is_stalled(self, now_s: float, limit_s: float) -> bool:
-        """Whether requests are in the engine and it made no step for `limit_s`."""
-        return self.running + self.waiting > 0 and now_s - self.progressed_s > limit_s
+        """Whether requests are in the engine and it made no step for `limit_s`.
+
+        A step under way is no stall: a long prompt may take that long, and would take the next replica too.
+        One that never ends is: computing buys `PATIENCE` times the limit.
+        """
+        patience = PATIENCE if self.is_computing else 1.0
+        return self.running + self.waiting > 0 and now_s - self.progressed_s > limit_s * patience
 
 
 class Engine(ABC):

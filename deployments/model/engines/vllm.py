@@ -16,9 +16,10 @@ from deployments.model.engines.base import Engine, EngineError, EngineStats
 from deployments.model.engines.http import request_id
 from deployments.model.engines.vllm_records import decision_id, merge
 from deployments.model.files import BUILTIN, prepare_source
-from deployments.model.load import GpuLoad
+from deployments.model.load import GpuLoad, ProcessLoad
 from deployments.records.records import EngineRecord
 
+BUSY_CORES = 0.1  # an engine that waits for nothing uses less, one that computes more, on a full machine too
 LATE_RECORD_S = 0.2  # vLLM may report a request just after its last byte
 KEPT_ID_S = 10.0
 TOOL_FLAGS: dict[str, JsonValue] = {
@@ -72,6 +73,7 @@ class VllmEngine(Engine):
             raise EngineError(f"vLLM cannot load '{source}': {error}") from error
         self._slots = int(vllm_config.scheduler_config.max_num_seqs)
         self._gpus = GpuLoad(pynvml)
+        self._processes = ProcessLoad()
         tasks = await self._llm.get_supported_tasks()
         self._app = build_app(args, tasks, self._llm.model_config)
         await init_app_state(self._llm, self._app.state, args, tasks)
@@ -100,6 +102,7 @@ class VllmEngine(Engine):
         unfinished = self._llm.output_processor.get_num_unfinished_requests()
         waiting = min(unfinished, sum(logger.waiting for logger in self._loggers))
         count = max(1, len(self._loggers))
+        gpu_share = self._gpus.sample()
         return EngineStats(
             running=unfinished - waiting,
             waiting=waiting,
@@ -107,7 +110,8 @@ class VllmEngine(Engine):
             kv_use=sum(logger.kv_use for logger in self._loggers) / count if unfinished else 0.0,
             prefix_hit_rate=sum(logger.prefix_hit_rate for logger in self._loggers) / count,
             tokens_per_s=sum(logger.tokens_per_s for logger in self._loggers),
-            gpu_share=self._gpus.sample(),
+            gpu_share=gpu_share,
+            is_computing=gpu_share > 0 or self._processes.sample()[0] > BUSY_CORES,
             progressed_s=max((logger.progressed_s for logger in self._loggers), default=time.monotonic()),
         )
 

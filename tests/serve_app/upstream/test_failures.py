@@ -168,7 +168,7 @@ def rested(pool, upstream):
 
 
 async def logged(pool, answer):
-    await pool.ingress.view.flush()
+    await pool.ingress.view.outbox.flush()
     decision_id = answer.headers["x-fastserve-decision-id"]
     log = await pool.table.transitions(0.0, 10_000)
     return next(o for d, o in log if d.decision_id == decision_id)

@@ -85,6 +85,7 @@ async def test_the_caller_s_deadline_ends_everything(pool):
     answer = await asyncio.wait_for(pool.chat("auto", fastserve={"deadline_s": 0.4}), 2.0)
     assert answer.status_code == 504
     assert answer.json()["error"]["code"] == "deadline_exceeded"
+    assert answer.headers["x-should-retry"] == "false"
 
 
 async def test_a_stream_that_breaks_tells_so_and_is_the_model_s_failure(pool):
@@ -178,6 +179,22 @@ async def test_retries_stay_within_the_budget(pool):
     answers = [await pool.chat("auto") for _ in range(20)]
     tries = [(await outcome(pool, answer)).outcome.attempts for answer in answers]
     assert sum(tries) <= 20 + 4
+
+
+async def test_a_slow_answer_is_given_where_no_other_try_could_be_faster(pool):
+    slow = {"decode_step_s": 0.05, "mean_output_tokens": 1000}
+    await pool.add("patient", weight=0.0, simulated=slow)
+    limits = {"deadlines": {"first_byte_s": 0.01, "try_s": 0.3}}
+    pool.ingress.reconfigure(limits)
+    for stream in (False, True):
+        answer = await pool.chat("patient", stream=stream, max_tokens=20, ignore_eos=True)
+        assert answer.status_code == 200
+        record = await outcome(pool, answer)
+        assert (record.outcome.status, record.outcome.attempts) == ("ok", 1)
+    await pool.add("patient", weight=0.0, simulated=slow)
+    answer = await pool.chat("patient", max_tokens=20, ignore_eos=True)
+    assert answer.status_code == 200
+    assert (await outcome(pool, answer)).outcome.attempts == 2  # the second has the rest of the time
 
 
 async def test_a_client_that_leaves_stops_the_engine_and_blames_nobody(pool):

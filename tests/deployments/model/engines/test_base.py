@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.model.engines.base import RateWindow
+from deployments.model.engines.base import EngineStats, RateWindow
 
 
 def test_old_values_leave() -> None:
@@ -24,3 +26,11 @@ def test_the_total_is_the_sum_of_the_window(steps: list[tuple[float, float]]) ->
     expected = sum(value for at_s, value in entries if at_s >= now_s - 3.0)
     assert window.total(now_s) == pytest.approx(expected, abs=1e-3)
     assert window.per_s(now_s) == pytest.approx(expected / 3.0, abs=1e-3)
+
+
+def test_a_step_under_way_is_no_stall_unless_it_never_ends() -> None:
+    computing = EngineStats(running=1, progressed_s=0.0, is_computing=True)
+    assert replace(computing, is_computing=False).is_stalled(31.0, 30.0)
+    assert not computing.is_stalled(301.0, 30.0)
+    assert computing.is_stalled(601.0, 30.0)
+    assert not replace(computing, running=0, is_computing=False).is_stalled(1e9, 30.0)
