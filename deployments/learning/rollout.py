@@ -45,8 +45,9 @@ class Rollout:
         state = replace(await self.state(), candidate=candidate, trained_s=trained_s, tests=tests)
         if candidate is not None and candidate.stage is Stage.SHADOW:
             state = replace(state, frozen_since_s=None)
-            await self.record(candidate.version, "shadow", {})
         await self._table.set_rollout(state)
+        if candidate is not None and candidate.stage is Stage.SHADOW:
+            await self.record(candidate.version, "shadow", {})
 
     async def move(self, candidate: Candidate) -> None:
         """Save a candidate's new stage or step, unless it was taken off in the meantime."""

@@ -172,6 +172,13 @@ METRICS: Final = (
     Metric("fastserve_table_versions", Kind.COUNTER, "snapshots", (), "snapshots that the table published"),
     Metric("fastserve_store_available", Kind.GAUGE, "1", (), "1 while the durable store takes writes"),
     Metric(
+        "fastserve_store_writer",
+        Kind.GAUGE,
+        "1",
+        (),
+        "1 while this cluster writes policy state, 0 while another one on the same store does",
+    ),
+    Metric(
         "fastserve_store_alarms",
         Kind.GAUGE,
         "alarms",

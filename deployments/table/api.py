@@ -94,8 +94,14 @@ class TableApi(Protocol):
     async def artifact(self, name: str) -> tuple[str, bytes]:
         """Revision and bytes. Raises KeyError for an unknown name."""
 
-    async def set_rollout(self, state: RolloutState) -> None:
-        """Store the rollout state, which appears in the snapshot."""
+    # Writes raise FencedError where another cluster on the same store is the one that writes; it may only
+    # add artifacts of new names.
+
+    async def set_rollout(self, state: RolloutState) -> RolloutState:
+        """Store the rollout state, which appears in the snapshot; returns it with its new revision.
+
+        Raises ConflictError where `state.revision` is not the stored one any more.
+        """
 
     async def rollout(self) -> RolloutState:
         """The rollout state as last stored, ahead of the next snapshot."""

@@ -4,13 +4,15 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
 from deployments.records.records import EvaluationRecord, FeedbackRecord, PolicyEvent
 from deployments.table.api import Transition
-from deployments.table.state import save_rollout
+from deployments.table.errors import ConflictError
+from deployments.table.state import read_rollout, save_rollout
 from deployments.table.store import ledger
 from deployments.table.store.store import Store
 from policies.promotion.rollout import RolloutState
@@ -31,6 +33,10 @@ class TableLog(ABC):
     @abstractmethod
     async def _ready(self) -> None:
         """Returns when the store may be used. Raises StorageUnavailableError."""
+
+    @abstractmethod
+    async def _must_lead(self) -> None:
+        """Raises FencedError where another cluster on this store writes policy state."""
 
     @abstractmethod
     def _publish(self) -> None:
@@ -67,6 +73,8 @@ class TableLog(ABC):
 
     async def put_artifact(self, name: str, revision: str, data: bytes) -> None:
         """See TableApi."""
+        if name in self._artifacts:
+            await self._must_lead()
         await self._write(lambda connection: ledger.write_artifact(connection, name, revision, data))
         self._artifacts[name] = revision
         self._publish()
@@ -78,11 +86,19 @@ class TableLog(ABC):
             raise KeyError(f"Artifact '{name}' is not stored.")
         return found
 
-    async def set_rollout(self, state: RolloutState) -> None:
+    async def set_rollout(self, state: RolloutState) -> RolloutState:
         """See TableApi."""
-        await self._write(lambda connection: save_rollout(connection, state))
-        self._rollout = state
+        await self._must_lead()
+        if not await self._write(lambda connection: save_rollout(connection, state)):
+            self._rollout = await self._read(read_rollout)
+            self._publish()
+            raise ConflictError(
+                f"The rollout is at revision {self._rollout.revision}, and the change was made to revision "
+                f"{state.revision}: somebody else has changed it. Read it again."
+            )
+        self._rollout = replace(state, revision=state.revision + 1)
         self._publish()
+        return self._rollout
 
     async def rollout(self) -> RolloutState:
         """See TableApi."""
@@ -91,6 +107,7 @@ class TableLog(ABC):
 
     async def policy_event(self, event: PolicyEvent) -> None:
         """See TableApi."""
+        await self._must_lead()
         await self._write(lambda connection: ledger.write_event(connection, event))
 
     async def policy_events(self) -> list[PolicyEvent]:

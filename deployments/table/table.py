@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import socket
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection
 
 from deployments.background import Background
@@ -15,12 +17,21 @@ from deployments.metrics.meter import MemoryMeter, Meter
 from deployments.records.records import DecisionRecord, EngineRecord, EvaluationRecord, OutcomeRecord
 from deployments.records.report import DecisionRow, Report, decision_row, decode_report
 from deployments.records.snapshot import ModelCard, ReplicaRow, Snapshot
-from deployments.table.errors import StorageUnavailableError
+from deployments.table.errors import FencedError, StorageUnavailableError
 from deployments.table.join import EngineJoin
 from deployments.table.live import LiveRows
 from deployments.table.log import TableLog
 from deployments.table.publisher import Publisher, decode_snapshot
-from deployments.table.state import TableState, new_secret, restore, save_checkpoint, save_live
+from deployments.table.state import (
+    TableState,
+    new_secret,
+    read_rollout,
+    read_writer,
+    restore,
+    save_checkpoint,
+    save_live,
+    save_writer,
+)
 from deployments.table.statistics import TableStatistics
 from deployments.table.store import ledger
 from deployments.table.store.store import Store
@@ -58,10 +69,13 @@ class Table(TableLog):
         self._secret = new_secret()
         self._publisher = Publisher(self._build)
         self._restored = False
+        self._closing = False
+        self._leads, self._writer = False, ""  # whether policy state is written here, or else by whom
         self._upkeep = Upkeep(store, retention or Retention(), self._meter, clock, self._checkpoint)
         self._background = Background("table", (1.0, CHECKPOINT_S), self._meter)
         try:
             self._adopt(self.store.submit(self._restore).result())
+            self._leads = self.store.try_lease()
         except StorageUnavailableError as error:
             logger.error("The table starts without its store: %s", error)
 
@@ -181,11 +195,14 @@ class Table(TableLog):
                 "alarms": self.store.alarms,
                 "unreadable": self.store.unreadable,
                 "rows": rows,
+                "leads": self._leads,
+                "writer": self._writer,
             },
         }
 
     async def close(self) -> None:
         """Writes a last checkpoint and ends."""
+        self._closing = True
         await self._background.close()
         self._publisher.close()
         if self._restored:
@@ -217,7 +234,15 @@ class Table(TableLog):
             for old, new in changes:
                 self._statistics.of(new.model).amend(old, new, now_s)
 
+    def _load_live(self, data: bytes) -> None:
+        try:
+            self._rows.load(data, self._clock())
+        except msgspec.MsgspecError as error:  # of another version
+            logger.error("Who was there before is not known, replicas register again: %s", error)
+
     def _save_live(self) -> None:
+        if not self._leads:
+            return
         data = self._rows.dump(self._clock())
         self.store.submit(lambda connection: save_live(connection, data))
 
@@ -231,20 +256,20 @@ class Table(TableLog):
     def _restore(self, connection: Connection) -> TableState:
         return restore(connection, self._secret, self._clock())
 
-    def _adopt(self, state: TableState) -> None:
+    def _adopt(self, state: TableState, again: bool = False) -> None:
         """Takes over what earlier lives knew; everybody registers again, as the secret may have changed."""
-        if self._restored:  # by another call that waited for the store as well
+        if self._restored and not again:  # by another call that waited for the store as well
             return
         self.boot_id = uuid.uuid4().hex
         self._secret, self._statistics = state.secret, state.statistics
         self._artifacts, self._rollout = state.artifacts, state.rollout
         if state.live is not None:
-            self._rows.load(state.live, self._clock())
+            self._load_live(state.live)
         self._restored = True
 
     def _start(self) -> None:
         """On the first call, when there is a running loop: the periodic work."""
-        if self._background.running:
+        if self._background.running or self._closing:
             return
         if not self._restored or self.store.alarms:
             self._publisher.hold(SETTLE_S)
@@ -258,13 +283,41 @@ class Table(TableLog):
     async def keep(self) -> None:
         """One turn of the periodic work on the store. Raises StorageUnavailableError."""
         await self._upkeep.turn()
-        self._upkeep.measure(self._statistics)
+        self._upkeep.measure(self._statistics, self._leads)
 
     async def _checkpoint(self) -> None:
-        await self._ready()
+        """For the next life. A table that waits for another cluster's follows what that one stores."""
+        if not await self._lead():
+            self._artifacts = await self.store.read(ledger.artifact_revisions)
+            self._rollout = await self.store.read(read_rollout)
+            return self._publish()
         statistics, live = self._statistics.dump(), self._rows.dump(self._clock())
-        secret, rollout = self._secret, self._rollout
-        await self.store.write(lambda c: save_checkpoint(c, statistics, live, secret, rollout))
+        secret, rollout, writer = self._secret, self._rollout, self._writer
+
+        def write(connection: Connection) -> None:
+            save_checkpoint(connection, statistics, live, secret, rollout)
+            save_writer(connection, writer)
+
+        await self.store.write(write)
+
+    async def _lead(self) -> bool:
+        """Whether this table writes policy state; takes over, with all that is stored, where nobody does."""
+        await self._ready()
+        if not await self.store.acquire_lease():
+            self._leads, self._writer = False, await self.store.read(read_writer)
+            return False
+        if not self._leads:
+            self._adopt(await self.store.write(self._restore), again=True)
+            self._publisher.renew()
+        self._leads, self._writer = True, f"process {os.getpid()} on {socket.gethostname()}"
+        return True
+
+    async def _must_lead(self) -> None:
+        if not await self._lead():
+            raise FencedError(
+                f"Store '{self.store.name}' is used by two clusters. Policy state is written by "
+                f"{self._writer or 'the other one'}: this cluster waits until that one ends."
+            )
 
     def _publish(self) -> None:
         self._publisher.touch()

@@ -53,8 +53,9 @@ class Upkeep:
             self._meter.gauge("fastserve_store_available", (), float(not self._store.error))
             self._meter.gauge("fastserve_store_alarms", (), len(self._store.alarms))
 
-    def measure(self, statistics: TableStatistics) -> None:
-        """Gauges of what the table has counted."""
+    def measure(self, statistics: TableStatistics, leads: bool) -> None:
+        """Gauges of what the table has counted, and whether it writes policy state."""
+        self._meter.gauge("fastserve_store_writer", (), float(leads))
         for model, of_model in statistics.models.items():
             for status, count in of_model.statuses.items():
                 self._meter.gauge("fastserve_table_requests", (model, status), count)

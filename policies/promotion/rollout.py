@@ -39,7 +39,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class RolloutState:
-    """The rollout as the table keeps it. `active` None is the formula; times are wall clock."""
+    """The rollout as the table keeps it. `active` None is the formula; times are wall clock.
+
+    `revision` counts changes. A change is stored only if it was made to the stored revision, so that of two
+    changes at once (a command and the Learner) the later one fails instead of undoing the other.
+    """
 
     active: int | None = None
     previous: int | None = None
@@ -51,6 +55,7 @@ class RolloutState:
     yardstick_share: float = YARDSTICK_SHARE  # of requests that the version before an active one decides
     trained_s: float = 0.0  # the last candidate was trained on what was graded until then
     tests: int = 0  # tests for a gain so far, over all candidates
+    revision: int = 0  # set by the table
 
     @property
     def versions(self) -> frozenset[int]:

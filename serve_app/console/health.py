@@ -36,4 +36,8 @@ def problems_of(status: dict[str, Any]) -> list[str]:
     store = status["table"]["store"]
     if store["error"]:
         problems.append(f"The store takes no writes: {store['error']}.")
+    elif not store["leads"]:
+        problems.append(
+            f"Policy state is written by another cluster on this store, {store['writer']}; this one waits."
+        )
     return problems + list(store["alarms"])

@@ -2,15 +2,18 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from deployments.records.records import PolicyEvent
 from deployments.table.api import TableApi
+from deployments.table.errors import ConflictError
 from policies.decider import version_name
 from policies.promotion.rollout import Candidate, RolloutState, Stage
 from serve_app.console.errors import CommandError
+
+Change = tuple[RolloutState, PolicyEvent | None]  # the new state, and what the history says of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,13 @@ async def act(table: TableApi, action: Action, say: Callable[[str], None]) -> in
         )
         say(json.dumps(shown) if action.as_json else _text(shown))
         return 0
-    changed = await _ACT[action.name](table, state, action, events)
-    await table.set_rollout(changed)
+    changed, event = _ACT[action.name](state, action, events)
+    try:
+        changed = await table.set_rollout(changed)
+    except ConflictError as error:
+        raise CommandError(f"Nothing was changed. {error} The same command does that.") from error
+    if event is not None:
+        await table.policy_event(event)
     say(json.dumps(asdict(changed)) if action.as_json else _summary(changed))
     return 0
 
@@ -94,40 +102,32 @@ def _known(action: Action, events: Sequence[PolicyEvent]) -> int:
     return int(action.version)
 
 
-async def _promote(
-    table: TableApi, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
-) -> RolloutState:
-    version = _known(action, events)
-    await table.policy_event(PolicyEvent(version, time.time(), "promoted", {"by": "operator"}))
-    return replace(state, candidate=Candidate(version, Stage.CANARY)).promoted(time.time())
+def _promote(state: RolloutState, action: Action, events: Sequence[PolicyEvent]) -> Change:
+    version, now_s = _known(action, events), time.time()
+    changed = replace(state, candidate=Candidate(version, Stage.CANARY)).promoted(now_s)
+    return changed, PolicyEvent(version, now_s, "promoted", {"by": "operator"})
 
 
-async def _rollback(
-    table: TableApi, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
-) -> RolloutState:
+def _rollback(state: RolloutState, action: Action, events: Sequence[PolicyEvent]) -> Change:
     if state.active is None and state.candidate is None:
         raise CommandError("The formula serves and no candidate is on trial: nothing to roll back.")
     dropped = state.candidate.version if state.candidate is not None else state.active
-    await table.policy_event(PolicyEvent(dropped or 0, time.time(), "rolled_back", {"reason": "operator"}))
-    return state.rolled_back(time.time())
+    now_s = time.time()
+    event = PolicyEvent(dropped or 0, now_s, "rolled_back", {"reason": "operator"})
+    return state.rolled_back(now_s), event
 
 
-async def _shadow(
-    table: TableApi, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
-) -> RolloutState:
-    version = _known(action, events)
-    now = time.time()
-    await table.policy_event(PolicyEvent(version, now, "shadow", {"by": "operator"}))
-    return replace(state, candidate=Candidate(version, Stage.SHADOW, started_s=now, since_s=now))
+def _shadow(state: RolloutState, action: Action, events: Sequence[PolicyEvent]) -> Change:
+    version, now_s = _known(action, events), time.time()
+    candidate = Candidate(version, Stage.SHADOW, started_s=now_s, since_s=now_s)
+    return replace(state, candidate=candidate), PolicyEvent(version, now_s, "shadow", {"by": "operator"})
 
 
-async def _pause(
-    table: TableApi, state: RolloutState, action: Action, events: Sequence[PolicyEvent]
-) -> RolloutState:
-    return replace(state, paused=action.name == "pause")
+def _pause(state: RolloutState, action: Action, events: Sequence[PolicyEvent]) -> Change:
+    return replace(state, paused=action.name == "pause"), None
 
 
-Act = Callable[[TableApi, RolloutState, Action, Sequence[PolicyEvent]], Awaitable[RolloutState]]
+Act = Callable[[RolloutState, Action, Sequence[PolicyEvent]], Change]
 _ACT: Final[dict[str, Act]] = {
     "promote": _promote,
     "rollback": _rollback,

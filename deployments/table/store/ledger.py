@@ -311,5 +311,21 @@ def read_state(connection: Connection, name: str) -> bytes | None:
     return connection.scalar(select(schema.state.c.value).where(schema.state.c.name == name))
 
 
+def read_rollout(connection: Connection) -> tuple[int, bytes | None]:
+    """Revision and value of the rollout state; (0, None) before the first one."""
+    row = connection.execute(select(schema.rollout.c.revision, schema.rollout.c.state)).first()
+    return (0, None) if row is None else (row.revision, row.state)
+
+
+def write_rollout(connection: Connection, revision: int, state: bytes) -> bool:
+    """Stores the state under `revision` + 1 where `revision` is the one stored; tells whether it was."""
+    table = schema.rollout
+    if revision == 0 and connection.scalar(select(table.c.id)) is None:
+        connection.execute(insert(table).values(id=schema.ROLLOUT_ID, revision=1, state=state))
+        return True
+    present = update(table).where(table.c.id == schema.ROLLOUT_ID, table.c.revision == revision)
+    return connection.execute(present.values(revision=revision + 1, state=state)).rowcount == 1
+
+
 def _matching(query: Select[Any], table: Table, identity: Mapping[str, object]) -> Select[Any]:
     return query.where(*(table.c[name] == value for name, value in identity.items()))

@@ -1,10 +1,10 @@
 """The tables of the durable store: identity and query columns, and the record itself as MessagePack."""
 
+from typing import Final
+
 from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
 
 metadata = MetaData()
-
-schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 state = Table(
     "state",
@@ -75,13 +75,14 @@ policy_events = Table(
     Column("record", LargeBinary, nullable=False),
 )
 
-config_changes = Table(
-    "config_changes",
+rollout = Table(
+    "rollout",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("at_s", Float, nullable=False),
-    Column("name", String, nullable=False),
-    Column("detail", LargeBinary, nullable=False),
+    Column("id", Integer, primary_key=True, autoincrement=False),  # one row: ROLLOUT_ID
+    Column("revision", Integer, nullable=False),  # raised by each change, which names the one that it saw
+    Column("state", LargeBinary, nullable=False),
 )
+
+ROLLOUT_ID: Final = 1
 
 Index("evaluations_by_model", evaluations.c.model)

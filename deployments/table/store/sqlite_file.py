@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from sqlalchemy import URL, Engine, Table, create_engine, event, insert, select
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from deployments.table.store import schema
-from deployments.table.store.migrations import migrate
+from deployments.table.store.migrations import migrate, revision
 
 CORRUPT: Final = ("malformed", "not a database", "unsupported file format")
 SMALL_TABLES: Final = (
@@ -17,7 +18,7 @@ SMALL_TABLES: Final = (
     schema.evaluations,
     schema.feedback,
     schema.policy_events,
-    schema.config_changes,
+    schema.rollout,
 )
 
 
@@ -33,6 +34,7 @@ def is_corrupt(error: BaseException) -> bool:
 
 def open_engine(url: URL) -> Engine:
     """A migrated engine. Raises DatabaseError for a corrupt file, NewerSchemaError, OperationalError."""
+    _refuse_newer(Path(str(url.database)))
     engine = create_engine(url)
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
@@ -42,6 +44,15 @@ def open_engine(url: URL) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def _refuse_newer(path: Path) -> None:
+    """Raise NewerSchemaError before the file is opened for writing: it must be left as it is."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    engine = create_engine(f"sqlite:///file:{path}?mode=ro&uri=true", poolclass=NullPool)
+    with engine.connect() as connection:
+        revision(connection)
 
 
 def _configure(connection: Any, _record: object) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlche
 from deployments.logger import get_logger
 from deployments.table.errors import StorageUnavailableError
 from deployments.table.store import sqlite_file
+from deployments.table.store.lease import lease_of
 from deployments.table.store.migrations import NewerSchemaError, migrate
 from deployments.table.store.seal import Sealer, SealError, ensure_keys
 from deployments.table.store.sqlite_file import reason_of
@@ -40,10 +41,10 @@ class Store:
     """Runs operations on the database named by a SQLAlchemy URL; a write returns after its commit.
 
     Operations that wait together are committed together. If one of them fails, each is run again alone,
-    so that only the guilty one fails. A SQLite file that is corrupt or was written by a newer schema is
-    moved aside, never deleted, and `alarms` says so. Raises StorageUnavailableError while the database
-    cannot be used, ValueError for what no database would take. Keys of `key_file` seal what is kept of
-    requests, see `seal`; by default it lies beside the database.
+    so that only the guilty one fails. A SQLite file that is corrupt is moved aside, never deleted, and
+    `alarms` says so; a database of a newer schema is left as it is. Raises StorageUnavailableError while
+    the database cannot be used, ValueError for what no database would take. Keys of
+    `key_file` seal what is kept of requests, see `seal`; by default it lies beside the database.
     """
 
     def __init__(self, url: str, key_file: Path | None = None) -> None:
@@ -56,6 +57,8 @@ class Store:
         self.alarms: list[str] = []  # what an operator must look at, newest last
         self.error = "not opened"  # why writes fail, empty while they do not
         self.commits = 0
+        self.lease = lease_of(self.url)
+        self._leasing = threading.Lock()
         self._engine: Engine | None = None
         self._corrupt = ""
         self._next_open = 0.0
@@ -89,11 +92,24 @@ class Store:
         """Runs a read on its own connection, beside the writer. Raises StorageUnavailableError."""
         return await asyncio.wrap_future(self._reader.submit(self._read, operation))
 
+    def try_lease(self) -> bool:
+        """Whether this process writes policy state: no other cluster on this store does. See `lease`."""
+        try:
+            with self._leasing:
+                return self.lease.acquire()
+        except (SQLAlchemyError, OSError) as error:
+            raise self._unavailable(reason_of(error)) from error
+
+    async def acquire_lease(self) -> bool:
+        """`try_lease`, which may wait for the database, off the loop."""
+        return await asyncio.to_thread(self.try_lease)
+
     def close(self) -> None:
         """Commits what is queued and closes."""
         self._queue.put(None)
         self._writer.join()
         self._reader.shutdown()
+        self.lease.release()
         if self._engine is not None:
             self._engine.dispose()
 
@@ -176,8 +192,8 @@ class Store:
             if not self._corrupt:
                 return sqlite_file.open_engine(self.url)
             reason = self._corrupt
-        except (SQLAlchemyError, NewerSchemaError) as error:
-            if not (isinstance(error, NewerSchemaError) or sqlite_file.is_corrupt(error)):
+        except SQLAlchemyError as error:
+            if not sqlite_file.is_corrupt(error):
                 raise
             reason = reason_of(error)
         moved = sqlite_file.move_aside(self.url)

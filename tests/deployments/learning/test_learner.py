@@ -224,7 +224,7 @@ async def test_a_learner_that_dies_with_a_candidate_in_hand_gives_its_number_to_
 async def test_a_candidate_from_before_a_rollback_is_left(pool: Pool) -> None:
     async def job(data: JobInput, settings: LearnerSettings) -> JobResult:
         pool.clock.now_s += 5.0
-        frozen = RolloutState(frozen_since_s=pool.clock.now_s)
+        frozen = replace(await pool.state(), frozen_since_s=pool.clock.now_s)
         await pool.table.set_rollout(frozen)
         return JobResult(checkpoint(), pool.verdicts, 200)
 
@@ -326,7 +326,7 @@ async def test_without_evidence_nothing_is_trained(tmp_path: Path) -> None:
 
 
 async def test_a_paused_learner_moves_nothing(pool: Pool) -> None:
-    await pool.table.set_rollout(RolloutState(paused=True))
+    await pool.table.set_rollout(replace(await pool.state(), paused=True))
     await pool.learner.learn()
     await pool.learner.watch()
     assert not pool.jobs

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.dispatch.columns import is_usable
+from deployments.metrics.meter import MemoryMeter
 from deployments.records.records import (
     DecisionRecord,
     EngineRecord,
@@ -21,7 +22,7 @@ from deployments.records.records import (
     PolicyEvent,
 )
 from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState, Snapshot
-from deployments.table.errors import StorageUnavailableError
+from deployments.table.errors import ConflictError, FencedError, StorageUnavailableError
 from deployments.table.store.store import Store
 from deployments.table.table import Table
 from deployments.table.upkeep import Retention
@@ -162,7 +163,7 @@ async def test_artifacts_and_rollout_state_survive_a_restart(tmp_path: Path) -> 
     await table.close()
     again = Table(Store(url))
     snapshot = await again.snapshot("", 0, 1.0)
-    assert (snapshot.artifacts, snapshot.rollout) == ({"policy:7": "abc"}, RolloutState(active=7))
+    assert (snapshot.artifacts, snapshot.rollout) == ({"policy:7": "abc"}, RolloutState(active=7, revision=1))
     assert await again.artifact("policy:7") == ("abc", b"\0weights")
     assert await again.policy_events() == [event]
     with pytest.raises(KeyError, match="policy:8"):
@@ -246,3 +247,46 @@ async def test_reports_in_any_order_and_number_count_each_outcome_once(
         assert statuses == ({"ok": len(distinct)} if distinct else {})
         assert len(await table.transitions(0.0, 100)) == len(distinct)
         await table.close()
+
+
+async def test_of_two_changes_to_one_rollout_state_the_later_one_fails(table: Table) -> None:
+    read = await table.rollout()
+    stored = await table.set_rollout(replace(read, active=1))
+    with pytest.raises(ConflictError, match="revision 1, and the change was made to revision 0"):
+        await table.set_rollout(replace(read, paused=True))
+    assert await table.rollout() == stored
+    assert (await table.set_rollout(replace(stored, paused=True))).revision == 2
+
+
+async def test_of_two_clusters_on_one_store_one_writes_policy_state_until_it_ends(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.sqlite3"
+    meter = MemoryMeter()
+    first, second = Table(Store(url)), Table(Store(url), meter)
+    await first.put_artifact("quality", "1", b"one")
+    await first.set_rollout(RolloutState(active=1))
+    await first.keep()
+    await second.keep()
+    assert await second.rollout() == await first.rollout(), "the one that waits follows"
+    with pytest.raises(FencedError, match=r"written by process \d+ on .*: this cluster waits"):
+        await second.set_rollout(replace(await second.rollout(), active=2))
+    with pytest.raises(FencedError):
+        await second.put_artifact("quality", "2", b"two")
+    with pytest.raises(FencedError):
+        await second.policy_event(PolicyEvent(2, 1.0, "promoted"))
+    assert await second.report_ingress("i", 1, {}, [decision("a")], [outcome("a")]) == 1, "records are taken"
+    status = (await second.status())["store"]
+    assert (status["leads"], status["writer"]) == (False, (await first.status())["store"]["writer"])
+    assert meter.value("fastserve_store_writer") == 0.0
+    await first.close()
+    await second.keep()
+    assert (await second.set_rollout(replace(await second.rollout(), active=2))).revision == 2
+    assert meter.value("fastserve_store_writer") == 1.0
+    assert (await second.status())["statuses"] == {"small": {"ok": 1}}
+    await second.close()
+
+
+async def test_a_closed_table_has_no_background_work(tmp_path: Path) -> None:
+    table = Table(Store(f"sqlite:///{tmp_path}/store.sqlite3"))
+    await table.snapshot("", 0, 1.0)
+    await table.close()
+    assert not table._background.running

@@ -13,12 +13,12 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event
 
 from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.records.report import decision_row
 from deployments.table.errors import StorageUnavailableError
-from deployments.table.store import ledger, migrations
+from deployments.table.store import ledger
 from deployments.table.store.store import Store
 from policies.outcome import Outcome, Status
 from tests.deployments.table.store.store_writer import write_for_ever
@@ -138,55 +138,6 @@ def test_a_corrupt_file_is_moved_aside_and_small_tables_are_read(path: Path, bro
     store.close()
 
 
-def test_a_newer_schema_is_moved_aside(path: Path) -> None:
-    store = Store(f"sqlite:///{path}")
-    write(store, "a")
-    store.submit(lambda c: c.execute(text("UPDATE schema_version SET version = 99"))).result()
-    store.close()
-    store = Store(f"sqlite:///{path}")
-    assert stored(store) == set()
-    assert "99 is newer" in store.alarms[0]
-    store.close()
-
-
-def test_migrations_run_once_and_in_order(store: Store) -> None:
-    write(store, "a")
-    engine = store._engine
-    assert engine is not None
-    ran: list[int] = []
-
-    def second(connection: Connection) -> None:
-        ran.append(2)
-        connection.execute(text("ALTER TABLE decisions ADD COLUMN note VARCHAR"))
-
-    def third(connection: Connection) -> None:
-        ran.append(3)
-
-    assert migrations.migrate(engine, (*migrations.STEPS, second)) == 2
-    assert migrations.migrate(engine, (*migrations.STEPS, second, third)) == 3
-    assert ran == [2, 3]
-    with engine.connect() as connection:
-        assert migrations.version(connection) == 3
-    assert stored(store) == {"a"}
-
-
-def test_a_failed_migration_leaves_the_version_as_it_was(store: Store) -> None:
-    write(store, "a")
-    engine = store._engine
-    assert engine is not None
-
-    def broken(connection: Connection) -> None:
-        connection.execute(text("ALTER TABLE decisions ADD COLUMN note VARCHAR"))
-        raise RuntimeError("power cut")
-
-    with pytest.raises(RuntimeError, match="power cut"):
-        migrations.migrate(engine, (*migrations.STEPS, broken))
-    with engine.connect() as connection:
-        assert migrations.version(connection) == 1
-        columns = connection.exec_driver_sql("PRAGMA table_info(decisions)").all()
-    assert "note" not in [column[1] for column in columns]
-
-
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_a_store_must_outlive_its_process(url: str) -> None:
     with pytest.raises(ValueError, match="names no file"):
@@ -229,7 +180,9 @@ def test_graded_answers_go_once_they_are_old_and_replaced(store: Store) -> None:
 def postgres(tmp_path: Path) -> Iterator[str]:
     """URL of a PostgreSQL server of its own, on a socket only."""
     pytest.importorskip("psycopg")
-    initdb, server = shutil.which("initdb"), shutil.which("postgres")
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    path = os.pathsep.join([os.environ["PATH"], *map(str, debian)])
+    initdb, server = shutil.which("initdb", path=path), shutil.which("postgres", path=path)
     if initdb is None or server is None:
         pytest.skip("no PostgreSQL server on this machine")
     user = "postgres" if os.geteuid() == 0 else None
