@@ -45,6 +45,7 @@ def test_sigkill_of_one_of_two_replicas_fails_nobody_without_a_first_byte(cluste
 
 
 def test_a_hung_replica_is_left_out_of_rotation_and_returns(cluster, load):
+    cluster.wait_for(lambda: cluster.usable("alpha") == 2, 60.0)
     victim = next(iter(cluster.pids("model-alpha", "Model").values()))
     body = {"model": "alpha", "messages": HELLO, "max_tokens": 4}
     os.kill(victim, signal.SIGSTOP)
