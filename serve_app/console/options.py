@@ -25,3 +25,6 @@ config: Final = click.argument(
 url: Final = click.option(
     "--url", default="http://127.0.0.1:8000", show_default=True, help="the endpoint, without /v1"
 )
+engine_flags: Final = click.option(
+    "--engine-flags/--no-engine-flags", default=True, help="ask vLLM's own parser too (slow)"
+)

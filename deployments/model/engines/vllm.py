@@ -194,16 +194,26 @@ def parse_arguments(words: list[str]) -> Any:
     Raises:
         EngineError: vLLM refuses them.
     """
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
+    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
-    parser = make_arg_parser(_Parser(FlexibleArgumentParser))
-    args = parser.parse_args(words)
+    args = _parser().parse_args(words)
     try:
         validate_parsed_serve_args(args)
     except (TypeError, ValueError) as error:
         raise EngineError(f"vLLM refuses its arguments: {error}") from error
     return args
+
+
+def known_flags() -> list[str]:
+    """Every flag that vLLM's parser has, with its dashes."""
+    return [flag for action in _parser()._actions for flag in action.option_strings]
+
+
+def _parser() -> Any:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    return make_arg_parser(_Parser(FlexibleArgumentParser))
 
 
 def _Parser(base: Any) -> Any:  # noqa: N802

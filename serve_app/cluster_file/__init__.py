@@ -1,0 +1,1 @@
+"""The config file of a cluster: read, checked, compared with what runs, applied, and its history."""
