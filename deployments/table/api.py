@@ -112,6 +112,14 @@ class TableApi(Protocol):
     async def policy_events(self) -> list[PolicyEvent]:
         """All steps of all policy versions, oldest first."""
 
+    # -- changes of the config --------------------------------------------------------------------
+
+    async def config_change(self, name: str, detail: dict[str, Any]) -> None:
+        """Store that something was configured anew."""
+
+    async def config_changes(self, name: str) -> list[tuple[float, dict[str, Any]]]:
+        """Wall time and detail of the changes of that name, oldest first."""
+
     # -- operation --------------------------------------------------------------------------------
 
     async def status(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
@@ -113,6 +113,14 @@ class TableLog(ABC):
     async def policy_events(self) -> list[PolicyEvent]:
         """See TableApi."""
         return await self._read(ledger.read_events)
+
+    async def config_change(self, name: str, detail: dict[str, Any]) -> None:
+        """See TableApi."""
+        await self._write(lambda connection: ledger.write_config_change(connection, name, detail))
+
+    async def config_changes(self, name: str) -> list[tuple[float, dict[str, Any]]]:
+        """See TableApi."""
+        return await self._read(lambda connection: ledger.read_config_changes(connection, name))
 
     async def _read(self, operation: Callable[[Connection], T]) -> T:
         await self._ready()

@@ -55,7 +55,8 @@ def table(answers: "list[Answer]") -> tuple[tuple[str, ...], list[tuple[object, 
 
 def _started(config: Path) -> "list[Answer]":
     """The answers of a pool that runs for this long only."""
-    from serve_app.console.local_pool import LocalPool, PoolError
+    from serve_app.cluster_file.running import PoolError
+    from serve_app.console.local_pool import LocalPool
 
     prepare(config)
     try:

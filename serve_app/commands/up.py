@@ -41,7 +41,8 @@ curl -N {url}/v1/chat/completions \\
 @options.config
 def command(config: Path) -> None:
     """Prepare, start, wait, serve; everything that was started stops with the command."""
-    from serve_app.console.local_pool import LocalPool, PoolError
+    from serve_app.cluster_file.running import PoolError
+    from serve_app.console.local_pool import LocalPool
 
     key_file = prepare(config)
     try:

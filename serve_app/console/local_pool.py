@@ -5,8 +5,8 @@ import os
 import socket
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,11 +14,19 @@ from typing import Any, Self
 import yaml
 from tqdm import tqdm
 
-Progress = Callable[[int, str], None]  # how many applications run, and the names of the others
+from serve_app.cluster_file.running import Progress, apply_config, wait_until_running
 
 
-class PoolError(RuntimeError):
-    """The pool did not come up; the message names the application and Serve's reason."""
+@contextmanager
+def progress_bar(applications: int) -> Iterator[Progress]:
+    """Shows on the terminal how many applications run."""
+    with tqdm(total=applications, desc="starting", unit="app", file=sys.stderr) as bar:
+
+        def progress(running: int, waiting: str) -> None:
+            bar.n = running
+            bar.set_postfix_str(waiting)
+
+        yield progress
 
 
 def _haproxy(folder: str) -> dict[str, str]:
@@ -80,45 +88,16 @@ class LocalPool:
         return self
 
     def deploy(self, document: Mapping[str, Any]) -> None:
-        """Apply a Serve config, as `serve deploy` does; apps that are missing from it are removed."""
-        from ray.serve._private import api
-        from ray.serve.schema import ServeDeploySchema
-
-        schema = ServeDeploySchema.model_validate(document)
-        client = api.serve_start(
-            http_options=schema.http_options.model_dump(),
-            proxy_location=schema.proxy_location,
-            controller_options=schema.controller_options,
-        )
-        client.deploy_apps(schema, _blocking=False)
+        """Apply a Serve config; apps that are missing from it are removed."""
+        apply_config(document)
 
     def wait(self, progress: Progress, timeout_s: float = 900.0) -> None:
         """Block until every application runs. Raises PoolError on a failed one or at the timeout."""
-        from ray import serve
-
-        deadline = time.monotonic() + timeout_s
-        while True:
-            applications = serve.status().applications
-            states = {name: str(app.status.value) for name, app in applications.items()}
-            for name, state in states.items():
-                if state in {"DEPLOY_FAILED", "UNHEALTHY"}:
-                    raise PoolError(f"Application '{name}' is {state}: {applications[name].message}")
-            waiting = [name for name in self.names if states.get(name) != "RUNNING"]
-            progress(len(self.names) - len(waiting), ", ".join(waiting))
-            if not waiting:
-                return
-            if time.monotonic() > deadline:
-                raise PoolError(f"Applications {waiting} do not run after {timeout_s:.0f} s: {states}.")
-            time.sleep(0.5)
+        wait_until_running(self.names, progress, timeout_s)
 
     def wait_with_bar(self) -> None:
         """`wait`, shown on the terminal."""
-        with tqdm(total=len(self.names), desc="starting", unit="app", file=sys.stderr) as bar:
-
-            def progress(running: int, waiting: str) -> None:
-                bar.n = running
-                bar.set_postfix_str(waiting)
-
+        with progress_bar(len(self.names)) as progress:
             self.wait(progress)
 
     def stop(self) -> None:

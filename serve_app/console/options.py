@@ -28,3 +28,13 @@ url: Final = click.option(
 engine_flags: Final = click.option(
     "--engine-flags/--no-engine-flags", default=True, help="ask vLLM's own parser too (slow)"
 )
+yes: Final = click.option("--yes", is_flag=True, help="do not ask")
+timeout: Final = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1.0),
+    default=900.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="go back when it is not healthy after so long",
+)

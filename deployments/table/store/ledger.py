@@ -27,6 +27,7 @@ _outcome = msgspec.msgpack.Decoder(OutcomeRecord).decode
 _evaluation = msgspec.msgpack.Decoder(EvaluationRecord).decode
 _feedback = msgspec.msgpack.Decoder(FeedbackRecord).decode
 _event = msgspec.msgpack.Decoder(PolicyEvent).decode
+_detail = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
 def _sealer(connection: Connection) -> Sealer:
@@ -325,6 +326,19 @@ def write_rollout(connection: Connection, revision: int, state: bytes) -> bool:
         return True
     present = update(table).where(table.c.id == schema.ROLLOUT_ID, table.c.revision == revision)
     return connection.execute(present.values(revision=revision + 1, state=state)).rowcount == 1
+
+
+def write_config_change(connection: Connection, name: str, detail: Mapping[str, object]) -> None:
+    """Stores that something was configured anew."""
+    row = {"at_s": time.time(), "name": name, "detail": encode(detail)}
+    connection.execute(insert(schema.config_changes).values(row))
+
+
+def read_config_changes(connection: Connection, name: str) -> list[tuple[float, dict[str, Any]]]:
+    """Wall time and detail of the changes of that name, oldest first."""
+    table = schema.config_changes.c
+    rows = connection.execute(select(table.at_s, table.detail).where(table.name == name).order_by(table.id))
+    return [(at_s, _detail(detail)) for at_s, detail in rows]
 
 
 def _matching(query: Select[Any], table: Table, identity: Mapping[str, object]) -> Select[Any]:

@@ -66,6 +66,15 @@ artifacts = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
+config_changes = Table(
+    "config_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at_s", Float, nullable=False),
+    Column("name", String, nullable=False),
+    Column("detail", LargeBinary, nullable=False),
+)
+
 policy_events = Table(
     "policy_events",
     metadata,

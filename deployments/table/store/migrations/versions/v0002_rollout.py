@@ -33,7 +33,6 @@ def upgrade() -> None:
     if stored is not None:
         op.execute(sa.insert(rollout).values(id=1, revision=1, state=stored))
         op.execute(sa.delete(state).where(state.c.name == "policy"))
-    op.drop_table("config_changes")
     op.drop_table("schema_version")
 
 
@@ -41,13 +40,6 @@ def downgrade() -> None:
     """As FastServe 0.1 reads it; what that one does not know of stays in `state`."""
     op.create_table("schema_version", sa.Column("version", sa.Integer, primary_key=True))
     op.execute(sa.insert(schema_version).values(version=1))
-    op.create_table(
-        "config_changes",
-        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-        sa.Column("at_s", sa.Float, nullable=False),
-        sa.Column("name", sa.String, nullable=False),
-        sa.Column("detail", sa.LargeBinary, nullable=False),
-    )
     stored = op.get_bind().scalar(sa.select(rollout.c.state).where(rollout.c.id == 1))
     if stored is not None:
         op.execute(sa.insert(state).values(name="policy", value=_of_0001(stored)))

@@ -1,0 +1,28 @@
+"""Show what a config file would change in the running cluster; change nothing."""
+
+import json
+from pathlib import Path
+
+import click
+
+from serve_app.console import options
+
+
+@click.command(help=f"{__doc__}\n\n+ added, - removed, ! restarted, ~ changed live, ? at Serve's next start.")
+@options.config
+@options.engine_flags
+@options.address
+@options.as_json
+def command(config: Path, engine_flags: bool, address: str, as_json: bool) -> None:
+    """Check, compare, print."""
+    from serve_app.console.connection import join
+    from serve_app.console.planning import checked, make_plan
+
+    document = checked(config, engine_flags)
+    join(address)
+    import ray
+
+    from serve_app.cluster_file.running import running_config
+
+    plan = make_plan(document, running_config(), ray.cluster_resources())
+    print(json.dumps(plan.document(), indent=1) if as_json else plan.text())
