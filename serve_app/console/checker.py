@@ -1,15 +1,14 @@
 """Send real requests to every model of a running endpoint and to `auto`; measure and judge the answers."""
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from deployments import sse
+from serve_app.console.events import events
 
 QUESTION = (
     "Is this review positive or negative? 'The room was clean and the staff were kind.' Answer in one word."
@@ -29,12 +28,6 @@ class Answer:
     tokens_per_s: float = float("nan")
     text: str = ""
     error: str = ""
-
-
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-    async for event in sse.events(response.content.iter_any()):
-        if event.data != sse.DONE:
-            yield json.loads(event.data or b"")
 
 
 def _body(asked: str, streamed: bool) -> dict[str, Any]:
@@ -89,7 +82,7 @@ class Checker:
 
     async def _read_stream(self, asked: str, response: aiohttp.ClientResponse, start_s: float) -> Answer:
         first_s, text, model, tokens = float("nan"), "", "", 0
-        async for event in _events(response):
+        async for event in events(response):
             if "error" in event:
                 return Answer(asked, True, error=str(event["error"]))
             model = event["model"]

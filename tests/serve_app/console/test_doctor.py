@@ -1,0 +1,93 @@
+"""What the doctor says of ports, tokens, modes, stores and versions."""
+
+import sqlite3
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from serve_app.console.doctor import (
+    Listener,
+    auth_finding,
+    listeners,
+    mode_findings,
+    port_findings,
+    store_finding,
+    version_findings,
+)
+
+
+def test_a_port_of_ours_beyond_loopback_is_a_problem_and_one_of_rays_a_warning() -> None:
+    found = [
+        Listener("127.0.0.1", 8000, "haproxy -f x"),
+        Listener("::1", 8001, "haproxy -f x"),
+        Listener("0.0.0.0", 9101, "haproxy -f x"),
+        Listener("::", 6379, "gcs_server --x"),
+    ]
+    assert [(one.level, one.subject) for one in port_findings(found)] == [
+        ("problem", "port 9101 on 0.0.0.0"),
+        ("warning", "port 6379 on ::"),
+    ]
+    assert [one.level for one in port_findings(found[:2])] == ["ok"]
+
+
+def test_looking_at_ports_gives_no_other_programs() -> None:
+    assert all(
+        "ray" in one.program or "haproxy" in one.program or "gcs" in one.program for one in listeners()
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "has_file", "level"),
+    [
+        ({}, False, "problem"),
+        ({}, True, "ok"),
+        ({"RAY_AUTH_MODE": "disabled"}, True, "problem"),
+        ({"RAY_AUTH_MODE": "token"}, True, "ok"),
+        ({"RAY_AUTH_MODE": "token"}, False, "problem"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x"}, False, "ok"),
+    ],
+)
+def test_rays_token_must_be_on_and_there(
+    environ: dict[str, str], has_file: bool, level: str, tmp_path: Path
+) -> None:
+    if has_file:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("x")
+    finding = auth_finding(environ, tmp_path)
+    assert finding.level == level
+    assert bool(finding.advice) == (level == "problem")
+
+
+def test_a_key_that_others_may_read_is_a_problem_with_its_command(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "key").write_text("secret")
+    (tmp_path / "key").chmod(0o644)
+    home, key = mode_findings(tmp_path)
+    assert home.level == "ok"
+    assert (key.level, key.state, key.advice) == ("problem", "mode 644", f"Run `chmod 600 {tmp_path}/key`.")
+
+
+def test_a_store_is_read_and_never_made(tmp_path: Path) -> None:
+    file = tmp_path / "table.sqlite3"
+    assert store_finding(f"sqlite:///{file}").state == "not made yet"
+    assert not file.exists()
+    sqlite3.connect(file).execute("CREATE TABLE a (b)").connection.close()
+    assert store_finding(f"sqlite:///{file}").level == "ok"
+    file.write_bytes(b"no database at all" * 100)
+    assert store_finding(f"sqlite:///{file}").level == "problem"
+    assert "secret" not in store_finding("postgresql://user:secret@host/db").subject
+
+
+def test_versions_are_held_against_the_declared_bounds() -> None:
+    declared = ["ray[serve]<2.61,>=2.60", "vllm<0.33,>=0.32; extra == 'gpu'", "numpy>=1"]
+
+    def installed(name: str) -> str:
+        if name == "vllm":
+            raise PackageNotFoundError
+        return "2.61.0"
+
+    ray, vllm = version_findings(declared, installed)
+    assert (ray.level, ray.state) == ("problem", "2.61.0")
+    assert "2.60" in ray.advice
+    assert (vllm.level, vllm.state) == ("warning", "not installed")
