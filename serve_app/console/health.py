@@ -40,4 +40,9 @@ def problems_of(status: dict[str, Any]) -> list[str]:
         problems.append(
             f"Policy state is written by another cluster on this store, {store['writer']}; this one waits."
         )
+    if store["unreadable"]:
+        count = store["unreadable"]
+        problems.append(
+            f"{count} records of the store open with no key of the key file: learning leaves them out."
+        )
     return problems + list(store["alarms"])

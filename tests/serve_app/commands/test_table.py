@@ -39,7 +39,15 @@ SNAPSHOT = Snapshot("life", 7, NOW_S, {"small": SMALL, "fresh": ModelRow(ModelCa
 CORE: dict[str, Any] = {
     "up_s": 5000.0,
     "ingresses": {"ingress#1": 0.2, "ingress#2": 0.1},
-    "store": {"url": "sqlite:////x", "error": "", "alarms": [], "rows": {"decisions": 1000}},
+    "store": {
+        "url": "sqlite:////x",
+        "error": "",
+        "alarms": [],
+        "leads": True,
+        "writer": "",
+        "unreadable": 0,
+        "rows": {"decisions": 1000},
+    },
 }
 
 
@@ -90,13 +98,14 @@ def test_a_healthy_cluster_has_no_problems() -> None:
 
 
 def test_every_problem_is_named() -> None:
-    store = {**CORE["store"], "error": "disk full", "alarms": ["It was moved."]}
+    store = {**CORE["store"], "error": "disk full", "alarms": ["It was moved."], "unreadable": 3}
     status = summarise(SNAPSHOT, {**CORE, "store": store}, {"fastserve": "DEPLOYING"})
     problems = problems_of(status)
     assert problems == [
         "Application 'fastserve' is DEPLOYING.",
         "Model 'fresh' has no usable replica.",
         "The store takes no writes: disk full.",
+        "3 records of the store open with no key of the key file: learning leaves them out.",
         "It was moved.",
     ]
     assert all(f"! {problem}" in shown(status_page(status, problems)) for problem in problems)

@@ -99,6 +99,7 @@ def fill(connection: Connection) -> None:
     ledger.write_evaluations(connection, [graded])
     ledger.write_feedback(connection, FeedbackRecord("d-1", "k", "thumb", 1.0, 1.0))
     ledger.write_event(connection, PolicyEvent(7, 1.0, "promoted"))
+    ledger.write_config_change(connection, "deploy", {"who": "me"})
 
 
 def test_down_and_up_again_loses_no_row(path: Path) -> None:
