@@ -69,6 +69,8 @@ def pool() -> tuple[ModelRow, ...]:
 
 
 def dispatcher(*rows: ModelRow, wall: Clock | None = None, **given: object) -> Dispatcher:
+    """A dispatcher whose breaker no busy machine opens; tests of the breaker have a clock of their own."""
+    given.setdefault("breaker", {"decision_s": 60.0})
     view = View(snapshot(*(rows or pool())))
     return Dispatcher(
         view,
