@@ -292,7 +292,7 @@ async def test_a_session_asks_records_and_returns_its_records(ground: Ground) ->
 
 async def test_a_session_names_an_unknown_model(ground: Ground) -> None:
     session = Session(ground.table, ground.endpoint.url, KEY, [sums(ground.folder)], ["bad"])
-    with pytest.raises(UnknownModelError, match=r"Model 'bad' is not in the pool\. There: 'good', 'poor'"):
+    with pytest.raises(UnknownModelError, match=r"Model 'bad' is not in the pool\. In the pool: 'good'"):
         await session.run(lambda p: None)
 
 

@@ -100,7 +100,7 @@ def test_style_tells_a_question_from_a_bare_query() -> None:
 
 @pytest.mark.parametrize(
     ("data", "what"),
-    [(b"", "bytes"), (b"\xff" + pack(extract("x"))[1:], "version"), (pack(extract("x"))[:-1], "expected")],
+    [(b"", "bytes"), (b"\xff" + pack(extract("x"))[1:], "version"), (pack(extract("x"))[:-1], "must be")],
 )
 def test_broken_packed_features_are_refused(data: bytes, what: str) -> None:
     with pytest.raises(ValueError, match=what):

@@ -226,7 +226,7 @@ async def test_an_unknown_profile_is_404(pool):
     [
         ("GET", "/", 404, "not_found"),
         ("GET", "/docs", 404, "not_found"),
-        ("GET", "/openapi.json", 404, "not_found"),
+        ("GET", "/openapi.yaml", 404, "not_found"),
         ("POST", "/invocations", 404, "not_found"),
         ("POST", "/v1/audio/speech", 404, "not_found"),
         ("GET", "/v1/models/nope", 404, "model_not_found"),
