@@ -97,7 +97,8 @@ def run(args: argparse.Namespace) -> Report:
     rebuilder = Rebuilder()
     sealed_recovered = _recovered(rebuilder, members, stolen)
     control_recovered = _recovered(rebuilder, members[:_CONTROLS], plain[:_CONTROLS])
-    auc = _auc(_sightings(own[: len(members)], stolen), _sightings(own[len(members) :], stolen))
+    scores = _sightings(own, stolen)
+    auc = _auc(scores[: len(members)], scores[len(members) :])
     sealed_auc = max(auc, 1.0 - auc)  # a test that is wrong more often than not is right the other way round
     control_auc = _auc(_matches(members, plain), _matches(others, plain))
     rows = [
@@ -137,19 +138,34 @@ async def _serve(
     quality = made_quality(args.models, [extract(secret.text) for secret in others[:200]], args.seed)
     dispatcher = made_dispatcher(view, quality)
     table = Table(Store(f"sqlite:///{path}"))
-    asked = [(_VICTIM, one) for one in members] + [(_THIEF, one) for one in (*members, *others)]
-    records = []
+    requests = _requests(members, others, random.Random(args.seed))
+    records: list[DecisionRecord] = []
     try:
-        for i, (key, secret) in enumerate(tqdm(asked, unit="decision")):
+        for i, request in enumerate(tqdm(requests, unit="decision")):
             if i % 50 == 0:
                 view.next_snapshot()
-            request = DispatchRequest(f"d-{i:06d}", "auto", Prompt(secret.text), key_id=key)
             records.append(dispatcher.dispatch(request).record)
         for start in range(0, len(records), 100):
             await table.report_ingress("ingress", start + 1, {}, records[start : start + 100], [])
     finally:
         await table.close()
     return records[: len(members)]
+
+
+def _requests(
+    members: Sequence[Secret], others: Sequence[Secret], rng: random.Random
+) -> list[DispatchRequest]:
+    """The victim's, then the thief's of all candidates in random order: load must not tell them apart."""
+    victim = [
+        DispatchRequest(f"v-{i:06d}", "auto", Prompt(one.text), key_id=_VICTIM)
+        for i, one in enumerate(members)
+    ]
+    thief = [
+        DispatchRequest(f"t-{i:06d}", "auto", Prompt(one.text), key_id=_THIEF)
+        for i, one in enumerate((*members, *others))
+    ]
+    rng.shuffle(thief)
+    return victim + thief
 
 
 def _steal(path: Path, key: str) -> list[tuple[str, bytes]]:
