@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1000)]
 
 
 def test_the_check_asks_every_model(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_the_check_asks_every_model(tmp_path: Path) -> None:
         env={**kept, "FASTSERVE_HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
