@@ -13,6 +13,7 @@ REPLICA_SILENT_S: Final = 15.0
 INGRESS_SILENT_S: Final = 5.0
 CARD_KEPT_S: Final = 86_400.0
 GRACE_S: Final = 5.0
+RESTORED_S: Final = 120.0  # age of a dump; a table that dies again and again makes no newer one
 
 
 @dataclass(slots=True)
@@ -134,6 +135,6 @@ class LiveRows:
         if now_s - dump.saved_s < CARD_KEPT_S:
             self.cards.update({card.model: card for card in dump.cards if card.model not in self.cards})
             self._created_s |= dump.created_s
-        if now_s - dump.saved_s < REPLICA_SILENT_S:
+        if now_s - dump.saved_s < RESTORED_S:
             for row in dump.replicas:
                 self._replicas.setdefault(row.replica, replace(row, pushed_at_s=now_s + GRACE_S))

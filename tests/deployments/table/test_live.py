@@ -3,7 +3,14 @@
 from dataclasses import replace
 
 from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState
-from deployments.table.live import CARD_KEPT_S, GRACE_S, INGRESS_SILENT_S, REPLICA_SILENT_S, LiveRows
+from deployments.table.live import (
+    CARD_KEPT_S,
+    GRACE_S,
+    INGRESS_SILENT_S,
+    REPLICA_SILENT_S,
+    RESTORED_S,
+    LiveRows,
+)
 
 CARD = ModelCard("m", "simulated", "", 4096)
 ROW = ReplicaRow("r1", "m", "http://127.0.0.1:1", ReplicaState.WARM)
@@ -56,7 +63,7 @@ def test_a_dump_brings_back_who_was_there_a_moment_ago() -> None:
     assert [r.pushed_at_s for r in soon.models({})["m"].replicas] == [5.0 + GRACE_S, 5.0 + GRACE_S]
     soon.push(ROW, 6.0)
     assert [r.pushed_at_s for r in soon.models({})["m"].replicas] == [6.0, 5.0 + GRACE_S]
-    later.load(dump, REPLICA_SILENT_S + 1)
+    later.load(dump, RESTORED_S + 1)
     assert later.models({})["m"].replicas == ()
     much_later.load(dump, CARD_KEPT_S + 1)
     assert much_later.models({}) == {}
