@@ -21,11 +21,6 @@ def store_key_file() -> Path:
     return Path(os.environ.get("FASTSERVE_STORE_KEY_FILE") or home() / "store.key")
 
 
-def models_dir() -> Path:
-    """Where prepared weights lie, one folder a model."""
-    return home() / "models"
-
-
 def local_key() -> str:
     """FASTSERVE_API_KEY, or the key that the endpoint made at its first run; OSError without either."""
     return os.environ.get("FASTSERVE_API_KEY") or (home() / "key").read_text().strip()

@@ -87,19 +87,6 @@ def apps_of(document: Document) -> list[App]:
     return [App(("applications", number), entry) for number, entry in entries if isinstance(entry, dict)]
 
 
-def model_configs(apps: list[App]) -> dict[str, ModelConfig]:
-    """The models whose arguments are valid, by id."""
-    found: dict[str, ModelConfig] = {}
-    for app in apps:
-        if app.builder == MODEL:
-            try:
-                config = ModelConfig.model_validate(app.args)
-            except ValueError:  # reported by `app_problems`
-                continue
-            found[config.id] = config
-    return found
-
-
 def app_problems(document: Document, app: App) -> Iterator[Problem]:
     """What is wrong inside one application."""
     builder = BUILDERS.get(app.builder)

@@ -80,10 +80,6 @@ class Sealer:
         length = int.from_bytes(padded[:_LENGTH_BYTES], "big")
         return padded[_LENGTH_BYTES : _LENGTH_BYTES + length]
 
-    def is_current(self, sealed: bytes) -> bool:
-        """Whether the newest key sealed it."""
-        return sealed.startswith(MARK + self._newest)
-
 
 def read_keys(path: Path) -> list[bytes]:
     """The keys of a file. Raises SealError where others may read or write it, or for a line that is no key.
