@@ -7,7 +7,9 @@ ARG TARGET=cpu
 WORKDIR /home/ray/fastserve
 COPY --chown=ray:users . .
 RUN bash scripts/image.sh "$TARGET"
-ENV FASTSERVE_HOME=/home/ray/.fastserve RAY_worker_niceness=0 RAY_USAGE_STATS_ENABLED=0
+RUN cd / && python -c 'import pathlib; from serve_app.http.haproxy import launcher; launcher(pathlib.Path("/home/ray"))'
+ENV FASTSERVE_HOME=/home/ray/.fastserve RAY_worker_niceness=0 RAY_USAGE_STATS_ENABLED=0 \
+    RAY_SERVE_HAPROXY_BINARY_PATH=/home/ray/haproxy
 WORKDIR /home/ray
 EXPOSE 8000
 CMD ["fastserve", "up", "cluster.yaml"]

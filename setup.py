@@ -12,7 +12,7 @@ SHIPPED = (
     "cluster.gpu.yaml",
     "models",
     "suites",
-    "scripts/cpu-engine.lock",
+    "locks/cpu-engine.lock",
     "scripts/install_cpu_engine.sh",
 )
 

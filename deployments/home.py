@@ -2,6 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import Final
+
+KEY_FILE_ENV: Final = "FASTSERVE_KEY_FILE"
 
 
 def home() -> Path:
@@ -21,6 +24,11 @@ def store_key_file() -> Path:
     return Path(os.environ.get("FASTSERVE_STORE_KEY_FILE") or home() / "store.key")
 
 
-def local_key() -> str:
-    """FASTSERVE_API_KEY, or the key that the endpoint made at its first run; OSError without either."""
-    return os.environ.get("FASTSERVE_API_KEY") or (home() / "key").read_text().strip()
+def key_file() -> Path:
+    """The API keys: FASTSERVE_KEY_FILE, by default `keys.yaml` in the home."""
+    return Path(os.environ.get(KEY_FILE_ENV) or home() / "keys.yaml").expanduser().absolute()
+
+
+def first_key_file() -> Path:
+    """Where the table leaves the text of the first API key, for commands on its node."""
+    return home() / "key"

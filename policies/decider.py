@@ -49,7 +49,8 @@ class Decider:
         return _parsed(text)
 
 
-FORMULA: Final = Decider("formula")
+PRICED: Final = Decider("priced")  # decides until something learned is better
+FORMULA: Final = Decider("formula")  # the last fallback
 NAMED: Final = Decider("named")  # the caller chose
 NOBODY: Final = Decider("none")  # no model was allowed
 
@@ -60,8 +61,8 @@ def learned(version: int) -> Decider:
 
 
 def version_name(version: int | None) -> str:
-    """How the version of a rollout is called: `learned@7`, and `formula` for None."""
-    return (FORMULA if version is None else learned(version)).name
+    """How the version of a rollout is called: `learned@7`, and `priced` for None."""
+    return (PRICED if version is None else learned(version)).name
 
 
 @lru_cache(maxsize=1024)

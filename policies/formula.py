@@ -48,14 +48,19 @@ def formula_utility(rows: F64, caller: F64, mask: Bools) -> F64:
     return utility
 
 
+@compiled()
+def weighted(utility: F64, rows: F64, beta: float) -> F64:
+    """[M] beta * w_i * U_i in place of the U_i of `utility`; -inf where w_i is 0."""
+    for m in range(len(rows)):
+        weight = rows[m, column.WEIGHT]
+        utility[m] = beta * weight * utility[m] if weight > 0.0 else -math.inf
+    return utility
+
+
 @compiled(array(types.float64)(_ROWS, _F64, _MASK, types.float64))
 def formula_logits(rows: F64, caller: F64, mask: Bools, beta: float) -> F64:
     """[M] beta * w_i * U_i; -inf where w_i is 0."""
-    logits = formula_utility(rows, caller, mask)
-    for m in range(len(rows)):
-        weight = rows[m, column.WEIGHT]
-        logits[m] = beta * weight * logits[m] if weight > 0.0 else -math.inf
-    return logits
+    return weighted(formula_utility(rows, caller, mask), rows, beta)
 
 
 @compiled(array(types.float64)(_F64, _MASK))

@@ -63,20 +63,28 @@ class Policy(ABC):
         )
 
 
-class FormulaPolicy(Policy):
+class RulePolicy(Policy):
     """pi = softmax(beta * w_i * U_i) over the allowed models; w_i = 0 takes a model out."""
-
-    name = "formula"
 
     def __init__(self, beta: float = DEFAULT_BETA) -> None:
         if not beta > 0.0:
             raise ValueError(f"beta: {beta}, must be above 0.")
         self.beta = beta
 
+    @abstractmethod
     def logits(self, observation: Observation) -> F64:
         """[M] beta * w_i * U_i; -inf where w_i is 0."""
-        return formula_logits(observation.rows, observation.caller, observation.mask, self.beta)
 
     def distribution(self, observation: Observation) -> F64:
         """[M] softmax of the logits over plausible models."""
         return masked_softmax(self.logits(observation), observation.mask)
+
+
+class FormulaPolicy(RulePolicy):
+    """The formula as a policy."""
+
+    name = "formula"
+
+    def logits(self, observation: Observation) -> F64:
+        """[M] of the formula."""
+        return formula_logits(observation.rows, observation.caller, observation.mask, self.beta)

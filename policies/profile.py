@@ -15,7 +15,8 @@ class Profile:
 
     `target_s` is a latency target in seconds, `budget_usd` a mean cost per request: both are kept in
     closed loop (policies.closed_loop.duals). `quality_floor` in [0, 1] masks models whose evaluated score is
-    below it. `sticky` keeps a session on its model while that model is healthy.
+    below it; with `alpha`, for each prompt those with which a larger share of answers would fall below it.
+    `sticky` keeps a session on its model while that model is healthy.
     """
 
     name: str = ""  # "" is the profile of a plain `auto`
@@ -23,6 +24,7 @@ class Profile:
     target_s: float = 0.0
     allowed: tuple[str, ...] | None = None
     quality_floor: float = 0.0
+    alpha: float = 0.0  # share of answers that may fall below the floor; 0: the floor is one for models
     tasks: tuple[str, ...] = ()  # evaluated tasks that the floor looks at; empty: all
     budget_usd: float = 0.0
     sticky: bool = False

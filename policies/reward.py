@@ -6,6 +6,7 @@ from numba import types
 
 from policies.compiled import compiled
 
+ANSWER_SPREAD: Final = (0.45, 0.85, 1.6)  # real over predicted answer length: thirds of a log-normal
 NO_TARGET_S: Final = 30.0  # a caller without a target loses the whole latency weight at this latency
 
 _F64 = types.float64
@@ -20,6 +21,15 @@ def lateness(e2e_s: float, target_s: float) -> float:
     """
     late = (e2e_s - target_s) / target_s if target_s > 0.0 else e2e_s / NO_TARGET_S
     return min(max(late, 0.0), 1.0)
+
+
+@compiled()
+def expected_lateness(ttft_s: float, e2e_s: float, target_s: float) -> float:
+    """Share of the latency weight that is lost, mean over how long the answer may turn out."""
+    total = 0.0
+    for spread in ANSWER_SPREAD:
+        total += lateness(ttft_s + (e2e_s - ttft_s) * spread, target_s)
+    return total / len(ANSWER_SPREAD)
 
 
 @compiled(_F64(_F64, _F64, _F64, _F64, _F64, _F64), fused=False)

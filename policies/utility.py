@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 DEFAULT_BETA = 20.0  # utilities of a good and a bad choice differ by some tenths; 20 makes that decisive
+# Requests in flight for each slot of a model from which on `auto` passes it over, in service and in the
+# simulator. The priced rule's load ends here: beyond it there is no choice to price.
+MOST_LOAD = 4.0
 
 
 @dataclass(frozen=True, slots=True)

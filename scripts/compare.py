@@ -77,17 +77,30 @@ def _values(document: Mapping[str, Any]) -> dict[str, float]:
     return {one["name"]: one["value"] for one in document["bars"]}
 
 
+def divided(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The arguments of this command, and after `--` those of the benchmark.
+
+    argparse would give a list of positional arguments nothing once an option of ours stands before `--`.
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    return argv[:end], argv[end + 1 :]
+
+
 def main(argv: Sequence[str]) -> int:
     """Parse, compare, report. Returns 1 where a figure may have lost more than is allowed."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.compare", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.compare",
+        description="Compare a benchmark before and after a change, in turns on one machine.",
+        epilog="Options after -- go to the benchmark.",
+    )
     parser.add_argument("revision", help="git revision to compare with")
     parser.add_argument("name", help="benchmark")
-    parser.add_argument("options", nargs="*", help="the benchmark's own options, after --")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    args = parser.parse_args(argv)
+    own, options = divided(argv)
+    args = parser.parse_args(own)
     at_start = machine()
-    report = run(args.revision, args.name, args.options, args.rounds)
+    report = run(args.revision, args.name, options, args.rounds)
     return finish(report, argv, at_start, args.json, command=("python", "-m", "scripts.compare"))
 
 

@@ -19,17 +19,20 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from deployments.evaluation.settings import EvaluatorSettings
+from deployments.keys.entries import KeyFile
 from deployments.learning.settings import LearnerSettings
 from deployments.model.config import ModelConfig
+from deployments.model.settings import ModelSettings
+from deployments.scaling.settings import PlanSettings
 from scripts.config_words import shown, type_and_bounds
 from scripts.pages import write_or_check
-from serve_app.access.keys import KeyFile
-from serve_app.config import IngressConfig, IngressSettings
+from serve_app.config import DashboardConfig, IngressConfig, IngressSettings
 
 PAGE: Final = Path("docs/configuration.md")
 SHIPPED: Final = (Path("cluster.yaml"), Path("cluster.gpu.yaml"))
 _INDENT: Final = 4  # of a field in its class
 _ENDPOINT, _MODEL = "serve_app.app:build", "serve_app.app:build_model"
+_DASHBOARD = "serve_app.dashboard.app:build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,10 @@ PARTS: Final = (
     Part("Deployment `Ingress`: `user_config`", IngressSettings, _ENDPOINT, "Ingress"),
     Part("Deployment `Evaluator`: `user_config`", EvaluatorSettings, _ENDPOINT, "Evaluator"),
     Part("Deployment `Learner`: `user_config`", LearnerSettings, _ENDPOINT, "Learner"),
+    Part("App `dashboard`: `args`", DashboardConfig, _DASHBOARD),
     Part("App `model-<id>`: `args`", ModelConfig, _MODEL),
+    Part("Deployment `Model`: `user_config`", ModelSettings, _MODEL, "Model"),
+    Part("Deployment `Model`: `autoscaling_config.policy.policy_kwargs`", PlanSettings),
     Part("File `keys.yaml` in the home", KeyFile),
 )
 _HEAD: Final = """# Configuration
@@ -65,7 +71,9 @@ YAML. "none" means: leave the key out, or set it to `null`. "required" means tha
 | `FASTSERVE_HOME` | Directory of state, keys and weights. | `~/.fastserve` |
 | `FASTSERVE_STORE` | SQLAlchemy URL of the durable store. | SQLite in the home |
 | `FASTSERVE_STORE_KEY_FILE` | File with the keys that seal records of requests. | `store.key` in the home |
-| `FASTSERVE_API_KEY` | API key that replaces the key file. | none |
+| `FASTSERVE_KEY_FILE` | File with the API keys, on the head node. | `keys.yaml` in the home |
+| `FASTSERVE_API_KEY` | On the head node: key that replaces the key file. Elsewhere: for commands. | none |
+| `FASTSERVE_REPLICA_PORTS` | Ports of model replicas, on each node. | `31001-31999` |
 | `FASTSERVE_RETENTION_DAYS` | Days for which decisions, outcomes and votes are kept. | `30` |
 | `FASTSERVE_RETENTION_ROWS` | Number of decisions that are kept. | `200000` |
 """

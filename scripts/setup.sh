@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=.venv
 stamp=$venv/.fastserve-setup
-want=$(cat pyproject.toml scripts/setup.sh scripts/install_cpu_engine.sh scripts/cpu-engine.lock | sha256sum | cut -d' ' -f1)
+want=$(cat pyproject.toml scripts/setup.sh scripts/install_locked.sh locks/torch-cpu.lock locks/dev.lock | sha256sum | cut -d' ' -f1)
 [[ -f $stamp && $(<"$stamp") == "$want" ]] && exit 0
 
 python=${PYTHON:-python3}
@@ -12,11 +12,8 @@ python=${PYTHON:-python3}
   || { echo "FastServe needs Python 3.11 or newer; '$python' is $("$python" -V). Set PYTHON to one." >&2; exit 1; }
 
 [[ -x $venv/bin/python ]] || { echo "== making $venv"; "$python" -m venv "$venv"; }
-pip="$venv/bin/python -m pip --disable-pip-version-check -q"
-echo "== installing PyTorch for CPU"
-$pip install 'torch==2.13.0+cpu' 2>/dev/null || $pip install 'torch==2.13.0+cpu' --index-url https://download.pytorch.org/whl/cpu
-echo "== installing the CPU engine from its lock file"
-bash scripts/install_cpu_engine.sh "$venv/bin/python"
+echo "== installing PyTorch, the CPU engine and all else that locks/dev.lock has"
+bash scripts/install_locked.sh dev "$venv/bin/python"
 echo "== installing FastServe"
-$pip install -e '.[dev]'
+"$venv/bin/python" -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation -e .
 echo "$want" > "$stamp"

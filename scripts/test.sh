@@ -5,6 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
+bash scripts/install_browser.sh
+bash scripts/install_postgres.sh
+bash scripts/install_prometheus.sh
 export RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 arguments=() tier="not long and not timing" status=0 empty=0
 for argument in "$@"; do

@@ -1,6 +1,9 @@
-"""What a Serve config names: `build` makes the endpoint's app, `build_model` the app of one LLM."""
+"""What a Serve config names: `build` makes the endpoint's app, `build_model` the app of one LLM.
 
-import os
+Processes read FASTSERVE_* from the environment of their own node. Nothing of it goes into a runtime
+environment: Ray's API and logs show those, secrets included, and other nodes have other folders.
+"""
+
 from typing import Any, cast
 
 from pydantic import Field
@@ -9,24 +12,20 @@ from ray.serve import Application
 
 from deployments.model.config import ModelConfig, deployment_options
 from deployments.model.model import Model
+from deployments.model.room import has_room
 from policies.strict import StrictModel
 from serve_app.config import IngressConfig
 from serve_app.http import guard
 
 # One event loop for Serve's HTTP server and our code: half the hops for a chunk, and a client that does
 # not read its stream is felt, because nothing queues in between.
-_LOOP_ENV = {
+LOOP_ENV = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
 }
-_PASSED_ON = (
-    "FASTSERVE_HOME",
-    "FASTSERVE_STORE",
-    "FASTSERVE_STORE_KEY_FILE",
-    "FASTSERVE_API_KEY",
-    "RAY_worker_niceness",
-)
+# Large pieces of a body go back to the system when they are freed: glibc would keep up to 32 MiB each.
+MALLOC_ENV = {"MALLOC_MMAP_THRESHOLD_": "262144"}
 
 
 def build(args: IngressConfig) -> Application:
@@ -66,21 +65,23 @@ def learner(args: CompanionArgs) -> Application:
 
 
 def _single(kind: type, args: CompanionArgs) -> Application:
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     deployment: Any = serve.deployment(
         kind,
         name=kind.__name__,
         num_replicas=1,
+        user_config={},  # or settings that leave the file would stay in force
         health_check_period_s=5.0,
         logging_config={"enable_access_log": False},
-        ray_actor_options={"num_cpus": args.num_cpus, "runtime_env": {"env_vars": environment}},
+        ray_actor_options={"num_cpus": args.num_cpus},
     )
     return cast(Application, deployment.bind())
 
 
 def build_model(args: ModelConfig) -> Application:
-    """The app `model-<id>`."""
-    model: Any = serve.deployment(Model, **deployment_options(args))
+    """The app `model-<id>`. Where the devices allow it, a successor starts before its predecessor stops."""
+    options = deployment_options(args)
+    surge = 100 if has_room(options) else 0
+    model: Any = serve.deployment(Model, **options, max_surge_percent=surge)
     return cast(Application, model.bind(args))
 
 
@@ -89,10 +90,10 @@ def ingress_options(args: IngressConfig) -> dict[str, Any]:
 
     Serve's own limits stand above ours, so that every refusal for load is made by us and OpenAI-shaped.
     """
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment |= _LOOP_ENV | guard.environment(args.body_bytes, args.body_s, args.bodies_bytes)
+    environment = LOOP_ENV | MALLOC_ENV | guard.environment(guard.limits_of(args))
     return {
         "name": "Ingress",
+        "user_config": {},  # or settings that leave the file would stay in force
         "max_ongoing_requests": 2 * args.max_in_flight,
         "health_check_period_s": 2.0,
         "health_check_timeout_s": 10.0,

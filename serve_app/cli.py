@@ -21,7 +21,12 @@ Exit codes: 0 done and well; 1 failed, or not well; 2 unusable arguments; 3 the 
 
 def names() -> list[str]:
     """The commands there are."""
-    return sorted(path.stem for path in _FOLDER.glob("[!_]*.py"))
+    return sorted(_files())
+
+
+def _files() -> dict[str, Path]:
+    """The module of each command, by its name."""
+    return {path.stem: path.relative_to(_FOLDER) for path in _FOLDER.rglob("[!_]*.py")}
 
 
 class Commands(click.Group):
@@ -33,9 +38,11 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a module, imported."""
-        if cmd_name not in names():
+        path = _files().get(cmd_name)
+        if path is None:
             return None
-        command: click.Command = importlib.import_module(f"serve_app.commands.{cmd_name}").command
+        module = ".".join((commands.__name__, *path.with_suffix("").parts))
+        command: click.Command = importlib.import_module(module).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -46,7 +53,7 @@ class Commands(click.Group):
 
 def summary(name: str) -> str:
     """The first line of a command's module, without its quotes."""
-    with (_FOLDER / f"{name}.py").open(encoding="utf-8") as source:
+    with (_FOLDER / _files()[name]).open(encoding="utf-8") as source:
         return source.readline().strip().strip('"')
 
 

@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 
-from deployments.metrics.names import METRICS, Kind
-from deployments.model.config import ModelConfig
+from deployments.metrics.names import METRICS
 from scripts import bench, config_page
 from serve_app import cli
+from serve_app.cluster_file.applications import app_problems, apps_of
+from serve_app.cluster_file.document import parse_document
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
@@ -118,7 +118,7 @@ def test_a_setting_exists(page: str, key: str) -> None:
 
 @pytest.mark.parametrize(("page", "name"), found_in(metrics))
 def test_a_metric_is_exported_under_this_name(page: str, name: str) -> None:
-    exported = {f"ray_{m.name}{'_total' if m.kind is Kind.COUNTER else ''}" for m in METRICS}
+    exported = {name for metric in METRICS for name in (metric.exported, *metric.series)}
     assert name in exported, f"{page}: no metric '{name}'"
 
 
@@ -221,9 +221,9 @@ def test_a_model_that_a_page_shows_can_be_deployed() -> None:
     shown = found_in(models)
     assert len(shown) >= 2
     for page, block in shown:
-        for app in yaml.safe_load(block):
-            assert app["name"] == ModelConfig.model_validate(app["args"]).app_name, page
-            assert app["deployments"] == [{"name": "Model"}]
+        document = parse_document(f"applications:\n{block}".encode())
+        found = [problem for app in apps_of(document) for problem in app_problems(document, app)]
+        assert [one for one in found if "is no folder on this machine" not in one.message] == [], page
 
 
 def test_every_package_has_its_line_in_the_architecture_page() -> None:

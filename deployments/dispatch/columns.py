@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from deployments.dispatch.names import aliases
 from deployments.records.snapshot import Estimate, ModelRow, ReplicaRow, ReplicaState, Snapshot
 from policies.arrays import F64, Bools
 from policies.latency.model import BoundLatency, LatencyModel, LiveLoad
@@ -26,10 +27,12 @@ class Columns:
     index: dict[str, int]
     rows: F64  # [M, F], the live columns of a request still open
     usable: Bools
+    ready_in_s: F64  # above 0: the model sleeps, and serves so long after it is asked for
     capabilities: tuple[frozenset[str], ...]
     context_tokens: F64
     tokenizers: tuple[str, ...]
     least_context_tokens: float
+    most_context_tokens: float
     weighted: Bools  # w_i > 0
     evaluated: F64  # mean score by evaluation, NaN where there is none
     by_task: tuple[Mapping[str, Estimate], ...]  # the same by task, with how much is behind it
@@ -39,6 +42,7 @@ class Columns:
     priced: bool
     cheapest_usd_per_mtok: float  # least completion price above 0; infinite where all are free
     latency: BoundLatency
+    aliases: Mapping[str, str]  # further name -> model
     valid_until_s: float  # snapshot age at which the next usable replica falls silent
     kept: dict[object, object] = field(default_factory=dict)  # static masks, see deployments.dispatch.masks
 
@@ -93,11 +97,14 @@ def _build(snapshot: Snapshot, age_s: float, ejected: frozenset[str], latency: L
         models=models,
         index={model: i for i, model in enumerate(models)},
         rows=rows,
+        aliases=aliases(snapshot.models),
         usable=np.array([bool(replicas) for replicas in ready], dtype=bool),
+        ready_in_s=np.array([row.ready_in_s for row in table]),
         capabilities=tuple(row.card.capabilities for row in table),
         context_tokens=context,
         tokenizers=tuple(row.card.tokenizer for row in table),
         least_context_tokens=float(context.min(initial=math.inf)),
+        most_context_tokens=float(context.max(initial=0.0)),
         weighted=np.array([row.card.weight > 0.0 for row in table], dtype=bool),
         evaluated=np.array([row.accuracy[""].mean if "" in row.accuracy else math.nan for row in table]),
         by_task=tuple(row.accuracy for row in table),
@@ -154,4 +161,5 @@ def _live(
         tpot_s=np.array([row.tpot_s.mean for row in table]),
         output_tokens=np.array([row.output_tokens.mean for row in table]),
         count=np.array([float(row.ttft_s.count) for row in table]),
+        ready_in_s=np.array([row.ready_in_s for row in table]),
     )

@@ -35,14 +35,16 @@ class Dispatch:
     observation: Observation
     reasons: dict[str, str]  # masked model -> why
     decider: Decider
-    assigned: int | None  # version whose turn it was, 0 the formula; None where the caller chose
+    assigned: int | None  # version whose turn it was, 0 the priced rule; None where the caller chose
     policy_probabilities: F64  # [M]
     epsilon: float
     seed: int
-    session: str | None  # key under which the session's model is kept, None where there is none
-    stay: int | None  # index of the session's model, where it has one that is allowed
+    session: str | None  # key under which the session's model is remembered, None where there is none
+    bound: bool  # the session must keep its model
+    stay: int | None  # index of the session's model, where the request stays with it
     age_s: float  # of the snapshot
     quality_revision: str
+    chain: tuple[str, ...]  # the model that the caller named and its substitutes, in order; () for `auto`
     decision: Decision = field(init=False, repr=False)
     record: DecisionRecord = field(init=False, repr=False)
     foreseen: Foreseen | None = None  # None where the profile has no budget or the caller chose
@@ -67,10 +69,17 @@ class Dispatch:
 
     @property
     def ranking(self) -> tuple[str, ...]:
-        """The allowed models but the chosen one, the policy's favourite first."""
+        """The allowed models but the chosen one, the policy's favourite first, those of a chain in order."""
         o = self.observation
+        if self.chain:
+            return tuple(m for m in self.chain if m != self.decision.model and m not in self.reasons)
         order = np.argsort(-self.policy_probabilities, kind="stable").tolist()
         return tuple(o.models[i] for i in order if i != self.decision.index and o.mask[i])
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """The models of the chain before the chosen one, which could not answer."""
+        return self.chain[: self.chain.index(self.decision.model)] if self.chain else ()
 
     def candidates(self) -> list[dict[str, object]]:
         """One dict a model, most probable first: what the policy saw and what it made of it."""
@@ -96,8 +105,13 @@ class Dispatch:
             "profile": self.profile.name,
             "epsilon": self.epsilon,
             "caller": {name: float(self.observation.caller[i]) for name, i in CALLER_COLUMN.items()},
-            "candidates": self.candidates(),
+            "candidates": [one for one in self.candidates() if self._is_known(str(one["model"]))],
         }
+
+    def _is_known(self, model: str) -> bool:
+        """Whether the caller's key may know of a model."""
+        allowed = self.request.key_models
+        return allowed is None or model in allowed
 
     def record_as(self, created_s: float, prompt_hash: str, shadow: str, decide_s: float) -> DecisionRecord:
         """The decision as the log keeps it."""
@@ -129,4 +143,6 @@ class Dispatch:
             shadow=shadow,
             decide_s=decide_s,
             assigned=self.assigned,
+            team=request.team,
+            ingress=request.ingress,
         )

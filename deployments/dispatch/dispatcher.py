@@ -18,16 +18,21 @@ from deployments.dispatch.masks import (
     NoModelError,
     Reason,
     holding,
+    keep_floor,
     keep_probation,
     length_limit,
+    pass_over_full,
     request_mask,
     static_mask,
 )
+from deployments.dispatch.names import chain
+from deployments.dispatch.planner import Planner
 from deployments.dispatch.policy_host import ArtifactLoaders, Loaders, PolicyHost
 from deployments.dispatch.request import CHARS_PER_TOKEN, DispatchRequest, UnknownModelError
 from deployments.dispatch.settings import DispatchSettings
 from deployments.dispatch.settlement import Settlement
 from deployments.records.snapshot import Snapshot
+from deployments.steady_clock import wall_s
 from policies.arrays import F64
 from policies.decider import NAMED, NOBODY, Decider
 from policies.decision import Decision, draw, hash64, rendezvous
@@ -37,8 +42,9 @@ from policies.prompt.features import PromptFeatures, extract
 from policies.rows import fill_accuracy, fill_rows
 
 _MOST_SESSIONS: Final = 50_000
+_KEPT_SHARE: Final = 0.25  # of the favourite's probability: what a prefix that is warm elsewhere is worth
 
-_COST = MODEL_COLUMN["cost_usd"]
+_ACCURACY, _COST = MODEL_COLUMN["accuracy"], MODEL_COLUMN["cost_usd"]
 _PROMPT_TOKENS = PROMPT_COLUMN["prompt_tokens"]
 
 
@@ -69,7 +75,7 @@ class Dispatcher:
         settings: DispatchSettings,
         clock: Callable[[], float] = time.monotonic,
         *,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = wall_s,
         ejected: Callable[[], frozenset[str]] = frozenset,
         loaders: Loaders | None = None,
         prompt_key: bytes | None = None,
@@ -78,6 +84,7 @@ class Dispatcher:
         self.settings = settings
         self.host = PolicyHost(settings, loaders or ArtifactLoaders(), clock)
         self.settlement = Settlement(settings)
+        self.planner = Planner(self.host)
         self._wall = wall
         self._observer = Observer(ejected)
         self._prompt_key = (prompt_key or os.urandom(16))[:64]
@@ -101,6 +108,11 @@ class Dispatcher:
             raise UnknownProfileError(selected_profile(requested), tuple(sorted(self.settings.profiles)))
         return profile
 
+    def real_name(self, name: str) -> str:
+        """The id of the model that has this alias; any other name stays as it is."""
+        columns = self._observer.columns(self.view.snapshot, self.view.age_s(), self.host.latency)
+        return columns.aliases.get(name, name)
+
     def prepare(self) -> None:
         """Do now what the next request of this snapshot would wait for."""
         self._observer.columns(self.view.snapshot, self.view.age_s(), self.host.latency)
@@ -109,9 +121,12 @@ class Dispatcher:
         """Choose a model. Raises NoModelError, UnknownModelError, UnknownProfileError."""
         started_s = perf_counter()
         dispatch = self.explain(request)
-        if not dispatch.observation.mask.any():
-            raise NoModelError(dispatch.reasons)
+        if len(dispatch.reasons) == len(dispatch.observation.models):
+            wakes = self.planner.refused(dispatch)
+            row = self.view.snapshot.models.get(wakes)
+            raise NoModelError(dispatch.reasons, wakes, row.ready_in_s if row is not None else 0.0)
         decision = dispatch.decision = self._draw(dispatch)
+        self.planner.chosen(dispatch)
         now_s = self._wall()
         self.settlement.charge(dispatch, now_s)
         if dispatch.session is not None:
@@ -124,6 +139,11 @@ class Dispatcher:
         dispatch.record = dispatch.record_as(now_s, prompt_hash, shadow, perf_counter() - started_s)
         return dispatch
 
+    def answered(self, dispatch: Dispatch, model: str) -> None:
+        """Another model than the chosen one answered: the session goes on with it."""
+        if dispatch.session is not None and model in dispatch.columns.index:
+            self._keep(dispatch.session, model)
+
     def explain(self, request: DispatchRequest) -> Dispatch:
         """The request as dispatch sees it now, up to its draw; nothing is counted or kept.
 
@@ -135,22 +155,23 @@ class Dispatcher:
         if selected is None and request.requested not in columns.index:
             raise UnknownModelError(request.requested, columns.models)
         profile = selected or self._profiles[AUTO]
-        prompt = request.prompt
-        features = extract(prompt.text, prompt.turns, prompt.is_structured)
+        order = chain(columns.snapshot.models, request.requested) if selected is None else ()
+        features = extract(request.prompt.text, request.prompt.turns, request.prompt.is_structured)
         alarmed = self.settlement.guard.is_alarmed(request.key_id)
         rows, revision = self._rows(columns, features, request, age_s, alarmed)
         session = request.session_key(profile) if selected else None
-        seed = hash64(request.decision_id if session is None else session)
-        mask = self._mask(columns, rows, request, selected, seed if session is None else None)
+        bound = session is not None and request.is_bound(profile)
+        unit = session or "" if bound else request.decision_id
+        seed = hash64(unit)
+        mask = self._mask(columns, rows, request, selected, None if bound else seed)
         caller = self._caller(profile, request)
+        observation = Observation(columns.models, rows, features.dense, caller, mask.allowed)
         for array in (rows, features.dense, caller, mask.allowed):
             array.flags.writeable = False  # what is logged is what the policy saw, whatever it does
-        observation = Observation(columns.models, rows, features.dense, caller, mask.allowed)
-        unit = request.decision_id if session is None else session
-        version = self.host.assigned(self.view.snapshot.rollout, unit, request.key_id)
-        probabilities, decider, epsilon = self._probabilities(
-            observation, request, selected, version, alarmed=alarmed, sticky=session is not None
-        )
+        version = self.host.assigned(self.view.snapshot.rollout, unit, self._wall())
+        by = self._probabilities(observation, request, order, version, alarmed=alarmed, sticky=bound)
+        probabilities, decider, epsilon = by
+        stay = self._stay(session, mask, None if bound else probabilities, request)
         return Dispatch(
             request=request,
             profile=profile,
@@ -158,15 +179,17 @@ class Dispatcher:
             features=features,
             observation=observation,
             reasons=mask.reasons,
-            decider=decider,
+            decider=replace(decider, sticky=True) if bound or stay is not None else decider,
             assigned=None if selected is None else version or 0,
             policy_probabilities=probabilities,
             epsilon=epsilon,
             seed=seed,
             session=session,
-            stay=self._stay(session, mask),
+            bound=bound,
+            stay=stay,
             age_s=age_s,
             quality_revision=revision,
+            chain=order,
         )
 
     def _mask(
@@ -181,14 +204,23 @@ class Dispatcher:
         limits, settlement = self.settings.limits, self.settlement
         static = static_mask(columns, request, selected, limits)
         mask = request_mask(static, columns, rows, request)
-        if request.prompt.longest is None and request.prompt.most_tokens > columns.least_context_tokens:
+        if (
+            selected
+            and request.prompt.longest is None
+            and request.prompt.most_rendered_tokens > columns.least_context_tokens
+        ):
             likely = settlement.lengths.likely(columns.models, request.prompt, self._wall())
             mask.prefer(holding(columns, request.prompt, likely), Reason.CONTEXT)
+        if selected and selected.alpha:
+            least = self.host.least_prediction(selected, columns.models)
+            if least is not None:
+                keep_floor(mask, rows[:, _ACCURACY], least)
         if columns.priced and settlement.guard.is_spent(request.key_id, self._wall()):
             mask.keep(columns.completion_usd_per_mtok <= columns.completion_usd_per_mtok.min(), Reason.BUDGET)
         pacer = settlement.duals(selected).pacer if selected else None
-        if pacer and columns.priced and mask.allowed.any():
+        if pacer and columns.priced and not mask.is_empty:
             mask.keep(pacer.affordable(np.where(mask.allowed, rows[:, _COST], np.inf)), Reason.PROFILE_BUDGET)
+        pass_over_full(mask, static, rows)
         if static.new is not None and seed is not None:
             keep_probation(mask, static.new, limits.new_model_share, seed)
         return mask
@@ -222,12 +254,22 @@ class Dispatcher:
         fill_accuracy(rows, *quality)
         return rows, self.host.quality.revision
 
-    def _stay(self, session: str | None, mask: Mask) -> int | None:
-        """Index of the model with which a session stays: the one it had, while that is allowed."""
+    def _stay(
+        self, session: str | None, mask: Mask, probabilities: F64 | None, request: DispatchRequest
+    ) -> int | None:
+        """Index of the model with which a session stays: the one it had, while that is allowed.
+
+        Where `probabilities` [M] are given the session is not bound to it: a conversation goes on with the
+        model that has read it, unless another is clearly better.
+        """
         model = self._sessions.get(session) if session is not None else None
         if model is None or model not in mask.models or model in mask.reasons:
             return None
-        return mask.models.index(model)
+        index = mask.models.index(model)
+        if probabilities is None:
+            return index
+        near = probabilities[index] >= _KEPT_SHARE * probabilities.max()
+        return index if request.is_continued and near else None
 
     def _caller(self, profile: Profile, request: DispatchRequest) -> F64:
         """[C] the caller's fields, with what the closed loop asks for on top of the weights."""
@@ -238,26 +280,33 @@ class Dispatcher:
         self,
         observation: Observation,
         request: DispatchRequest,
-        selected: Profile | None,
+        order: tuple[str, ...],
         version: int | None,
         *,
         alarmed: bool,
         sticky: bool,
     ) -> tuple[F64, Decider, float]:
-        """Probabilities [M] by whoever decides this request, who that is, and the exploration in them."""
-        if selected is None or not observation.mask.any():
-            return observation.mask.astype(np.float64), NAMED if selected is None else NOBODY, 0.0
+        """Probabilities [M] by whoever decides this request, who that is, and the exploration in them.
+
+        `order` is the chain of a named model: the first of it that may answer does.
+        """
+        if order:
+            able = (model for model in order if observation.mask[observation.models.index(model)])
+            first = next(able, None)
+            return np.array([float(model == first) for model in observation.models]), NAMED, 0.0
+        if True not in observation.mask.tolist():  # of few models, faster than any()
+            return observation.mask.astype(np.float64), NOBODY, 0.0
         epsilon = 0.0 if sticky else self.settlement.guard.epsilon(request.key_id)
         if alarmed:
             return *self.host.baseline(observation, epsilon, "alarm"), epsilon
         probabilities, decider = self.host.choose(observation, version, epsilon)
-        return probabilities, replace(decider, sticky=True) if sticky else decider, epsilon
+        return probabilities, decider, epsilon
 
     @staticmethod
     def _draw(dispatch: Dispatch) -> Decision:
-        """Sample; a new session by rendezvous, so that ingress replicas agree about it."""
+        """Sample; a session that keeps its model by rendezvous, so that ingress replicas agree about it."""
         pi, models, seed = dispatch.probabilities, dispatch.observation.models, dispatch.seed
-        index = draw(pi, seed) if dispatch.session is None else rendezvous(pi, models, seed)
+        index = rendezvous(pi, models, seed) if dispatch.bound else draw(pi, seed)
         return Decision(index, models[index], float(pi[index]), pi, dispatch.decider, dispatch.epsilon, seed)
 
     def _keep(self, session: str, model: str) -> None:

@@ -9,7 +9,7 @@ from deployments.dispatch.settings import DispatchSettings
 
 _DAY_S: Final = 86_400.0
 _MAX_KEYS: Final = 10_000
-_LEAST_ALARM_SHARE: Final = 0.25  # below it a multiple of almost nothing is no attack
+LEAST_ALARM_SHARE: Final = 0.25  # below it a multiple of almost nothing is no attack
 _ABOVE_ALL: Final = 2.0  # times the share of all keys: what the load does to everyone is no attack
 _ALL_REQUESTS: Final = 1_000.0  # memory of the share of all keys
 
@@ -52,7 +52,7 @@ class KeyGuard:
         if state is None or state.requests < guard.min_requests:
             return False
         mean = state.faded_expensive / max(state.faded_requests, 1.0)
-        return state.recent > max(guard.share_factor * mean, _ABOVE_ALL * self._all, _LEAST_ALARM_SHARE)
+        return state.recent > max(guard.share_factor * mean, _ABOVE_ALL * self._all, LEAST_ALARM_SHARE)
 
     def is_spent(self, key: str, now_s: float) -> bool:
         """Whether the key's budget of this day is spent."""

@@ -29,7 +29,7 @@ def kind_of(text: str) -> TextKind:
     """The kind of a text, by its beginning."""
     sample = text[:_SAMPLE_CHARS]
     size = max(len(sample), 1)
-    if sum(1 for character in sample if character > "\x7f") / size > _WIDE:
+    if (len(sample) - len(sample.encode("ascii", "ignore"))) / size > _WIDE:
         return TextKind.WIDE
     return TextKind.PROSE if len(sample.split()) / size > _SPACED else TextKind.DENSE
 
@@ -52,7 +52,7 @@ class Lengths:
     def refused(self, model: str, prompt: Prompt, context_tokens: float, now_s: float) -> None:
         """The engine found the prompt too long for its context; believed for a while, where it can be so."""
         least = context_tokens - prompt.answer_tokens(context_tokens) + 1.0
-        if 1.0 < least <= prompt.most_tokens + prompt.extra_chars:
+        if 1.0 < least <= prompt.most_rendered_tokens:
             name = (model, kind_of(prompt.text))
             self._refused[name] = (least / _chars(prompt), now_s + BELIEVED_S)
 

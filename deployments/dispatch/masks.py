@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from deployments.dispatch.columns import Columns
+from deployments.dispatch.names import chain
 from deployments.dispatch.request import DispatchRequest, Prompt
 from deployments.dispatch.settings import LimitSettings
 from deployments.records.snapshot import Estimate
@@ -31,8 +32,12 @@ class Reason(StrEnum):
     NOT_NAMED = "another model was named"
     WEIGHT = "weight is 0"
     NOT_ALLOWED = "not allowed"
+    DRAINED = "drained by an operator"
     QUALITY = "below the quality floor"
+    FLOOR = "likely below the quality floor"
     UNHEALTHY = "unhealthy"  # no replica is warm, recently heard of and not ejected
+    UNPRICED = "price 0 under a limit in dollars"
+    ASLEEP = "asleep"  # no replica runs, and one starts when the model is named or planned for
     CAPABILITY = "missing capability"
     CONTEXT = "context too short"
     OVER_LIMIT = "over its limit"
@@ -43,16 +48,22 @@ class Reason(StrEnum):
     PROBATION = "not known well enough yet"
 
 
-PASSING: Final = frozenset({Reason.UNHEALTHY.value, Reason.OVER_LIMIT.value})  # what may end by waiting
+_MAY_PASS: Final = (Reason.UNHEALTHY, Reason.OVER_LIMIT, Reason.ASLEEP)
+PASSING: Final = frozenset(reason.value for reason in _MAY_PASS)  # what may end by waiting
 
 
 class NoModelError(RuntimeError):
-    """Every model is masked. `reasons` maps model -> why, in the words of Reason."""
+    """Every model is masked. `reasons` maps model -> why, in the words of Reason.
 
-    def __init__(self, reasons: dict[str, str]) -> None:
+    `wakes`: the model that sleeps and was asked to wake for the request, "" for none, which serves in about
+    `ready_in_s`.
+    """
+
+    def __init__(self, reasons: dict[str, str], wakes: str = "", ready_in_s: float = 0.0) -> None:
         listed = ", ".join(f"'{model}': {why}" for model, why in sorted(reasons.items()))
         super().__init__(f"No model can take this request ({listed or 'the pool is empty'}).")
         self.reasons = reasons
+        self.wakes, self.ready_in_s = wakes, ready_in_s
 
 
 class Mask:
@@ -64,6 +75,11 @@ class Mask:
         self.models = models
         self.allowed = allowed
         self.reasons = reasons
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no model is left."""
+        return len(self.reasons) == len(self.models)
 
     def keep(self, passing: Bools, reason: Reason) -> None:
         """Take out the models where `passing` [M] is False."""
@@ -104,7 +120,7 @@ def static_mask(
 ) -> StaticMask:
     """What does not depend on the prompt or the load; `profile` None means that a model is named."""
     needs, listed = request.prompt.needs, request.preferences.models
-    key = (request.requested, request.key_models, listed, needs)
+    key = (request.requested, request.key_models, listed, needs, bool(request.dollar_limit))
     static = columns.kept.get(key)
     if not isinstance(static, StaticMask):
         static = _static_mask(columns, request, profile, limits)
@@ -119,22 +135,27 @@ def _static_mask(
 ) -> StaticMask:
     mask = Mask(columns.models, np.ones(len(columns.models), dtype=bool), {})
     if profile is None:
-        mask.keep_only((request.requested,), Reason.NOT_NAMED)
+        mask.keep_only(chain(columns.snapshot.models, request.requested), Reason.NOT_NAMED)
     else:
         mask.keep(columns.weighted, Reason.WEIGHT)
         if profile.allowed is not None:
             mask.keep_only(profile.allowed, Reason.NOT_ALLOWED)
-        if profile.quality_floor > 0.0:
+        if profile.quality_floor > 0.0 and not profile.alpha:
             score = np.array([evaluated(scores, profile.tasks) for scores in columns.by_task])
             mask.keep(~(score < profile.quality_floor), Reason.QUALITY)
+    if limits.drained:
+        mask.keep(np.array([model not in limits.drained for model in columns.models]), Reason.DRAINED)
     for allowed in (request.key_models, request.preferences.models):
         if allowed is not None:
             mask.keep_only(allowed, Reason.NOT_ALLOWED)
+    if request.dollar_limit:  # which such a model would slip through
+        mask.keep(columns.prompt_usd_per_mtok + columns.completion_usd_per_mtok > 0.0, Reason.UNPRICED)
     needs = request.prompt.needs
     if needs:
         able = np.array([needs <= has for has in columns.capabilities], dtype=bool)
         mask.keep(able, Reason.CAPABILITY)
-    mask.keep(columns.usable, Reason.UNHEALTHY)  # last: what will not pass by waiting is the better reason
+    mask.keep(columns.usable | (columns.ready_in_s > 0.0), Reason.UNHEALTHY)
+    mask.keep(columns.usable, Reason.ASLEEP)  # last: what will not pass by waiting is the better reason
     mask.allowed.flags.writeable = False
     limit = limits.in_flight_per_slot * np.maximum(columns.rows[:, _SLOTS], 1.0)
     return StaticMask(mask.allowed, mask.reasons, limit, None if profile is None else _new(columns, limits))
@@ -147,6 +168,14 @@ def evaluated(scores: Mapping[str, Estimate], tasks: tuple[str, ...]) -> float:
     return sum(one.mean * one.count for one in found) / count if count else math.nan
 
 
+def keep_floor(mask: Mask, predicted: F64, least: float) -> None:
+    """Take out models whose predicted score [M] is below `least`; where all are, all but the best one."""
+    if mask.is_empty:
+        return
+    best = np.where(mask.allowed, predicted, -math.inf).max()
+    mask.keep(predicted >= min(least, best), Reason.FLOOR)
+
+
 def _new(columns: Columns, limits: LimitSettings) -> Bools | None:
     """[M] models that nobody evaluated and few requests have tried, in a pool that is past its first day."""
     new: Bools = np.isnan(columns.evaluated) & (columns.requests < limits.new_model_outcomes)
@@ -155,7 +184,7 @@ def _new(columns: Columns, limits: LimitSettings) -> Bools | None:
 
 
 def request_mask(static: StaticMask, columns: Columns, rows: F64, request: DispatchRequest) -> Mask:
-    """The static constraints and those of this prompt at this load; `rows` [M, F] are complete."""
+    """The static constraints and those of this prompt; `rows` [M, F] are complete."""
     mask = Mask(columns.models, static.allowed, dict(static.reasons))
     preferences = request.preferences
     fitting = _fitting(columns, request.prompt)
@@ -164,13 +193,19 @@ def request_mask(static: StaticMask, columns: Columns, rows: F64, request: Dispa
     likely = request.prompt.likely_tokens
     if fitting is not None or likely >= columns.least_context_tokens:  # waiting for health would not help
         roomy = columns.context_tokens > likely
-        mask.overrule(roomy if fitting is None else roomy & fitting, Reason.UNHEALTHY, Reason.CONTEXT)
-    mask.keep(rows[:, _IN_FLIGHT] < static.in_flight_limit, Reason.OVER_LIMIT)
+        for passing in (Reason.UNHEALTHY, Reason.ASLEEP):
+            mask.overrule(roomy if fitting is None else roomy & fitting, passing, Reason.CONTEXT)
     if preferences.max_latency_s is not None:
         mask.keep(rows[:, _E2E] <= preferences.max_latency_s, Reason.LATENCY)
     if preferences.max_cost_usd is not None:
         mask.keep(rows[:, _COST] <= preferences.max_cost_usd, Reason.COST)
     return mask
+
+
+def pass_over_full(mask: Mask, static: StaticMask, rows: F64) -> None:
+    """Take out the models that hold as many requests as they may. Where no other is left nothing happens:
+    the ingress says whether one more may wait."""
+    mask.prefer(rows[:, _IN_FLIGHT] < static.in_flight_limit, Reason.OVER_LIMIT)
 
 
 def _fitting(columns: Columns, prompt: Prompt) -> Bools | None:
@@ -201,8 +236,8 @@ def length_limit(columns: Columns, request: DispatchRequest) -> int | None:
     limit, named = request.prompt.max_tokens, columns.index.get(request.requested)
     if limit is None:
         return None
-    longest = columns.context_tokens.max(initial=0.0) if named is None else columns.context_tokens[named]
-    return limit if limit < longest else None
+    longest = columns.most_context_tokens if named is None else columns.context_tokens[named]
+    return max(limit, 1) if limit < longest else None
 
 
 def keep_probation(mask: Mask, new: Bools, share: float, seed: int) -> None:

@@ -1,6 +1,7 @@
 """Holds the policies and models in use: loads artifacts, swaps them live, and lets the formula step in."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -11,13 +12,16 @@ from deployments.dispatch.settings import BreakerSettings, DispatchSettings
 from deployments.logger import get_logger
 from deployments.records.snapshot import Snapshot
 from policies.arrays import F64
-from policies.decider import FORMULA, Decider, learned
+from policies.decider import FORMULA, PRICED, Decider, learned
 from policies.decision import hash64, is_distribution, uniform_from_seed
 from policies.latency.model import LatencyModel
 from policies.learned.policy import LearnedPolicy
 from policies.observation import Observation
 from policies.policy import FormulaPolicy, Policy, PolicyError
+from policies.priced import PricedPolicy
+from policies.profile import Profile
 from policies.promotion.rollout import RolloutState, Stage
+from policies.promotion.slices import serves
 from policies.prompt.features import PromptFeatures
 from policies.quality.model import QualityModel
 
@@ -53,6 +57,9 @@ class Quality(Protocol):
     def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[F64, F64]:
         """Mean [M] and standard error [M] of the score, NaN for models that it does not know."""
 
+    def least_prediction(self, models: tuple[str, ...], floor: float, alpha: float) -> float | None:
+        """From which predicted score on choices keep to a floor; see policies.quality.model."""
+
 
 class Loaders(Protocol):
     """Makes objects of artifacts' bytes; raises ValueError for bytes that are not fit for use."""
@@ -74,16 +81,15 @@ class _Held:
 
 
 class PolicyHost:
-    """The formula, always; learned versions and models as the table publishes them."""
+    """The priced rule and the formula, always; learned versions and models as the table publishes them."""
 
     def __init__(
         self, settings: DispatchSettings, loaders: Loaders, clock: Callable[[], float] = perf_counter
     ) -> None:
-        self.formula = FormulaPolicy(settings.beta)
+        self.reconfigure(settings)
         self.quality: Quality | None = None
         self.latency = LatencyModel()
         self.fallbacks: Counter[str] = Counter()  # by reason
-        self._settings = settings
         self._loaders = loaders
         self._clock = clock
         self._versions: dict[int, _Held] = {}
@@ -97,7 +103,7 @@ class PolicyHost:
 
     def reconfigure(self, settings: DispatchSettings) -> None:
         """Take new settings. A learned version keeps the beta that it was trained and gated with."""
-        self.formula = FormulaPolicy(settings.beta)
+        self.rule, self.formula = PricedPolicy(settings.beta), FormulaPolicy(settings.beta)
         self._settings = settings
 
     def wanted(self, snapshot: Snapshot) -> list[str]:
@@ -154,25 +160,41 @@ class PolicyHost:
             return None
         return (mean, std) if mean.shape == std.shape == (len(models),) else None
 
-    def assigned(self, rollout: RolloutState, unit: str, key_id: str) -> int | None:
-        """The version whose turn it is: the candidate for its canary share, else the active one.
+    def least_prediction(self, profile: Profile, models: tuple[str, ...]) -> float | None:
+        """From which predicted score on a model keeps to the profile's floor; None where nobody can tell."""
+        allowed = tuple(model for model in models if profile.allowed is None or model in profile.allowed)
+        known = self.quality
+        least = (
+            None if known is None else known.least_prediction(allowed, profile.quality_floor, profile.alpha)
+        )
+        if least is None:
+            told = "no quality model that can tell: the floor does not hold"
+            self._count(f"quality floor of '{profile.name}'", "floor", told)
+        elif math.isinf(least):
+            told = f"no choice keeps to {profile.alpha:g} below {profile.quality_floor:g}: the best is chosen"
+            self._count(f"quality floor of '{profile.name}'", "floor unreachable", told)
+        return least
 
-        A share of the active one's is left to the version before, which its alarms compare it with. `unit`
-        is what keeps one version throughout: a session, or a single decision.
+    @staticmethod
+    def assigned(rollout: RolloutState, unit: str, now_s: float) -> int | None:
+        """The version whose turn it is: the candidate in its slices of time, else the active one.
+
+        A share of the active one's requests is left to the version before, which its alarms compare it with.
+        `unit` is what keeps one of these two throughout: a session, or a single decision. `now_s` is wall
+        clock.
         """
-        unit = key_id if self._settings.canary_by_key else unit
         candidate = rollout.candidate
-        in_canary = candidate is not None and candidate.stage is Stage.CANARY
-        if candidate is not None and in_canary and _drawn(f"{candidate.version}:{unit}", candidate.share):
+        if candidate is not None and serves(candidate, now_s):
             return candidate.version
         if rollout.active is not None and _drawn(f"before {rollout.active}:{unit}", rollout.yardstick_share):
             return rollout.previous
         return rollout.active
 
     def choose(self, observation: Observation, version: int | None, epsilon: float) -> tuple[F64, Decider]:
-        """Probabilities [M] by `version`, or by the formula where there is none or it fails; and by whom."""
+        """Probabilities [M], and by whom: `version`, the priced rule where there is none, the formula where
+        either fails."""
         if version is None:
-            return self._formula(observation, epsilon, "")
+            return self._priced(observation, epsilon)
         held = self._versions.get(version)
         if held is None:
             return self._fall_back(observation, epsilon, version, "missing")
@@ -212,10 +234,28 @@ class PolicyHost:
             held.open_until_s = self._clock() + self.breaker.cooldown_s
         return f"{candidate.version}:{model}"
 
+    def would_choose(self, version: int | None, observation: Observation, seed: int) -> int | None:
+        """Index of the model that a version (None: the priced rule) would choose; None where it fails."""
+        held = None if version is None else self._versions.get(version)
+        if version is not None and held is None:
+            return None
+        try:
+            return (self.rule if held is None else held.policy).decide(observation, seed).index
+        except Exception as error:  # the same reason as in choose; nobody waits for this
+            self._count("graded choice", "graded", repr(error))
+            return None
+
     def baseline(self, observation: Observation, epsilon: float, why: str) -> tuple[F64, Decider]:
         """The formula's choice where a guard asks for it, named `why`."""
         self.fallbacks[why] += 1
         return self._formula(observation, epsilon, why)
+
+    def _priced(self, observation: Observation, epsilon: float) -> tuple[F64, Decider]:
+        try:
+            return self.rule.probabilities(observation, epsilon), PRICED
+        except PolicyError as error:  # a row holds what is no number
+            self._count(PRICED.name, "nonfinite", repr(error))
+            return self._formula(observation, epsilon, "nonfinite")
 
     def _formula(self, observation: Observation, epsilon: float, fallback: str) -> tuple[F64, Decider]:
         decider = replace(FORMULA, fallback=fallback)

@@ -4,16 +4,17 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from deployments.records.budget import Budget
 from policies.closed_loop.duals import DualSettings
 from policies.profile import Profile
 from policies.strict import StrictModel
-from policies.utility import DEFAULT_BETA, Weights
+from policies.utility import DEFAULT_BETA, MOST_LOAD, Weights
 
 MAX_EPSILON = 0.05
 
 
 class WeightSettings(StrictModel):
-    """a1, a2, a3 of the formula."""
+    """a1, a2, a3: what accuracy, latency and cost are worth."""
 
     # Weight a1 of predicted accuracy.
     accuracy: float = Field(default=1.0, ge=0.0)
@@ -44,10 +45,15 @@ class ProfileSettings(StrictModel):
     allowed: tuple[str, ...] | None = Field(default=None, min_length=1, examples=[["small", "large"]])
     # Smallest evaluated score that a model must have to be chosen. 0: no floor.
     quality_floor: float = Field(default=0.0, ge=0.0, le=1.0, examples=[0.6])
+    # Share of the answers that may fall below `quality_floor`; models of which more is to be expected for a
+    # prompt are not chosen for it. 0: the floor holds for a model's mean score instead.
+    alpha: float = Field(default=0.0, ge=0.0, lt=1.0, examples=[0.1])
     # Tasks of the evaluation on which the floor is checked. Empty: all tasks.
     tasks: tuple[str, ...] = Field(default=(), examples=[["intent"]])
     # Mean US dollars that a request may cost. 0: no budget.
     budget_usd: float = Field(default=0.0, ge=0.0, examples=[0.002])
+    # Answer 429 once the profile has spent this many US dollars in a window. Default: no limit.
+    budget: Budget | None = Field(default=None, examples=[{"usd": 50, "window": "1d"}])
     # Keep a session on its model while this is healthy and within the budget; otherwise the session moves for
     # good.
     sticky: bool = False
@@ -62,6 +68,7 @@ class ProfileSettings(StrictModel):
             target_s=self.target_s,
             allowed=self.allowed,
             quality_floor=self.quality_floor,
+            alpha=self.alpha,
             tasks=self.tasks,
             budget_usd=self.budget_usd,
             sticky=self.sticky,
@@ -81,12 +88,15 @@ class ExplorationSettings(StrictModel):
 class LimitSettings(StrictModel):
     """Hard limits of a model: requests in flight for each slot; traffic of a model without any outcomes."""
 
-    # Requests that a model may hold for each of its slots. Above that it gets no request from `auto`.
-    in_flight_per_slot: float = Field(default=4.0, gt=0.0)
+    # Requests of a model that may wait or run, for each of its slots; 1: none waits. `auto` passes a model
+    # above it over where another has room.
+    in_flight_per_slot: float = Field(default=MOST_LOAD, gt=0.0)
     # Largest share of requests that may choose a model about which nothing is known.
     new_model_share: float = Field(default=0.05, ge=0.0, le=1.0)
     # Number of finished requests after which a model counts as known.
     new_model_outcomes: int = Field(default=30, ge=0)
+    # Models that get no new request, by name or by `auto`; what they have begun they finish.
+    drained: tuple[str, ...] = Field(default=(), examples=[["smollm2-135m"]])
 
 
 class BreakerSettings(StrictModel):
@@ -137,12 +147,12 @@ class DualsSettings(StrictModel):
 
 
 class DispatchSettings(StrictModel):
-    """All of dispatch. `epsilon` 0 switches exploration off; `beta` is how decisive the formula is."""
+    """All of dispatch. `epsilon` 0 switches exploration off; `beta` is how decisive differences are."""
 
     # Share of requests that explore. 0 switches exploration off.
     epsilon: float = Field(default=0.02, ge=0.0, le=MAX_EPSILON)
-    # Sharpness of the formula: utility times beta gives the logits. Larger values choose the best model more
-    # often.
+    # Sharpness of priced rule and formula: utility times beta gives the logits. Larger values choose the best
+    # model more often.
     beta: float = Field(default=DEFAULT_BETA, gt=0.0)
     # Weights of plain `auto`.
     weights: WeightSettings = WeightSettings()
@@ -158,8 +168,6 @@ class DispatchSettings(StrictModel):
     guard: GuardSettings = GuardSettings()
     # Closed loop that meets budget, quality floor and latency target.
     duals: DualsSettings = DualsSettings()
-    # Give each key one policy version during a canary. Default: draw a version for each request.
-    canary_by_key: bool = False
 
     def profile(self, name: str) -> Profile | None:
         """The profile called `name`, "" being plain `auto`; None where there is no such profile."""

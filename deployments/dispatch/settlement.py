@@ -12,13 +12,12 @@ from deployments.dispatch.settings import DispatchSettings
 from deployments.records.records import OutcomeRecord
 from policies.closed_loop.duals import Duals, Paced
 from policies.closed_loop.pacer import Foreseen
-from policies.formula import relative, utility
-from policies.observation import MODEL_COLUMN
+from policies.observation import CALLER_COLUMN, MODEL_COLUMN
 from policies.outcome import Status
+from policies.priced import cost_shares, priced_utility
 from policies.profile import Profile
-from policies.utility import Weights
 
-_ACCURACY = MODEL_COLUMN["accuracy"]
+_ACCURACY, _COST_WEIGHT = MODEL_COLUMN["accuracy"], CALLER_COLUMN["cost_weight"]
 _UNPACED = ("", Reason.PROFILE_BUDGET)
 
 
@@ -59,6 +58,10 @@ class Settlement:
         expensive = price >= self._settings.guard.expensive_factor * dispatch.columns.cheapest_usd_per_mtok
         self.guard.chosen(key_id, now_s, cost_usd, expensive=expensive, explored=explored)
 
+    def withdraw(self, dispatch: Dispatch, now_s: float) -> None:
+        """The choice was not carried out: what was charged for it comes back."""
+        self.guard.spend(dispatch.request.key_id, now_s, -dispatch.predicted_cost_usd)
+
     def settle(
         self, dispatch: Dispatch, record: OutcomeRecord, now_s: float, *, is_counted: bool = True
     ) -> None:
@@ -91,13 +94,13 @@ class Settlement:
         if duals.pacer is None:
             return None
         mask = np.array([dispatch.reasons.get(model, "") in _UNPACED for model in observed.models])
-        accuracy, latency, cost = observed.caller[:3].tolist()
-        weight, cost_usd = observed.column("weight"), observed.column("cost_usd")
-        value = utility(
-            observed.column("accuracy"), observed.column("e2e_s"), cost_usd,
-            Weights(accuracy, latency, cost - duals.budget), mask,
-        )  # fmt: skip
-        return Foreseen(np.where(mask, weight * value, -np.inf), weight * relative(cost_usd, mask), cost_usd)
+        caller, weight = observed.caller.copy(), observed.column("weight")
+        caller[_COST_WEIGHT] -= duals.budget
+        value = priced_utility(observed.rows, observed.prompt, caller, mask)
+        shares = cost_shares(observed.rows, mask)
+        return Foreseen(
+            np.where(mask, weight * value, -np.inf), -weight * shares, observed.column("cost_usd")
+        )
 
 
 def _paced(dispatch: Dispatch, record: OutcomeRecord) -> Paced | None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +38,10 @@ class Answer:
 
 
 class EvaluationClient:
-    """One endpoint, `url` without /v1; the same for FastServe and for an engine asked directly."""
+    """One endpoint; the same for FastServe and for an engine asked directly. `url` gives it, without /v1."""
 
-    def __init__(self, url: str, api_key: str, request_s: float = 120.0) -> None:
-        self._url = url.rstrip("/") + "/v1/chat/completions"
+    def __init__(self, url: Callable[[], str], api_key: str, request_s: float = 120.0) -> None:
+        self._url = url
         self._headers = {"authorization": f"Bearer {api_key}"}
         self._timeout = aiohttp.ClientTimeout(total=request_s, sock_connect=10.0)
         self._session: aiohttp.ClientSession | None = None
@@ -57,9 +57,10 @@ class EvaluationClient:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         body = request_body(model, item)
+        url = self._url().rstrip("/") + "/v1/chat/completions"
         started_s = time.perf_counter()
         try:
-            async with self._session.post(self._url, json=body, headers=self._headers) as response:
+            async with self._session.post(url, json=body, headers=self._headers) as response:
                 if response.status != 200:
                     return _refusal(response, await response.read())
                 return await _streamed(response, started_s)

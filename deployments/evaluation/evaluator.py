@@ -10,6 +10,7 @@ from typing import Any, Final
 from deployments.background import Background
 from deployments.child_process import ApartError
 from deployments.evaluation.client import EvaluationClient
+from deployments.evaluation.endpoint import live_endpoint
 from deployments.evaluation.pace import Pace
 from deployments.evaluation.report import differences, summarise, to_json
 from deployments.evaluation.resource_use import ResourceUse
@@ -22,7 +23,7 @@ from deployments.evaluation.run import (
     ungradable,
 )
 from deployments.evaluation.settings import BudgetSettings, EvaluatorSettings
-from deployments.home import local_key
+from deployments.keys.internal import internal_credential
 from deployments.learning.quality_fit import fit_apart, votes_of, with_feedback
 from deployments.logger import get_logger
 from deployments.records.records import (
@@ -51,9 +52,8 @@ MOST_VOTES: Final = 10_000  # the newest; each costs a few kilobytes and a third
 class Evaluator:
     """One replica. Each look at the pool is a round that asks what is missing; the fit follows beside it."""
 
-    def __init__(self, key: Callable[[], str] | None = None, table: TableApi | None = None) -> None:
-        """`key` gives an API key of the endpoint; it and `table` are found on this machine and on Ray."""
-        self._key = key if key is not None else local_key
+    def __init__(self, table: TableApi | None = None) -> None:
+        """`table` is found on Ray when not given; it knows the endpoint, and what lets the evaluator in."""
         self._table: TableApi = table if table is not None else join_table()
         self.settings = EvaluatorSettings()
         self.pace = Pace(self.settings.pace)
@@ -126,7 +126,10 @@ class Evaluator:
     async def _ask(
         self, jobs: Sequence[Job], cards: Mapping[str, ModelCard], settings: EvaluatorSettings
     ) -> None:
-        client = EvaluationClient(settings.endpoint, self._key(), settings.request_s)
+        credential = internal_credential(await self._table.secret())
+        client = EvaluationClient(
+            lambda: live_endpoint(settings.endpoint, self.pace.snapshot), credential, settings.request_s
+        )
         self._run = EvaluationRun(self._table, client, cards, self.pace, settings.give_up_s)
         self.progress = self._run.progress
         logger.info("Evaluation of %d questions begins.", len(jobs))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from deployments.background import Background
 from deployments.evaluation.client import EvaluationClient
+from deployments.evaluation.endpoint import live_endpoint
 from deployments.evaluation.pace import Pace
 from deployments.evaluation.resource_use import ResourceUse
 from deployments.evaluation.run import EvaluationRun, Progress, missing
@@ -27,7 +28,7 @@ class Session:
     """What to ask, whom, and how; `models` None is every model that can chat."""
 
     table: TableApi
-    url: str
+    url: str | None  # without /v1; None is any live ingress replica
     key: str
     suites: Sequence[Suite]
     models: Sequence[str] | None = None
@@ -54,7 +55,7 @@ class Session:
                 return card.revision + suffix
 
             jobs = missing(self.suites, cards, revision, await self.table.evaluations(None, None))
-            client = EvaluationClient(self.url, self.key)
+            client = EvaluationClient(lambda: live_endpoint(self.url, pace.snapshot), self.key)
             run = EvaluationRun(self.table, client, cards, pace, self.give_up_s, on_progress)
             run.progress.planned = len(jobs)
             on_progress(run.progress)

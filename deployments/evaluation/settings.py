@@ -38,8 +38,9 @@ class BudgetSettings(StrictModel):
 class EvaluatorSettings(StrictModel):
     """`user_config` of deployment Evaluator: all of it changes live. Without suites it only waits."""
 
-    # URL of the endpoint that is evaluated, without `/v1`.
-    endpoint: str = "http://127.0.0.1:8000"
+    # URL of the endpoint that is evaluated, without `/v1`. Default: any ingress replica that is alive, as the
+    # table knows. Without HAProxy they have no address, and `fastserve validate` asks for this.
+    endpoint: str | None = Field(default=None, examples=["http://127.0.0.1:8000"])
     # Files of the suites. A file that the working folder lacks is taken from the FastServe package.
     suites: tuple[str, ...] = ()
     # Evaluate only these models. Default: all models that can chat.

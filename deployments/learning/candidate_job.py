@@ -23,6 +23,7 @@ from policies.baselines.static_mix import StaticMixPolicy, best_mix
 from policies.learned.policy import LearnedPolicy
 from policies.observation import Observation
 from policies.policy import FormulaPolicy, Policy
+from policies.priced import PricedPolicy
 from policies.promotion.gates import Evidence, LiveLog, PairedEvidence, Simulated, Verdict, judge, load_gate
 from policies.promotion.ope import Log
 from policies.simulator.replay import replay
@@ -40,7 +41,7 @@ _SCENARIOS: Final = (
 
 
 class JobInput(msgspec.Struct):
-    """What the job reads. `candidate` b"" asks for training; `incumbent` b"" is the formula."""
+    """What the job reads. `candidate` b"" asks for training; `incumbent` b"" is the priced rule."""
 
     snapshot: Snapshot
     evaluations: list[EvaluationRecord]
@@ -69,7 +70,7 @@ class JobResult(msgspec.Struct):
 
 def incumbent_of(data: JobInput) -> Policy:
     """The policy that serves now."""
-    return LearnedPolicy.from_bytes(data.incumbent) if data.incumbent else FormulaPolicy(data.beta)
+    return LearnedPolicy.from_bytes(data.incumbent) if data.incumbent else PricedPolicy(data.beta)
 
 
 def run_job(data: JobInput, progress: Callable[[str], None] = lambda told: None) -> JobResult:
@@ -88,9 +89,9 @@ def run_job(data: JobInput, progress: Callable[[str], None] = lambda told: None)
     loaded, candidate = load_gate(checkpoint)
     verdicts = [loaded]
     if candidate is not None:
-        incumbent = incumbent_of(data)
+        incumbent, rule = incumbent_of(data), PricedPolicy(data.beta)
         evidence = Evidence(
-            paired=lambda: paired(known, pool, candidate, incumbent, settings.target_s),
+            paired=lambda: paired(known, pool, candidate, incumbent, rule, settings.target_s),
             simulated=lambda: study.simulate(candidate, incumbent),
             live=lambda: live(data, settings, candidate, incumbent),
         )
@@ -153,6 +154,7 @@ class Study:
         players: dict[str, Policy] = {
             "candidate": candidate,
             "incumbent": incumbent,
+            "priced": PricedPolicy(),
             "formula": FormulaPolicy(),
             "least loaded": LeastLoadedPolicy(),
             "best single": BestSinglePolicy(score),
@@ -183,9 +185,14 @@ class Study:
 
 
 def paired(
-    known: Items, pool: Sequence[ModelSpec], candidate: Policy, incumbent: Policy, target_s: float
+    known: Items,
+    pool: Sequence[ModelSpec],
+    candidate: Policy,
+    incumbent: Policy,
+    rule: Policy,
+    target_s: float,
 ) -> PairedEvidence:
-    """Gate A's evidence: what both would choose on an idle pool, what each answer was worth."""
+    """Gate A's evidence: what each would choose on an idle pool, what each answer was worth."""
     table = rows(known, pool)
     mask = np.ones(len(known.models), dtype=bool)
     chosen = [
@@ -205,15 +212,19 @@ def paired(
     return PairedEvidence(
         candidate=np.array([candidate.probabilities(observation) for observation in chosen]),
         incumbent=np.array([incumbent.probabilities(observation) for observation in chosen]),
+        rule=np.array([rule.probabilities(observation) for observation in chosen]),
         utility=worth,
         slices=known.slices,
     )
 
 
 def live(data: JobInput, settings: LearnerSettings, candidate: Policy, incumbent: Policy) -> LiveLog:
-    """Gate C's evidence: the decision log over the set of models that most decisions had."""
-    votes = votes_by_decision(data.feedback)
-    log = finished(data.transitions, votes, settings.target_s)
+    """Gate C's evidence: score and cost in the decision log over the set of models that most decisions had.
+
+    Not latency: there a request bears what others chose, which only slices of time can compare.
+    """
+    votes = votes_by_decision(data.feedback, settings.feedback_metrics)
+    log = finished(data.transitions, votes, settings.target_s, counts_latency=False)
     sets = [one.observation.models for one in log]
     usual = max(set(sets), key=sets.count, default=())
     log = [one for one in log if one.observation.models == usual]

@@ -1,7 +1,6 @@
 """The Serve deployment `Learner`: trains candidates, takes them through the gates, watches, rolls back."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -15,6 +14,7 @@ from deployments.learning.settings import LearnerSettings
 from deployments.learning.watch import Watch
 from deployments.logger import get_logger
 from deployments.records.records import EvaluationRecord
+from deployments.steady_clock import wall_s
 from deployments.table.api import TableApi
 from deployments.table.connect import join_table
 from policies.latency.model import LatencyModel
@@ -46,7 +46,7 @@ class Learner:
         settings: LearnerSettings | None = None,
         table: TableApi | None = None,
         job: Job = job_apart,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = wall_s,
     ) -> None:
         self.settings = settings or LearnerSettings()
         self._table: TableApi = table if table is not None else join_table()
@@ -200,17 +200,26 @@ class Learner:
             await self._rollout.record(version, "verdict", asdict(verdict))
         is_tested = any(verdict.gate == GAIN_GATE for verdict in result.verdicts)
         await self._rollout.judged(
-            self._after(version, result.verdicts[-1], looked_s, test if is_tested else 0),
+            self._after(version, result.verdicts, looked_s, test if is_tested else 0),
             looked_s if waiting is None else state.trained_s,
             max(state.tests, test) if is_tested else state.tests,
         )
 
-    def _after(self, version: int, last: Verdict, looked_s: float, test: int) -> Candidate | None:
-        """The candidate as its last verdict leaves it; None where it is refused."""
-        now_s = self._clock()
+    def _after(
+        self, version: int, verdicts: Sequence[Verdict], looked_s: float, test: int
+    ) -> Candidate | None:
+        """The candidate as its verdicts leave it; None where it is refused."""
+        now_s, last = self._clock(), verdicts[-1]
         if last.passed:
-            alpha = level(self.settings.false_promotions, max(test, 1))
-            return Candidate(version, Stage.SHADOW, started_s=now_s, since_s=now_s, test=test, level=alpha)
+            return Candidate(
+                version,
+                Stage.SHADOW,
+                started_s=now_s,
+                since_s=now_s,
+                test=test,
+                level=level(self.settings.false_promotions, max(test, 1)) / 2.0,
+                owes_gain=any(verdict.owes_gain for verdict in verdicts),
+            )
         if last.needs_evidence:
             return Candidate(
                 version, Stage.WAITING, started_s=looked_s, since_s=now_s, reason=last.gate, test=test

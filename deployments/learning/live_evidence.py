@@ -1,8 +1,7 @@
 """What the decision log says of each request: its reward, for the canary, the alarms and gate C."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -13,9 +12,8 @@ from policies.observation import MODEL_COLUMN, Observation
 from policies.outcome import Status
 from policies.policy import Policy, PolicyError
 from policies.promotion.compared import ComparedRequest
-from policies.reward import lateness, reward
-
-LEARNED_METRICS: Final = ("quality", "browser")  # feedback metrics where 1 is best
+from policies.promotion.slices import SlicedRequest
+from policies.reward import NO_TARGET_S, lateness, reward
 
 _ACCURACY, _E2E, _COST = MODEL_COLUMN["accuracy"], MODEL_COLUMN["e2e_s"], MODEL_COLUMN["cost_usd"]
 
@@ -66,12 +64,15 @@ def finished(
     transitions: Iterable[tuple[DecisionRecord, OutcomeRecord | None]],
     votes: Mapping[str, float],
     target_s: float,
+    *,
+    counts_latency: bool = True,
 ) -> list[Finished]:
     """Dispatched requests that ended, in order of their end, each charged with what came of the decision.
 
     A request's score is its vote where there is one, else what was predicted for the chosen model. What
     another model had to answer scores 0 and took as long as it took in all; what the client left took at
-    least until then. A refused request, and one whose version had not arrived, says nothing.
+    least until then. A refused request, and one whose version had not arrived, says nothing. Latency is left
+    out where requests that share queues are compared: a request bears what others chose.
     """
     found = []
     for record, result in transitions:
@@ -79,11 +80,13 @@ def finished(
             continue
         if result.outcome.status is Status.REJECTED or record.decider.fallback == MISSING:
             continue
-        found.append(_finished(record, result, votes.get(record.decision_id), target_s))
+        found.append(_finished(record, result, votes.get(record.decision_id), target_s, counts_latency))
     return sorted(found, key=lambda one: one.result.finished_s)
 
 
-def _finished(record: DecisionRecord, result: OutcomeRecord, vote: float | None, target_s: float) -> Finished:
+def _finished(
+    record: DecisionRecord, result: OutcomeRecord, vote: float | None, target_s: float, counts_latency: bool
+) -> Finished:
     observation = Observation(
         record.models,
         np.asarray(record.rows, dtype=np.float64),
@@ -94,14 +97,24 @@ def _finished(record: DecisionRecord, result: OutcomeRecord, vote: float | None,
     rows, outcome = observation.rows, result.outcome
     scale = float(rows[:, _COST].max())
     expected = np.array(
-        [normalised_reward(r[_ACCURACY], r[_E2E], r[_COST], record.caller, scale, target_s) for r in rows]
+        [
+            normalised_reward(
+                r[_ACCURACY], r[_E2E] if counts_latency else 0.0, r[_COST], record.caller, scale, target_s
+            )
+            for r in rows
+        ]
     )
-    earned = _earned(record, result, vote, scale, target_s)
+    earned = _earned(record, result, vote, scale, target_s, counts_latency)
     return Finished(record, result, observation, earned, expected, outcome.cost_usd)
 
 
 def _earned(
-    record: DecisionRecord, result: OutcomeRecord, vote: float | None, scale: float, target_s: float
+    record: DecisionRecord,
+    result: OutcomeRecord,
+    vote: float | None,
+    scale: float,
+    target_s: float,
+    counts_latency: bool,
 ) -> float:
     """The normalised reward of a decision."""
     outcome, row = result.outcome, record.rows[record.models.index(record.model)]
@@ -112,14 +125,15 @@ def _earned(
         score = 0.0
     if outcome.status is Status.CANCELLED:
         e2e_s = max(e2e_s, row[_E2E])
+    e2e_s = e2e_s if counts_latency else 0.0
     return normalised_reward(score, e2e_s, outcome.cost_usd, record.caller, scale, target_s)
 
 
-def votes_by_decision(feedback: Iterable[FeedbackRecord]) -> dict[str, float]:
-    """Mean score of each decision over the metrics where 1 is best."""
+def votes_by_decision(feedback: Iterable[FeedbackRecord], metrics: Collection[str]) -> dict[str, float]:
+    """Mean score of each decision over `metrics`, of which 1 is the best score."""
     said: dict[str, list[float]] = {}
     for record in feedback:
-        if record.metric in LEARNED_METRICS:
+        if record.metric in metrics:
             said.setdefault(record.decision_id, []).append(record.score)
     return {decision: sum(scores) / len(scores) for decision, scores in said.items()}
 
@@ -135,6 +149,23 @@ def compared(one: Finished, version: int, other: F64) -> ComparedRequest:
         e2e_s=one.result.outcome.e2e_s or 0.0,
         cost_usd=one.cost_usd,
         key_id=one.record.key_id,
+    )
+
+
+def sliced(one: Finished, version: int) -> SlicedRequest:
+    """A finished request in the slices of `version`.
+
+    What is taken off its reward is the same whoever decides: the mean over the models of what is predicted
+    for the prompt, without latency, which the version itself brings about.
+    """
+    rows, caller = one.observation.rows, one.record.caller
+    score, cost_usd = float(rows[:, _ACCURACY].mean()), float(rows[:, _COST].mean())
+    usual = normalised_reward(score, 0.0, cost_usd, caller, float(rows[:, _COST].max()), NO_TARGET_S)
+    return SlicedRequest(
+        tested=one.record.charged_version == version,
+        created_s=one.record.created_s,
+        surplus=one.reward - usual,
+        failed=one.failed,
     )
 
 

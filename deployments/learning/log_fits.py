@@ -1,5 +1,6 @@
 """Fits from the decision log: samples for the latency model, and the pool as the simulator sees it."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,14 +18,33 @@ from policies.prompt.features import unpack
 from policies.simulator.fit import LEAST, Served, fit_model
 from policies.simulator.spec import ModelSpec
 
+KEY_SHARE: Final = 0.2  # of a fit's requests that come from one key at most, or an equal part among few keys
+_LEAST_OF_KEY: Final = 200  # which one key may give in any case
+
 
 def latency_samples(log: Iterable[tuple[DecisionRecord, OutcomeRecord | None]]) -> list[LatencySample]:
-    """The requests that tell how long a model takes."""
-    return [
-        sample
+    """The requests that tell how long a model takes; no key decides alone what is expected of others."""
+    found = [
+        (decision.key_id, sample)
         for decision, outcome in log
         if outcome is not None and (sample := _sample(decision, outcome)) is not None
     ]
+    most, left = most_of_key(Counter(key for key, _ in found)), Counter[str]()
+    newest = []
+    for key, sample in reversed(found):
+        left[key] += 1
+        if left[key] <= most:
+            newest.append(sample)
+    return newest[::-1]
+
+
+def most_of_key(counts: Mapping[str, int]) -> int:
+    """Requests of one key that may be used, so that it gives KEY_SHARE of all that are used at most."""
+    share = max(KEY_SHARE, 1.0 / max(len(counts), 1))
+    most = max(counts.values(), default=0)
+    while (allowed := int(share * sum(min(count, most) for count in counts.values()))) < most:
+        most = allowed
+    return max(most, _LEAST_OF_KEY)
 
 
 def tells_latency(decision: DecisionRecord, record: OutcomeRecord) -> bool:
@@ -49,7 +69,7 @@ def _sample(decision: DecisionRecord, record: OutcomeRecord) -> LatencySample | 
         slots=row[MODEL_COLUMN["slots"]],
         replicas=row[MODEL_COLUMN["replicas"]],
         output_tokens=outcome.output_tokens,
-        ttft_s=outcome.ttft_s,
+        ttft_s=outcome.ttft_s - (record.ingress_s or 0.0),  # not what it waited for the model to wake
         tpot_s=outcome.tpot_s,
     )
 

@@ -1,6 +1,6 @@
 """Reads the decision log forward: each request once, when its end is known and votes had time to come."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from deployments.learning.live_evidence import Finished, finished, votes_by_decision
@@ -13,13 +13,22 @@ OPEN_S: Final = 900.0  # a decision without an outcome for so long will never ha
 class LogReader:
     """Starts at `since_s` (creation of the decision); `fresh` gives what has ended since the last call."""
 
-    def __init__(self, table: TableApi, since_s: float, target_s: float, settle_s: float) -> None:
+    def __init__(
+        self, table: TableApi, since_s: float, target_s: float, settle_s: float, metrics: Collection[str]
+    ) -> None:
+        """Votes of `metrics` count, a request's end is known `settle_s` after it."""
         self.since_s = since_s
         self._table = table
         self._target_s = target_s
         self._settle_s = settle_s
+        self._metrics = metrics
         self._after_s = since_s - 1e-3
         self._given: dict[str, float] = {}  # decision -> its creation, for those after the cursor
+
+    @property
+    def complete_s(self) -> float:
+        """Every request that began until then has been given, or will never end."""
+        return self._after_s
 
     async def fresh(self, now_s: float) -> list[Finished]:
         """Requests that ended, and were settled, since the last call, in order of their end."""
@@ -49,7 +58,7 @@ class LogReader:
         if not ended:
             return {}
         first_s = min(record.created_s for record, _ in ended)
-        return votes_by_decision(await self._table.feedback_records(first_s))
+        return votes_by_decision(await self._table.feedback_records(first_s), self._metrics)
 
 
 async def newest(table: TableApi, after_s: float, limit: int) -> list[Transition]:

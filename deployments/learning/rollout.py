@@ -10,7 +10,8 @@ from deployments.table.api import TableApi
 from policies.decider import version_name
 from policies.learned.checkpoint import CheckpointError
 from policies.learned.policy import LearnedPolicy
-from policies.policy import FormulaPolicy, Policy
+from policies.policy import Policy
+from policies.priced import PricedPolicy
 from policies.promotion.rollout import Candidate, RolloutState, Stage
 
 logger = get_logger(__name__)
@@ -56,6 +57,10 @@ class Rollout:
             return
         await self._table.set_rollout(replace(state, candidate=candidate))
         told = {"step": candidate.step, "share": candidate.share}
+        if candidate.steps:
+            told |= {"seed": candidate.seed, "slice_s": candidate.slice_s, "began_s": candidate.since_s}
+        if candidate.held_until_s > self._clock():
+            told |= {"held_until_s": candidate.held_until_s}
         await self.record(candidate.version, candidate.stage.value, told)
 
     async def promote(self, version: int) -> None:
@@ -89,21 +94,23 @@ class Rollout:
         await self._table.policy_event(PolicyEvent(version, self._clock(), kind, detail))
 
     async def checkpoint(self, version: int | None) -> bytes:
-        """The stored bytes of a version; b"" for None, the formula."""
+        """The stored bytes of a version; b"" for None, the priced rule."""
         return b"" if version is None else (await self._table.artifact(f"policy:{version}"))[1]
 
     async def policy(self, version: int | None) -> Policy:
-        """The policy of a version; the formula for None and for one that can no longer be loaded."""
+        """The policy of a version; the priced rule for None and for one that can no longer be loaded."""
         if version is None:
-            return FormulaPolicy()
+            return PricedPolicy()
         if version not in self._policies:
             try:
                 self._policies[version] = LearnedPolicy.from_bytes(await self.checkpoint(version))
             except (CheckpointError, KeyError) as error:
                 logger.error(
-                    "Policy '%s' cannot be loaded, the formula stands in: %s", version_name(version), error
+                    "Policy '%s' cannot be loaded, the priced rule stands in: %s",
+                    version_name(version),
+                    error,
                 )
-                return FormulaPolicy()
+                return PricedPolicy()
             if len(self._policies) > _MOST_POLICIES:
                 del self._policies[next(iter(self._policies))]
         return self._policies[version]

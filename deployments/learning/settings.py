@@ -1,11 +1,15 @@
 """Settings of the learner: all of it is `user_config`, so that a change restarts nothing."""
 
+from typing import Final
+
 from pydantic import Field
 
 from policies.promotion.alarms import AlarmSettings
 from policies.promotion.canary import CanarySettings
 from policies.promotion.gates import GateSettings
 from policies.strict import StrictModel
+
+LEARNED_METRICS: Final = ("quality", "browser")  # feedback metrics of which 1 is the best score
 
 
 class FitSettings(StrictModel):
@@ -21,7 +25,7 @@ class FitSettings(StrictModel):
     # Halve the weight of a vote, for prompts like the one that it was about, after so many seconds.
     vote_half_life_s: float = Field(default=604_800.0, gt=0)
     # Learn from these feedback metrics, of which 1 is the best score.
-    feedback_metrics: tuple[str, ...] = ("quality", "browser")
+    feedback_metrics: tuple[str, ...] = LEARNED_METRICS
 
 
 class TrainingSettings(StrictModel):
@@ -57,6 +61,8 @@ class LearnerSettings(StrictModel):
     false_promotions: float = Field(default=0.05, gt=0.0, lt=1.0)
     votes_s: float = Field(default=600.0, ge=0.0)  # Wait so many seconds for votes before a promotion.
     settle_s: float = Field(default=3.0, ge=0.0)  # Count a request so many seconds after its end.
+    # Count these feedback metrics, of which 1 is the best score, as what a request was worth.
+    feedback_metrics: tuple[str, ...] = LEARNED_METRICS
     log_limit: int = Field(default=20_000, ge=100)  # Let the gates read so many of the newest decisions.
     target_s: float = Field(default=5.0, gt=0.0)  # Assume this latency target where a caller has none.
     training: TrainingSettings = TrainingSettings()  # One training run.

@@ -5,11 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from deployments.learning.live_evidence import Finished, compared, usable
+import numpy as np
+
+from deployments.learning.live_evidence import Finished, compared, sliced, usable
 from deployments.learning.log_reader import LogReader
 from deployments.learning.rollout import Rollout
 from deployments.learning.settings import LearnerSettings
 from deployments.logger import get_logger
+from deployments.records.graded import graded_pairs
 from deployments.table.api import TableApi
 from policies.decider import version_name
 from policies.promotion.alarms import Alarms
@@ -20,6 +23,7 @@ logger = get_logger(__name__)
 
 ALARM_WINDOW_S: Final = 3_600.0
 _MOST_REQUESTS: Final = 5_000  # last requests of a candidate's stage
+_PAIR_S: Final = 60.0  # within which both halves of a graded pair are stored
 _UNMATCHED: Final = 20.0  # times the requests after which one of the version before was to come
 
 
@@ -32,6 +36,8 @@ class _Look:
     voted: LogReader  # the same requests, later, when votes on them are in
     requests: deque[Finished] = field(default_factory=lambda: deque(maxlen=_MOST_REQUESTS))
     canary: Canary | None = None
+    graded_s: float = 0.0  # when the newest vote that was read came
+    graded: set[str] = field(default_factory=set)  # decisions whose pairs the canary has
     alarms: tuple[Alarms, ...] = ()  # at once, and when votes are in
 
 
@@ -82,23 +88,35 @@ class Watch:
         """Recompute what the candidate would have chosen: it must be usable for every request."""
         policy = await self._rollout.policy(candidate.version)
         unusable = sum(not usable(policy, one) for one in look.requests)
-        canary = Canary(candidate, self.settings.canary)
-        canary.shadowed(len(look.requests), unusable, self._clock())
-        return canary.looked(self._clock())
+        canary, now_s = Canary(candidate, self.settings.canary), self._clock()
+        longest_s, rate_per_s = _pace(look.requests, now_s)
+        canary.shadowed(len(look.requests), unusable, now_s, longest_s, rate_per_s)
+        return canary.looked(now_s)
 
     async def _canary(
         self, state: RolloutState, candidate: Candidate, look: _Look, fresh: Sequence[Finished]
     ) -> Candidate:
-        """The canary over everything that finished since it began; its step as the ingress has it."""
+        """The canary over everything that finished since it began; its slices as the ingress has them."""
         if look.canary is None:
             look.canary = Canary(candidate, self.settings.canary)
-        incumbent, now_s = await self._rollout.policy(state.active), self._clock()
+        canary, now_s, sides = look.canary, self._clock(), (candidate.version, state.active or 0)
         for one in await look.voted.fresh(now_s):
-            look.canary.proof.add(compared(one, candidate.version, incumbent.probabilities(one.observation)))
+            if one.record.charged_version in sides:
+                canary.with_votes(sliced(one, candidate.version))
         for one in fresh:
-            usual = incumbent.probabilities(one.observation)
-            look.canary.finished(compared(one, candidate.version, usual), now_s)
-        return look.canary.looked(now_s)
+            if one.record.charged_version in sides:
+                canary.finished(sliced(one, candidate.version))
+        await self._graded(candidate, look, canary)
+        return canary.looked(now_s, look.reader.complete_s, look.voted.complete_s)
+
+    async def _graded(self, candidate: Candidate, look: _Look, canary: Canary) -> None:
+        """Give the canary the pairs that were graded since the last look."""
+        records = await self._table.feedback_records(max(look.graded_s - _PAIR_S, candidate.started_s))
+        look.graded_s = max([look.graded_s, *(record.received_s for record in records)])
+        for decision, pair in graded_pairs(records, candidate.version).items():
+            if decision not in look.graded:
+                look.graded.add(decision)
+                canary.graded(pair)
 
     async def _alarmed(self, state: RolloutState) -> bool:
         """Whether the active version went bad and was rolled back; after a restart the last hour counts."""
@@ -133,6 +151,15 @@ class Watch:
 
     def _readers(self, since_s: float) -> tuple[LogReader, LogReader]:
         """Of requests as soon as they have ended, and of the same ones when votes have had their time."""
-        settings = self.settings
-        at_once = LogReader(self._table, since_s, settings.target_s, settings.settle_s)
-        return at_once, LogReader(self._table, since_s, settings.target_s, settings.votes_s)
+        table, now = self._table, self.settings
+        at_once = LogReader(table, since_s, now.target_s, now.settle_s, now.feedback_metrics)
+        return at_once, LogReader(table, since_s, now.target_s, now.votes_s, now.feedback_metrics)
+
+
+def _pace(requests: Sequence[Finished], now_s: float) -> tuple[float, float]:
+    """Seconds within which 99 % of the requests ended, and how many came each second."""
+    if not requests:
+        return 0.0, 1.0
+    e2e_s = [one.result.outcome.e2e_s or 0.0 for one in requests]
+    waited_s = now_s - min(one.record.created_s for one in requests)
+    return float(np.quantile(e2e_s, 0.99)), len(requests) / max(waited_s, 1.0)

@@ -24,6 +24,18 @@ class Metric:
     meaning: str
     buckets: tuple[float, ...] = ()
 
+    @property
+    def exported(self) -> str:
+        """The name at Prometheus; a histogram's series add `_bucket`, `_sum` and `_count` to it."""
+        return f"ray_{self.name}" + ("_total" if self.kind is Kind.COUNTER else "")
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names of its series at Prometheus."""
+        if self.kind is not Kind.HISTOGRAM:
+            return (self.exported,)
+        return tuple(f"{self.exported}_{part}" for part in ("bucket", "sum", "count"))
+
 
 def _buckets(first: float, factor: float, count: int) -> tuple[float, ...]:
     return tuple(float(f"{first * factor**i:.3g}") for i in range(count))
@@ -124,7 +136,22 @@ METRICS: Final = (
     Metric(
         "fastserve_cached_tokens", Kind.COUNTER, "tokens", ("model",), "prompt tokens from the prefix cache"
     ),
+    Metric(
+        "fastserve_predicted_cached_share",
+        Kind.HISTOGRAM,
+        "1",
+        ("model",),
+        "share of a prompt predicted to be cached at its replica, where a model has several",
+        (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    ),
     Metric("fastserve_cost", Kind.COUNTER, "USD", ("model",), "cost of finished requests"),
+    Metric(
+        "fastserve_baseline_cost",
+        Kind.COUNTER,
+        "USD",
+        ("model",),
+        "cost of the same tokens at the prices of `baseline_model`; less the cost it is the saving",
+    ),
     Metric(
         "fastserve_fallbacks",
         Kind.COUNTER,
@@ -153,6 +180,43 @@ METRICS: Final = (
         ("task",),
         "turns of background work that failed and are tried again, such as a report to a table that is away",
     ),
+    Metric(
+        "fastserve_key_requests",
+        Kind.COUNTER,
+        "requests",
+        ("key", "status"),
+        "finished requests by the name of their API key; those without a key that holds are left out",
+    ),
+    Metric(
+        "fastserve_key_tokens",
+        Kind.COUNTER,
+        "tokens",
+        ("key", "kind"),
+        "tokens by the name of the API key; `kind` is input or output",
+    ),
+    Metric("fastserve_key_cost", Kind.COUNTER, "USD", ("key",), "cost by the name of the API key"),
+    Metric(
+        "fastserve_queued",
+        Kind.GAUGE,
+        "requests",
+        ("model", "priority"),
+        "requests that wait in this process for a slot of the model",
+    ),
+    Metric(
+        "fastserve_queued_time",
+        Kind.HISTOGRAM,
+        "s",
+        ("model", "priority"),
+        "part of a request's latency spent waiting in the ingress for a slot; of those that had to",
+        _SECONDS,
+    ),
+    Metric(
+        "fastserve_shed",
+        Kind.COUNTER,
+        "requests",
+        ("model", "priority", "reason"),
+        "requests that got no slot: `full`, `deadline` (it would have passed), `expired`, `made room`",
+    ),
     Metric("fastserve_in_flight", Kind.GAUGE, "requests", ("model",), "requests of this process under way"),
     Metric(
         "fastserve_snapshot_age", Kind.GAUGE, "s", (), "age of the table's snapshot that is dispatched by"
@@ -169,7 +233,74 @@ METRICS: Final = (
         ("model", "status"),
         "outcomes that are stored, ever: survives every restart",
     ),
+    Metric(
+        "fastserve_replicas",
+        Kind.GAUGE,
+        "replicas",
+        ("model", "state"),
+        "replicas that the table hears of; `state` is warm, cold, draining or stalled",
+    ),
+    Metric("fastserve_served", Kind.GAUGE, "1", ("model",), "1 while the model is in the pool, else 0"),
+    Metric(
+        "fastserve_asleep", Kind.GAUGE, "1", ("model",), "1 while it has no replica and wakes when asked for"
+    ),
+    Metric("fastserve_running", Kind.GAUGE, "requests", ("model",), "requests that engines work on"),
+    Metric("fastserve_waiting", Kind.GAUGE, "requests", ("model",), "requests that wait inside engines"),
+    Metric("fastserve_slots", Kind.GAUGE, "requests", ("model",), "requests that engines can take at once"),
+    Metric(
+        "fastserve_cache_use",
+        Kind.GAUGE,
+        "1",
+        ("model",),
+        "share of the KV cache in use, in the fullest replica",
+    ),
+    Metric(
+        "fastserve_accuracy",
+        Kind.GAUGE,
+        "1",
+        ("model", "task"),
+        "mean score of graded answers, 0 to 1; `task` is `all` over all tasks",
+    ),
+    Metric(
+        "fastserve_policy_version",
+        Kind.GAUGE,
+        "1",
+        ("stage",),
+        "policy version; `stage` is active (0: the priced rule) or candidate (0: none)",
+    ),
+    Metric(
+        "fastserve_candidate_share", Kind.GAUGE, "1", (), "share of requests that a candidate policy decides"
+    ),
+    Metric(
+        "fastserve_policy_events",
+        Kind.COUNTER,
+        "events",
+        ("kind",),
+        "steps in the life of policy versions, such as trained, verdict, promoted or rolled_back",
+    ),
+    Metric(
+        "fastserve_graded_pairs",
+        Kind.COUNTER,
+        "pairs",
+        ("result",),
+        "live prompts that were graded for both versions of a canary, failed to be, or waited too long",
+    ),
+    Metric("fastserve_votes", Kind.COUNTER, "votes", ("metric",), "votes on answers that were stored"),
+    Metric(
+        "fastserve_vote_scores",
+        Kind.COUNTER,
+        "1",
+        ("metric",),
+        "sum of the scores of those votes, each 0 to 1; over the votes it is their mean",
+    ),
     Metric("fastserve_table_versions", Kind.COUNTER, "snapshots", (), "snapshots that the table published"),
+    Metric(
+        "fastserve_keys",
+        Kind.GAUGE,
+        "keys",
+        (),
+        "API keys that hold; 0 while the key file cannot be used: then every request is answered 503",
+    ),
     Metric("fastserve_store_available", Kind.GAUGE, "1", (), "1 while the durable store takes writes"),
     Metric(
         "fastserve_store_writer",
@@ -188,13 +319,3 @@ METRICS: Final = (
 )
 
 BY_NAME: Final = {metric.name: metric for metric in METRICS}
-
-
-def markdown() -> str:
-    """The list as a Markdown table, as docs/metrics.md holds it."""
-    lines = ["| metric | kind | unit | labels | meaning |", "| --- | --- | --- | --- | --- |"]
-    for metric in METRICS:
-        name = f"ray_{metric.name}" + ("_total" if metric.kind is Kind.COUNTER else "")
-        labels = ", ".join(f"`{label}`" for label in metric.labels)
-        lines.append(f"| `{name}` | {metric.kind} | {metric.unit} | {labels} | {metric.meaning} |")
-    return "\n".join(lines)

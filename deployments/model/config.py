@@ -2,19 +2,22 @@
 
 import hashlib
 import json
-import os
+import re
 from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from deployments.model.settings import NAME_PATTERN, ModelSettings
 from deployments.model.simulated_settings import SimulatedSettings
-from deployments.records.snapshot import ModelCard
+from deployments.records.snapshot import ModelCard, app_name
 from policies.profile import is_auto
 from policies.strict import StrictModel
 
-Capability = Literal["chat", "tools", "vision", "json", "embeddings"]
-PASSED_ON = ("FASTSERVE_HOME", "FASTSERVE_STORE")  # where weights and the table's store are
-HUB_TOKENS = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
+SECRET_NAME = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD)S?$")  # of an environment variable
+SERVE_REQUESTS = 1_000  # bounds what Serve itself sends, which is nothing: requests come by HTTP
+SHUTDOWN_S = 105.0  # before Serve kills a replica that leaves: a drain of 60 s by default, and
+HEALTH_CHECK_S = 30.0  # until no answer is a failed check, of which Serve bears two: on a full machine a
+# replica that renders long prompts answers late, and one that is dead Ray tells at once
 SHUTDOWN_MARGIN_S = 45.0  # in HAProxy mode Serve waits 30 s before it lets a replica drain
 
 
@@ -33,46 +36,11 @@ class Upstream(StrictModel):
     failures_until_unhealthy: int = Field(default=5, ge=1)
 
 
-class Price(StrictModel):
-    """US dollars per million tokens."""
-
-    # US dollars per million prompt tokens.
-    prompt_usd_per_mtok: float = Field(default=0.0, ge=0)
-    # US dollars per million output tokens.
-    completion_usd_per_mtok: float = Field(default=0.0, ge=0)
-
-
-class Autoscaling(StrictModel):
-    """Bounds and target of the number of replicas; names are Ray Serve's."""
-
-    # Smallest number of replicas.
-    min_replicas: int = Field(default=1, ge=1)
-    # Largest number of replicas; not below `min_replicas`.
-    max_replicas: int = Field(default=1, ge=1)
-    # Requests, running and waiting, that each replica should have. More adds replicas, fewer removes them.
-    target_ongoing_requests: float = Field(default=16.0, gt=0)
-    # Seconds for which the load must be too high before replicas are added.
-    upscale_delay_s: float = Field(default=10.0, ge=0)
-    # Seconds for which the load must be too low before replicas are removed.
-    downscale_delay_s: float = Field(default=300.0, ge=0)
-    # Seconds over which the number of requests is averaged. Use more than 10, the interval of Serve's
-    # metrics.
-    look_back_period_s: float = Field(default=12.0, gt=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.max_replicas < self.min_replicas:
-            raise ValueError(
-                f"max_replicas is {self.max_replicas}, less than min_replicas, {self.min_replicas}."
-            )
-        return self
-
-
 class ModelConfig(StrictModel):
-    """Everything about one model of the pool; a change restarts its replicas, and no other model's."""
+    """What a model's processes need; a change replaces its replicas, and no other model's."""
 
     # Name of the model in requests and in the name of its app. `auto` is reserved.
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")
+    id: str = Field(pattern=NAME_PATTERN)
     # Where the weights are: a folder, a name on the Hugging Face hub, or `builtin:<name>`. Required for
     # engine `vllm`; engine `openai` reads only the tokenizer there, to count prompts beforehand.
     source: str = ""
@@ -97,31 +65,28 @@ class ModelConfig(StrictModel):
     pipeline_parallel: int = Field(default=1, ge=1)
     # Let the GPUs of one replica lie on several nodes. Default: all on one node, which is faster.
     multi_node: bool = False
-    # How many replicas run.
-    autoscaling: Autoscaling = Autoscaling()
-    # Requests that one replica accepts at once. Further requests get 429 and go to another replica.
-    max_ongoing_requests: int = Field(default=64, ge=1)
     # Longest prompt and answer together, in tokens.
     context_tokens: int = Field(default=2048, ge=1)
-    # What the model can do. `auto` sends a request only to models that have every capability it needs.
-    capabilities: frozenset[Capability] = frozenset({"chat"})
-    # Price of the model, used for cost in dispatch, budgets and reports.
-    price: Price = Price()
-    # Importance w_i of the model in the formula. 0 keeps it out of `auto`; it still answers its own name.
-    weight: float = Field(default=1.0, ge=0)
-    # Expected accuracy, used until evaluation has measured it.
-    accuracy_prior: float = Field(default=0.5, ge=0, le=1)
-    # Request fields that are set where neither the caller nor the profile gives them.
-    generation_defaults: dict[str, JsonValue] = Field(default_factory=dict, examples=[{"temperature": 0.2}])
-    # Seconds that an engine with running requests may make no step while its processes and devices are idle.
-    # Then the replica counts as stalled and Serve replaces it. One that computes has 20 times as long.
-    stall_s: float = Field(default=30.0, gt=0)
-    # Seconds that a replica may finish its streams before it is stopped.
-    drain_s: float = Field(default=60.0, ge=0)
     # Settings of engine `openai`; required for it and refused for others.
     upstream: Upstream | None = None
     # Settings of engine `simulated`; refused for others.
     simulated: SimulatedSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _live_elsewhere(cls, data: Any) -> Any:
+        live = sorted(ModelSettings.model_fields.keys() & data) if isinstance(data, dict) else []
+        if live:
+            raise ValueError(
+                f"'{live[0]}' changes live and is no argument: put it into 'user_config' of the deployment "
+                "'Model'."
+            )
+        if isinstance(data, dict) and "autoscaling" in data:
+            raise ValueError(
+                "'autoscaling' is Serve's: write 'autoscaling_config' or 'num_replicas' for the deployment "
+                "'Model'."
+            )
+        return data
 
     @field_validator("id")
     @classmethod
@@ -154,11 +119,11 @@ class ModelConfig(StrictModel):
 
     @model_validator(mode="after")
     def _no_token_in_the_open(self) -> Self:
-        shown = sorted(HUB_TOKENS & self.env.keys())
+        shown = sorted(name for name in self.env if SECRET_NAME.search(name))
         if shown:
             raise ValueError(
-                f"Model '{self.id}': '{shown[0]}' in 'env' would be visible in Ray's API. Put the token into "
-                f"a file on every node and name the file in 'HF_TOKEN_PATH'."
+                f"Model '{self.id}': '{shown[0]}' in 'env' would be visible in Ray's API and logs. Set it in "
+                f"the environment that starts Ray on every node; for the hub name a file in 'HF_TOKEN_PATH'."
             )
         return self
 
@@ -170,25 +135,30 @@ class ModelConfig(StrictModel):
     @property
     def app_name(self) -> str:
         """Name of this model's Serve app."""
-        return f"model-{self.id.replace('/', '--')}"
+        return app_name(self.id)
 
-    def card(self) -> ModelCard:
+    def card(self, settings: ModelSettings, tokenizer: str = "") -> ModelCard:
         """What the model declares to the performance table."""
+        prompt_usd, completion_usd = settings.price.usd_per_mtok(self.num_gpus)
         return ModelCard(
             model=self.id,
             engine=self.engine,
             source=self.source or (self.upstream.base_url if self.upstream else self.engine),
             context_tokens=self.context_tokens,
-            weight=self.weight,
-            accuracy_prior=self.accuracy_prior,
-            prompt_usd_per_mtok=self.price.prompt_usd_per_mtok,
-            completion_usd_per_mtok=self.price.completion_usd_per_mtok,
-            capabilities=frozenset(self.capabilities),
-            generation_defaults=dict(self.generation_defaults),
-            revision=self._revision(),
+            weight=settings.weight,
+            accuracy_prior=settings.accuracy_prior,
+            prompt_usd_per_mtok=prompt_usd,
+            completion_usd_per_mtok=completion_usd,
+            usd_per_hour=settings.price.usd_per_hour(self.num_gpus),
+            capabilities=frozenset(settings.capabilities),
+            generation_defaults=dict(settings.generation_defaults),
+            revision=self._revision(settings),
+            tokenizer=tokenizer,
+            aliases=settings.aliases,
+            fallback=settings.fallback,
         )
 
-    def _revision(self) -> str:
+    def _revision(self, settings: ModelSettings) -> str:
         """Hash of what decides the answers: its change asks for a new evaluation."""
         answering = self.model_dump(
             mode="json",
@@ -199,28 +169,27 @@ class ModelConfig(StrictModel):
                 "engine",
                 "engine_args",
                 "context_tokens",
-                "generation_defaults",
                 "upstream",
                 "simulated",
             },
         )
+        answering["generation_defaults"] = settings.generation_defaults
         return hashlib.sha256(json.dumps(answering, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def deployment_options(config: ModelConfig) -> dict[str, Any]:
-    """Options for `serve.deployment(Model, **options)`: resources, autoscaling, health and drain times."""
-    scaling = config.autoscaling
+    """Options for `serve.deployment(Model, **options)`: resources, health checks, how long it may leave.
+
+    Serve's own entry in the file says how many replicas run: what stood here would need a restart.
+    """
     options: dict[str, Any] = {
         "name": "Model",
-        "max_ongoing_requests": config.max_ongoing_requests,
+        "user_config": {},  # or settings that leave the file would stay in force
+        "max_ongoing_requests": SERVE_REQUESTS,
         "health_check_period_s": 2.0,
-        "health_check_timeout_s": 10.0,
-        "graceful_shutdown_timeout_s": config.drain_s + SHUTDOWN_MARGIN_S,
+        "health_check_timeout_s": HEALTH_CHECK_S,
+        "graceful_shutdown_timeout_s": SHUTDOWN_S,
         "graceful_shutdown_wait_loop_s": 0.5,
-        "autoscaling_config": {
-            **scaling.model_dump(),
-            "policy": {"policy_function": "deployments.model.autoscaling:ongoing_requests"},
-        },
     }
     options.update(_placement(config))
     return options
@@ -257,7 +226,9 @@ def _environment(config: ModelConfig) -> dict[str, str]:
     vLLM on CPU: as many threads as CPUs asked for, placed by the kernel. By default vLLM binds every engine
     to the same cores, and threads beyond the free cores spin at barriers: many times slower than one thread.
     """
-    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    variables: dict[str, str] = {}
+    if config.engine == "vllm":
+        variables["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] = "0"
     if config.engine == "vllm" and not config.num_gpus:
         variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         variables["OMP_NUM_THREADS"] = str(max(1, int(config.num_cpus)))

@@ -14,7 +14,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployments.logger import get_logger
+from deployments.records.tokenizer_file import pack
 from deployments.shipped import shipped
+
+logger = get_logger(__name__)
 
 Progress = Callable[[str], None]
 
@@ -82,20 +86,50 @@ def _from_hub(source: str, revision: str | None, progress: Progress) -> Path:
         raise WeightsError(f"Model source '{source}' cannot be fetched from the hub: {error}") from error
 
 
-def read_tokenizer(source: str, home: Path, revision: str | None = None) -> bytes | None:
-    """The tokenizer's file of a model that is loaded, None where it has none (or none of this kind)."""
+def read_tokenizer(
+    source: str, home: Path, revision: str | None = None, *, with_template: bool = True
+) -> bytes | None:
+    """The tokenizer's file of a model that is loaded, None where it has none (or none of this kind).
+
+    With its chat templates, where it has some and they are wanted: see `deployments.records.tokenizer_file`.
+    """
+    path = _file_of(source, home, revision, TOKENIZER)
+    if path is None:
+        return None
+    tokenizer = path.read_bytes()
+    return pack(tokenizer, *_templates(source, home, revision)) if with_template else tokenizer
+
+
+def _file_of(source: str, home: Path, revision: str | None, name: str) -> Path | None:
     if source.startswith(BUILTIN):
-        path = home / "models" / source.removeprefix(BUILTIN) / TOKENIZER
+        path = home / "models" / source.removeprefix(BUILTIN) / name
     elif source and (folder := Path(source).expanduser()).is_dir():
-        path = folder / TOKENIZER
+        path = folder / name
     elif HUB_NAME.fullmatch(source):
         from huggingface_hub import try_to_load_from_cache
 
-        cached = try_to_load_from_cache(source, TOKENIZER, revision=revision)
-        path = Path(cached) if isinstance(cached, str) else Path(source, TOKENIZER)
+        cached = try_to_load_from_cache(source, name, revision=revision)
+        path = Path(cached) if isinstance(cached, str) else Path(source, name)
     else:
         return None
-    return path.read_bytes() if path.is_file() else None
+    return path if path.is_file() else None
+
+
+def _templates(source: str, home: Path, revision: str | None) -> tuple[dict[str, str], dict[str, str]]:
+    """Chat templates by name, and the special tokens that they may write; empty where there are none."""
+    own = _file_of(source, home, revision, "chat_template.jinja")
+    path = _file_of(source, home, revision, "tokenizer_config.json")
+    try:
+        config = json.loads(path.read_bytes()) if path is not None else {}
+        given = own.read_text() if own is not None else config.get("chat_template") or []
+        named = [{"name": "default", "template": given}] if isinstance(given, str) else given
+        tokens = {name: value for name, value in config.items() if name.endswith("_token") and value}
+        texts = {name: v["content"] if isinstance(v, dict) else v for name, v in tokens.items()}
+        special = {name: text for name, text in texts.items() if isinstance(text, str)}
+        return {str(one["name"]): str(one["template"]) for one in named}, special
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        logger.warning("The chat template of '%s' cannot be read: %s", source, error)
+        return {}, {}
 
 
 @contextlib.contextmanager

@@ -57,6 +57,7 @@ class ProcessLoad:
         self._sampled_s = float("-inf")
         self._cpu_s = 0.0
         self._result = (0.0, 0)
+        self.children_wait_for_cores = False  # or have one: at the last sample one of them could run
 
     def sample(self) -> tuple[float, int]:
         """Cores in use since the last sample, and resident memory in bytes."""
@@ -70,13 +71,15 @@ class ProcessLoad:
         return self._result
 
     def _read(self) -> tuple[float, int]:
-        cpu_s, memory_bytes = 0.0, 0
+        cpu_s, memory_bytes, can_run = 0.0, 0, False
         for process in [self._root, *self._root.children(recursive=True)]:
             try:
                 with process.oneshot():
                     times = process.cpu_times()
                     cpu_s += times.user + times.system
                     memory_bytes += process.memory_info().rss
+                    can_run |= process is not self._root and process.status() == psutil.STATUS_RUNNING
             except psutil.NoSuchProcess:
                 continue
+        self.children_wait_for_cores = can_run
         return cpu_s, memory_bytes

@@ -7,19 +7,22 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-import ray.util
 from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
+from deployments.draining import drain_on_sigterm
 from deployments.home import home
+from deployments.listening import LOOPBACK, Listening
 from deployments.logger import get_logger
-from deployments.model.config import ModelConfig
-from deployments.model.engines.base import Engine, EngineError, EngineStats
+from deployments.model.config import SHUTDOWN_S, ModelConfig
+from deployments.model.engines.base import LAST_PATIENCE, Engine, EngineError, EngineStats
 from deployments.model.files import read_tokenizer
 from deployments.model.load import ProcessLoad
 from deployments.model.pusher import Pusher
 from deployments.model.server import Admission, EngineServer
+from deployments.model.settings import ModelSettings
+from deployments.node import node_address
 from deployments.records.snapshot import ReplicaRow, ReplicaState, tokenizer_artifact
 from deployments.table.api import TableApi
 from deployments.table.connect import join_table
@@ -28,6 +31,7 @@ from deployments.table.errors import StorageUnavailableError, TableError
 logger = get_logger(__name__)
 
 JOIN_RETRY_S = 0.5
+_TEMPLATE_FLAGS = frozenset({"chat-template", "chat_template"})  # the engine renders by another one then
 NOTICE_S = 1.0  # the ingress replicas hear that this one leaves, before it refuses
 DRAIN_POLL_S = 0.05
 
@@ -51,10 +55,11 @@ def make_engine(config: ModelConfig) -> Engine:
 class Model:
     """A replica: it loads the engine, serves it on a port of its own and reports to the performance table.
 
-    Ray Serve awaits `__init__` and `__del__`, so a replica counts as running only when its engine serves.
+    Ray Serve awaits the first `reconfigure`, so a replica counts as running only when its engine serves and
+    its card is never one without its settings. It awaits `__del__` too.
     """
 
-    async def __init__(  # type: ignore[misc]
+    def __init__(
         self,
         config: ModelConfig,
         table: TableApi | None = None,
@@ -62,23 +67,50 @@ class Model:
         replica: str | None = None,
         is_removed: Callable[[], bool] | None = None,
     ) -> None:
+        if table is None:
+            Listening(LOOPBACK).install()
+            drain_on_sigterm(SHUTDOWN_S)
         self.config = config
+        self.settings = ModelSettings()
         self.replica = replica or replica_name()
         self._state = ReplicaState.COLD
         self._engine = make_engine(config)
         self._load = ProcessLoad()
-        self._admission = Admission(self._token, config.max_ongoing_requests)
+        self._admission = Admission(self._token, self.settings.max_ongoing_requests)
         self._server = EngineServer(self._admission, host or node_address())
         self._table = table or join_table()
+        self._tokenizer = ""
         self._is_removed = is_removed or app_is_deleted
-        self._pusher = Pusher(self._table, config.card(), self.row)
+        self._pusher = Pusher(self._table, config.id, self.row)
+        self._begun = False
+
+    async def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
+        """Take live settings. Serve calls it before a replica counts as running: the first begins everything.
+
+        Raises:
+            ValueError: settings that are wrong, which change nothing.
+            EngineError: the engine cannot start.
+        """
+        settings = ModelSettings.model_validate(user_config or {})
+        self._engine.reconfigure(settings)
+        self.settings = settings
+        self._admission.limit = settings.max_ongoing_requests
+        self._declare()
+        if not self._begun:
+            self._begun = True
+            await self._begin()
+
+    async def _begin(self) -> None:
         await self._server.start()
         await self._join_table()
         self._admission.app = await self._engine.start()
         await self._publish_tokenizer()
         self._state = ReplicaState.WARM
         self._pusher.touch()
-        logger.info("Model '%s' serves on %s.", config.id, self._server.url)
+        logger.info("Model '%s' serves on %s.", self.config.id, self._server.url)
+
+    def _declare(self) -> None:
+        self._pusher.declare(self.config.card(self.settings, self._tokenizer))
 
     def _token(self) -> str:
         return self._pusher.secret
@@ -95,23 +127,24 @@ class Model:
 
     async def _publish_tokenizer(self) -> None:
         """Hand the table the tokenizer by which prompts are counted before they are sent here."""
-        data = await asyncio.to_thread(read_tokenizer, self.config.source, home(), self.config.revision)
+        config = self.config
+        data = await asyncio.to_thread(
+            read_tokenizer,
+            config.source,
+            home(),
+            config.revision,
+            with_template=config.engine == "vllm" and _TEMPLATE_FLAGS.isdisjoint(config.engine_args),
+        )
         if data is None:
             return
         tokenizer = hashlib.sha256(data).hexdigest()[:16]
         try:
             await self._table.put_artifact(tokenizer_artifact(tokenizer), tokenizer, data)
-            await self._pusher.amend(tokenizer=tokenizer)
         except (TableError, StorageUnavailableError) as error:
             logger.warning("Prompts to '%s' are not counted beforehand: %s", self.config.id, error)
-
-    def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
-        """Apply live settings without a restart.
-
-        Raises:
-            ValueError: the engine has no such setting.
-        """
-        self._engine.reconfigure(user_config or {})
+            return
+        self._tokenizer = tokenizer
+        self._declare()
 
     async def check_health(self) -> None:
         """Serve replaces the replica when this fails.
@@ -119,21 +152,39 @@ class Model:
         Raises:
             EngineError: the engine is dead or stalled, or the HTTP server ended.
         """
+        if not self._begun:
+            raise EngineError(f"Model '{self.config.id}' has user_config null: remove that line of the file.")
         if not self._server.alive:
             raise EngineError(f"The HTTP server of model '{self.config.id}' ended.")
-        if self.state() is ReplicaState.STALLED:
-            raise EngineError(f"Model '{self.config.id}' made no step for {self.config.stall_s:g} s.")
+        if self.state() is ReplicaState.STALLED and not await self._is_the_last_and_slow():
+            raise EngineError(f"Model '{self.config.id}' made no step for {self.settings.stall_s:g} s.")
         await self._engine.check_health()
 
+    async def _is_the_last_and_slow(self) -> bool:
+        """Whether the engine still computes and no other replica of the model would answer meanwhile: who
+        replaced this one would lose what it has, and meet the same prompts again."""
+        stats, limit_s = self._engine.stats(), self.settings.stall_s
+        if not stats.is_computing or stats.is_stalled(time.monotonic(), limit_s, LAST_PATIENCE):
+            return False
+        try:
+            found = (await self._table.snapshot("", 0, 0.0)).models.get(self.config.id)
+        except TableError:
+            found = None
+        others = [row.state for row in found.replicas if row.replica != self.replica] if found else []
+        if ReplicaState.WARM in others:
+            return False
+        self._pusher.metrics.spared()
+        return True
+
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Requests in the replica, for deployments.model.autoscaling."""
-        return {"ongoing": float(self._admission.ongoing)}
+        """Requests in the replica or waiting for it, for deployments.model.autoscaling."""
+        return {"ongoing": float(self._admission.wanted)}
 
     def state(self) -> ReplicaState:
         """The replica's state now."""
         if self._state is not ReplicaState.WARM:
             return self._state
-        stalled = self._engine.stats().is_stalled(time.monotonic(), self.config.stall_s)
+        stalled = self._engine.stats().is_stalled(time.monotonic(), self.settings.stall_s)
         return ReplicaState.STALLED if stalled else ReplicaState.WARM
 
     def row(self) -> ReplicaRow:
@@ -150,18 +201,20 @@ class Model:
             state=self.state(),
             running=stats.running,
             waiting=stats.waiting,
-            slots=stats.slots,
+            slots=min(stats.slots, self.settings.max_ongoing_requests),
             kv_use=stats.kv_use,
             prefix_hit_rate=stats.prefix_hit_rate,
             tokens_per_s=stats.tokens_per_s,
             cpu_share=cpu_share,
             gpu_share=stats.gpu_share,
             memory_bytes=memory_bytes,
+            kv_tokens=stats.kv_tokens,
+            step_s=stats.step_s(time.monotonic()),
         )
 
     def __del__(self) -> Coroutine[Any, Any, None] | None:
         """Leave. Serve awaits what this returns; Python, which collects the object later, gets nothing."""
-        if self.__dict__.get("_state") in (None, ReplicaState.DRAINING):
+        if not self.__dict__.get("_begun") or self._state is ReplicaState.DRAINING:
             return None
         return self.leave()
 
@@ -169,8 +222,8 @@ class Model:
         """Tell the table, let streams end for at most `drain_s`, free everything."""
         self._state = ReplicaState.DRAINING
         self._pusher.touch()
-        until_s = time.monotonic() + self.config.drain_s
-        await asyncio.sleep(min(NOTICE_S, self.config.drain_s))
+        until_s = time.monotonic() + self.settings.drain_s
+        await asyncio.sleep(min(NOTICE_S, self.settings.drain_s))
         self._admission.draining = True
         while self._admission.ongoing and time.monotonic() < until_s:
             await asyncio.sleep(DRAIN_POLL_S)
@@ -204,8 +257,3 @@ def replica_name() -> str:
         return str(serve.get_replica_context().replica_id.unique_id)
     except RayServeException:
         return uuid.uuid4().hex[:8]
-
-
-def node_address() -> str:
-    """The address under which Ray knows this node; loopback where Ray was started on it."""
-    return str(ray.util.get_node_ip_address())

@@ -66,6 +66,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
     text: str | None = None  # only where the operator opted in, redacted
     # version whose turn it was, 0 the formula; None where the caller chose, and in records of 0.1.0
     assigned: int | None = None
+    team: str = ""  # of the API key
+    ingress: str = ""  # the replica that made it
 
     @property
     def decider(self) -> Decider:
@@ -94,6 +96,8 @@ class OutcomeRecord:
     outcome: Outcome
     fallbacks: tuple[str, ...] = ()  # models tried before, in order
     ingress_s: float | None = None  # time spent in the ingress itself
+    accounts: tuple[str, ...] = ()  # that are charged its cost
+    baseline_usd: float | None = None  # what the same tokens cost at the baseline model's prices
 
 
 @dataclass(frozen=True, slots=True)

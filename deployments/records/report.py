@@ -3,6 +3,7 @@
 import msgspec
 
 from deployments.records.records import DecisionRecord, OutcomeRecord
+from policies.scaling import Planned
 
 encode_record = msgspec.msgpack.Encoder().encode
 
@@ -25,6 +26,8 @@ class Report(msgspec.Struct, array_like=True, frozen=True):
     in_flight: dict[str, int]
     decisions: list[DecisionRow]
     outcomes: list[OutcomeRecord]
+    url: str = ""
+    planned: dict[str, Planned] = {}
 
 
 def decision_row(record: DecisionRecord) -> DecisionRow:

@@ -19,7 +19,7 @@ class ReplicaState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a model declares about itself when it registers; from its config, changes only by redeploy."""
+    """What a model declares about itself when it registers, and again when its live settings change."""
 
     model: str
     engine: str  # "vllm", "openai" or "simulated"
@@ -29,10 +29,13 @@ class ModelCard:
     accuracy_prior: float = 0.5  # used until something measures it
     prompt_usd_per_mtok: float = 0.0
     completion_usd_per_mtok: float = 0.0
-    capabilities: frozenset[str] = frozenset({"chat"})  # chat, tools, vision, json, embeddings
+    capabilities: frozenset[str] = frozenset({"chat"})  # see deployments.records.operation.Capability
     generation_defaults: Mapping[str, object] = field(default_factory=dict)
     revision: str = ""  # hash of the config that made it: a change asks for a new evaluation
     tokenizer: str = ""  # hash of its tokenizer's file, which the table holds; "" where it has none
+    aliases: tuple[str, ...] = ()  # its further names
+    fallback: tuple[str, ...] = ()  # who answers in its place where it was named and cannot
+    usd_per_hour: float = 0.0  # of one replica, whether it works or waits; 0: only tokens have a price
 
     def cost_usd(self, prompt_tokens: float, output_tokens: float) -> float:
         """The price of a request."""
@@ -42,6 +45,11 @@ class ModelCard:
 def tokenizer_artifact(tokenizer: str) -> str:
     """The name under which the table holds a tokenizer's file."""
     return f"tokenizer:{tokenizer}"
+
+
+def app_name(model: str) -> str:
+    """Name of the Serve app that serves the model of this id."""
+    return f"model-{model.replace('/', '--')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,8 @@ class ReplicaRow:
     gpu_share: float = 0.0  # [0, 1]
     memory_bytes: int = 0
     pushed_at_s: float = 0.0
+    kv_tokens: int = 0  # that its KV cache holds; 0: it does not say
+    step_s: float = 0.0  # that the engine's step under way takes so far; 0 where nothing is computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,7 @@ class ModelRow:
     requests: int = 0  # outcomes in all
     accuracy: Mapping[str, Estimate] = field(default_factory=dict)  # by task; "" is over all tasks
     created_s: float = 0.0  # when it first joined the pool, wall clock
+    ready_in_s: float = 0.0  # above 0: it sleeps, and would serve so many seconds after it is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +127,6 @@ class Snapshot:
     models: Mapping[str, ModelRow] = field(default_factory=dict)
     artifacts: Mapping[str, str] = field(default_factory=dict)  # name -> revision; see Table.artifact
     rollout: RolloutState = field(default_factory=RolloutState)  # written by the learner
+    ingresses: Mapping[str, str] = field(default_factory=dict)  # live replica -> base URL of its own server
+    keys_revision: str = ""  # of Table.keys; empty while it is not known which keys hold
+    keys_problem: str = ""  # why no key is accepted now

@@ -1,35 +1,37 @@
 """The table on Ray: its actor."""
 
 import os
-from pathlib import Path
 from typing import Any, Final
 
 import ray
 from ray.actor import ActorHandle
 
-from deployments.home import store_key_file, store_url
-from deployments.metrics.meter import RayMeter
+from deployments.home import KEY_FILE_ENV, first_key_file, key_file, store_key_file, store_url
+from deployments.keys.watch import KeyWatch
+from deployments.metrics.meter import ray_meter
+from deployments.node import node_address, require_authentication
+from deployments.table.names import NAME, NAMESPACE, VERSION
 from deployments.table.store.store import Store
 from deployments.table.table import Table
 from deployments.table.upkeep import Retention
 
-VERSION: Final = 3  # raised when old and new code cannot share one actor
-NAME: Final = f"fastserve:table:v{VERSION}"
-NAMESPACE: Final = "fastserve"
 HEAD: Final = "node:__internal_head__"
 
 
 class TableActor(Table):
-    """A Table that opens its own store: actors are made from what can be pickled."""
+    """A Table that finds its store and its files on its own node, whoever asked for it first."""
 
-    def __init__(self, url: str, key_file: Path, retention: Retention) -> None:
-        super().__init__(Store(url, key_file), RayMeter(), retention)
+    def __init__(self) -> None:
+        """Raises RuntimeError on a node that anybody could run code on."""
+        require_authentication(node_address())
+        watch = KeyWatch(key_file(), first_key_file(), is_named=KEY_FILE_ENV in os.environ)
+        super().__init__(Store(store_url(), store_key_file()), ray_meter(), _retention(), key_watch=watch)
 
 
-def get_or_create_table(url: str | None = None) -> "ActorHandle[Any]":
+def get_or_create_table() -> "ActorHandle[Any]":
     """The table's actor, made on the head node if there is none; ends those of older versions.
 
-    It outlives whoever made it and restarts for ever. `url` names the store, by default `store_url()`.
+    It outlives whoever made it and restarts for ever.
     """
     for version in range(1, VERSION):
         try:
@@ -48,11 +50,11 @@ def get_or_create_table(url: str | None = None) -> "ActorHandle[Any]":
         max_concurrency=1000,
         resources={HEAD: 0.001} if HEAD in resources else None,
     )
-    handle: ActorHandle[Any] = actor.remote(url or store_url(), store_key_file(), _retention())
+    handle: ActorHandle[Any] = actor.remote()
     return handle
 
 
 def _retention() -> Retention:
-    """From FASTSERVE_RETENTION_DAYS and FASTSERVE_RETENTION_ROWS, read where the table is first asked for."""
+    """From FASTSERVE_RETENTION_DAYS and FASTSERVE_RETENTION_ROWS, of the head node."""
     days = float(os.environ.get("FASTSERVE_RETENTION_DAYS", "30"))
     return Retention(days * 86_400.0, int(os.environ.get("FASTSERVE_RETENTION_ROWS", "200000")))

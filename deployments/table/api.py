@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol
 
+from deployments.keys.key import Key
+from deployments.records.leases import Ask, Grant, Spent
 from deployments.records.records import (
     DecisionRecord,
     EngineRecord,
@@ -12,6 +14,7 @@ from deployments.records.records import (
 )
 from deployments.records.snapshot import ModelCard, ReplicaRow, Snapshot
 from policies.promotion.rollout import RolloutState
+from policies.scaling import Planned
 
 Transition = tuple[DecisionRecord, OutcomeRecord | None]
 
@@ -28,7 +31,7 @@ class TableApi(Protocol):
         """Take over a model's card. Idempotent."""
 
     async def retire_model(self, model: str) -> None:
-        """Forget a model that was taken out of the pool; its records stay."""
+        """Forget a model that was taken out of the pool, unless it has a replica; its records stay."""
 
     async def push_replica(self, row: ReplicaRow, finished: list[EngineRecord]) -> str:
         """Take over a replica's live row and what its engine measured; returns the boot id."""
@@ -45,11 +48,23 @@ class TableApi(Protocol):
         in_flight: dict[str, int],
         decisions: list[DecisionRecord],
         outcomes: list[OutcomeRecord],
+        url: str = "",
+        planned: dict[str, Planned] | None = None,
     ) -> int:
         """Take over an ingress replica's counts and records; returns `sequence` once they are durable.
 
+        `url` is the base URL of its own HTTP server, which appears in the snapshot; empty where it has none.
+        `planned` is what it has planned for each model since it began.
         Records that are there already are left alone, so a report may be sent again. Where the store cannot
         be used, the counts are taken over all the same.
+        """
+
+    async def replicas_wanted(
+        self, app: str, settings: dict[str, Any], running: int, least: int, most: int
+    ) -> int:
+        """How many replicas the model of a Serve app should have, by `PlanSettings`.
+
+        Raises ValueError for settings that are wrong.
         """
 
     async def snapshot(self, boot_id: str, version: int, timeout_s: float) -> Snapshot:
@@ -57,6 +72,20 @@ class TableApi(Protocol):
 
     async def secret(self) -> str:
         """The bearer token between ingress and replicas; the same over restarts."""
+
+    async def keys(self) -> tuple[str, dict[bytes, Key]]:
+        """The API keys that hold by SHA-256, and their revision, which the snapshot has too."""
+
+    # -- limits -----------------------------------------------------------------------------------
+
+    async def lease(self, holder: str, asks: list[Ask]) -> list[Grant]:
+        """Grant an ingress replica its parts of limits, for LEASE_S. Its asks must not overtake each other.
+
+        What its outcomes cost is taken off the grant by `report_ingress`, under the same name.
+        """
+
+    async def spent(self, accounts: list[str], window: str) -> dict[str, Spent]:
+        """What each account has used in the present window, such as `1d`."""
 
     # -- records ----------------------------------------------------------------------------------
 
@@ -85,6 +114,12 @@ class TableApi(Protocol):
 
     async def start_of_newest(self, count: int) -> float:
         """Wall time after which the newest `count` decisions were made; -inf where there are no more."""
+
+    async def forget(self, key_id: str, decision_id: str, by: str) -> dict[str, int]:
+        """Delete the decisions of a key, or the one decision that is not "", with their outcomes and votes.
+
+        Returns how many of each kind; that it was done, and `by` whom, is kept.
+        """
 
     # -- learning ---------------------------------------------------------------------------------
 

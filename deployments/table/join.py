@@ -28,6 +28,10 @@ class _Recent(Generic[T]):
                 break
             self._values.popitem(last=False)
 
+    def before(self, added_s: float) -> dict[str, tuple[float, T]]:
+        """Those put before that time, each with its own."""
+        return {key: pair for key, pair in self._values.items() if pair[0] < added_s}
+
     def take(self, key: str) -> T | None:
         found = self._values.pop(key, None)
         return None if found is None else found[1]
@@ -59,6 +63,10 @@ class EngineJoin:
             return None
         after = self._merge(before, record)
         return None if after == before else (before, after)
+
+    def waiting(self, before_s: float) -> dict[str, tuple[float, EngineRecord]]:
+        """Engines' records that came before that time and have met no outcome, each with its time."""
+        return self._engines.before(before_s)
 
     def _merge(self, record: OutcomeRecord, engine: EngineRecord) -> OutcomeRecord:
         """Queue time from the engine; tokens, their cost and TPOT where the ingress could not know them."""

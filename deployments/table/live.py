@@ -20,6 +20,7 @@ RESTORED_S: Final = 120.0  # age of a dump; a table that dies again and again ma
 class _Ingress:
     heard_s: float
     in_flight: Mapping[str, int]
+    url: str
 
 
 class _Dump(msgspec.Struct):
@@ -46,7 +47,12 @@ class LiveRows:
         return changed
 
     def retire(self, model: str) -> bool:
-        """Forgets a model that was taken out of the pool; tells whether it was there."""
+        """Forgets a model that was taken out of the pool; tells whether it was there.
+
+        Not while a replica of it is heard of: another app serves it, and the farewell is of the one before.
+        """
+        if any(row.model == model for row in self._replicas.values()):
+            return False
         self._created_s.pop(model, None)
         return self.cards.pop(model, None) is not None
 
@@ -62,12 +68,12 @@ class LiveRows:
         """Removes a replica; tells whether it was there."""
         return self._replicas.pop(replica, None) is not None
 
-    def report(self, ingress: str, in_flight: Mapping[str, int], now_s: float) -> bool:
-        """Takes over an ingress replica's counts; tells whether they changed."""
+    def report(self, ingress: str, in_flight: Mapping[str, int], now_s: float, url: str = "") -> bool:
+        """Takes over an ingress replica's counts and address; tells whether they changed."""
         before = self._ingresses.get(ingress)
         counts = {model: count for model, count in in_flight.items() if count}
-        self._ingresses[ingress] = _Ingress(now_s, counts)
-        return before is None or before.in_flight != counts
+        self._ingresses[ingress] = _Ingress(now_s, counts, url)
+        return before is None or (before.in_flight, before.url) != (counts, url)
 
     def expire(self, now_s: float) -> bool:
         """Removes who has been silent too long; tells whether anything was removed."""
@@ -117,6 +123,10 @@ class LiveRows:
     def ingresses(self, now_s: float) -> dict[str, float]:
         """Seconds since each ingress replica reported."""
         return {name: now_s - ingress.heard_s for name, ingress in self._ingresses.items()}
+
+    def urls(self) -> dict[str, str]:
+        """Base URL of each ingress replica that has one."""
+        return {name: ingress.url for name, ingress in self._ingresses.items() if ingress.url}
 
     def dump(self, now_s: float) -> bytes:
         """Cards and replicas, to be read by `load`."""

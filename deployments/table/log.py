@@ -3,15 +3,17 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
+from deployments.metrics.meter import Meter
 from deployments.records.records import EvaluationRecord, FeedbackRecord, PolicyEvent
 from deployments.table.api import Transition
-from deployments.table.errors import ConflictError
+from deployments.table.errors import ConflictError, StorageUnavailableError
 from deployments.table.state import read_rollout, save_rollout
 from deployments.table.store import ledger
 from deployments.table.store.store import Store
@@ -19,16 +21,19 @@ from policies.promotion.rollout import RolloutState
 
 T = TypeVar("T")
 
-KNOWN_WITHIN_S: Final = 1.0  # the time that a decision may take from the ingress to the store
+FORGOTTEN: Final = "records forgotten"  # name of the change that a deletion leaves behind
+KNOWN_WITHIN_S: Final = 0.7  # the time that a decision may take from the ingress to the store
 
 
 class TableLog(ABC):
     """Records, artifacts and the rollout state; see TableApi for each method."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, meter: Meter) -> None:
         self.store = store
+        self._meter = meter
         self._artifacts: dict[str, str] = {}  # name -> revision
         self._rollout = RolloutState()
+        self._unstored_until_s = 0.0  # monotonic: until then decisions are thought to wait outside the store
 
     @abstractmethod
     async def _ready(self) -> None:
@@ -51,6 +56,11 @@ class TableLog(ABC):
         deadline = time.monotonic() + KNOWN_WITHIN_S
         while True:
             verdict = await self._write(lambda connection: ledger.write_feedback(connection, record))
+            if verdict == "unknown" and self._unstored_until_s > time.monotonic():
+                raise StorageUnavailableError("Decisions wait for the store: the vote's may be among them.")
+            if verdict == "new":
+                self._meter.count("fastserve_votes", (record.metric,))
+                self._meter.count("fastserve_vote_scores", (record.metric,), record.score)
             if verdict != "unknown" or time.monotonic() > deadline:
                 return verdict
             await asyncio.sleep(KNOWN_WITHIN_S / 5)
@@ -70,6 +80,18 @@ class TableLog(ABC):
     async def start_of_newest(self, count: int) -> float:
         """See TableApi."""
         return await self._read(lambda connection: ledger.start_of_newest(connection, count))
+
+    async def forget(self, key_id: str, decision_id: str, by: str) -> dict[str, int]:
+        """See TableApi."""
+        if bool(key_id) == bool(decision_id):
+            raise ValueError("Give a key id or a decision id, not both.")
+        total: Counter[str] = Counter()
+        while deleted := await self._write(lambda connection: ledger.forget(connection, key_id, decision_id)):
+            total.update(deleted)
+            if not any(deleted.values()):
+                break
+        await self.config_change(FORGOTTEN, {"by": by, "key_id": key_id, "deleted": dict(total)})
+        return dict(total)
 
     async def put_artifact(self, name: str, revision: str, data: bytes) -> None:
         """See TableApi."""
@@ -109,6 +131,7 @@ class TableLog(ABC):
         """See TableApi."""
         await self._must_lead()
         await self._write(lambda connection: ledger.write_event(connection, event))
+        self._meter.count("fastserve_policy_events", (event.kind,))
 
     async def policy_events(self) -> list[PolicyEvent]:
         """See TableApi."""

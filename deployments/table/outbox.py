@@ -11,6 +11,7 @@ from deployments.logger import get_logger
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.table.api import TableApi
 from deployments.table.errors import StorageUnavailableError, TableError
+from policies.scaling import Planned
 
 logger = get_logger(__name__)
 
@@ -23,7 +24,8 @@ class Outbox:
     """Records leave it when the table has acknowledged them, so that a failed report is sent again.
 
     While the table is away the newest CAPACITY records of each kind wait; `dropped` counts the others, by
-    kind. `in_flight` gives the requests under way by model, which go with every report.
+    kind. `in_flight` gives the requests under way by model, `url` where this replica listens, `planned`
+    what dispatch has planned for each model since it began: all go with every report.
     """
 
     def __init__(
@@ -32,14 +34,17 @@ class Outbox:
         ingress: str,
         in_flight: Callable[[], dict[str, int]],
         clock: Callable[[], float] = time.monotonic,
+        url: Callable[[], str] = str,
+        planned: Callable[[], dict[str, Planned]] = dict,
     ) -> None:
         self.dropped: Counter[str] = Counter()
         self._table, self._ingress, self._in_flight, self._clock = table, ingress, in_flight, clock
+        self._url, self._planned = url, planned
         self._decisions: deque[DecisionRecord] = deque()
         self._outcomes: deque[OutcomeRecord] = deque()
         self._sequence, self._limit = 0, BATCH
         self._sending = asyncio.Lock()
-        self._reported: dict[str, int] = {}
+        self._reported: tuple[dict[str, int], dict[str, Planned]] = {}, {}
         self._reported_at = float("-inf")
 
     @property
@@ -64,8 +69,11 @@ class Outbox:
     async def report(self) -> None:
         """One turn of the periodic work: a flush where there is news, or silence has lasted HEARTBEAT_S."""
         silent_s = self._clock() - self._reported_at
-        if self.unsent or self._in_flight() != self._reported or silent_s >= HEARTBEAT_S:
+        if self.unsent or self._counts() != self._reported or silent_s >= HEARTBEAT_S:
             await self.flush()
+
+    def _counts(self) -> tuple[dict[str, int], dict[str, Planned]]:
+        return self._in_flight(), self._planned()
 
     async def flush(self) -> None:
         """Send all records now; returns when they are durable. Raises what the table raised."""
@@ -89,16 +97,18 @@ class Outbox:
     async def _send(self) -> None:
         decisions = list(islice(self._decisions, self._limit))
         outcomes = list(islice(self._outcomes, self._limit))
-        in_flight = self._in_flight()
+        in_flight, planned = counts = self._counts()
         self._sequence += 1
         try:
-            await self._table.report_ingress(self._ingress, self._sequence, in_flight, decisions, outcomes)
+            await self._table.report_ingress(
+                self._ingress, self._sequence, in_flight, decisions, outcomes, self._url(), planned
+            )
         except (TableError, StorageUnavailableError):
             raise
         except Exception as error:
             self._refused(decisions, outcomes, error)
             raise
-        self._reported, self._reported_at = in_flight, self._clock()
+        self._reported, self._reported_at = counts, self._clock()
         self._limit = min(BATCH, 2 * self._limit)
         _discard(self._decisions, decisions)
         _discard(self._outcomes, outcomes)

@@ -14,9 +14,13 @@ from deployments.records.snapshot import Snapshot
 from deployments.table.api import METHODS, TableApi
 from deployments.table.errors import TableError
 from deployments.table.publisher import decode_snapshot
+from policies.scaling import Planned
 
 CALL_S: Final = 10.0  # time limit of a method that is not listed below
 LIMITS_S: Final = {
+    "lease": 2.0,  # a request waits for it
+    "feedback": 1.0,  # its caller sends a vote again
+    "forget": 600.0,
     "evaluations": 60.0,
     "feedback_records": 60.0,
     "transitions": 60.0,
@@ -58,10 +62,12 @@ class RemoteTable:
         in_flight: dict[str, int],
         decisions: list[DecisionRecord],
         outcomes: list[OutcomeRecord],
+        url: str = "",
+        planned: dict[str, Planned] | None = None,
     ) -> int:
         """See TableApi."""
         rows = [decision_row(record) for record in decisions]
-        data = encode_report(Report(ingress, sequence, in_flight, rows, outcomes))
+        data = encode_report(Report(ingress, sequence, in_flight, rows, outcomes, url, planned or {}))
         return int(await self._call("report_encoded", CALL_S, data))
 
     async def snapshot(self, boot_id: str, version: int, timeout_s: float) -> Snapshot:

@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from deployments.logger import get_logger
+from deployments.table.keys import StoredKeys, read_stored_keys
 from deployments.table.statistics import TableStatistics
 from deployments.table.store import ledger
 from policies.promotion.rollout import RolloutState
@@ -25,6 +26,7 @@ class TableState:
     live: bytes | None  # LiveRows.dump
     artifacts: dict[str, str]  # name -> revision
     rollout: RolloutState
+    keys: StoredKeys
 
 
 def restore(connection: Connection, secret: str, now_s: float) -> TableState:
@@ -38,6 +40,7 @@ def restore(connection: Connection, secret: str, now_s: float) -> TableState:
         live=ledger.read_state(connection, "live"),
         artifacts=ledger.artifact_revisions(connection),
         rollout=read_rollout(connection),
+        keys=read_stored_keys(connection),
     )
 
 

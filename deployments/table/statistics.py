@@ -39,9 +39,9 @@ class Window:
         """Counts one value measured now; None and values that are not finite are left out."""
         if value is None or not math.isfinite(value):
             return
-        self._expire(now_s)
         epoch = _epoch(now_s)
         if not self._slices or self._slices[-1].epoch < epoch:
+            self._expire(now_s)
             self._slices.append(_Slice(epoch))
             self._closed = None
         newest = self._slices[-1]
@@ -163,8 +163,12 @@ class ModelStatistics:
         if outcome.status in (Status.OK, Status.FAILED):
             self._failed.add(float(outcome.status is Status.FAILED), now_s)
         if outcome.status is Status.OK:
-            for name in ("ttft_s", "tpot_s", "e2e_s", "queue_s"):
+            for name in ("tpot_s", "queue_s"):
                 self._windows[name].add(getattr(outcome, name), now_s)
+            asleep_s = record.ingress_s or 0.0  # what the model took to wake is not its latency
+            for name in ("ttft_s", "e2e_s"):
+                seconds = getattr(outcome, name)
+                self._windows[name].add(seconds and seconds - asleep_s, now_s)
             if outcome.output_tokens > 0:
                 self._windows["output_tokens"].add(float(outcome.output_tokens), now_s)
 

@@ -8,7 +8,7 @@ from typing import Final
 from deployments.metrics.meter import Meter
 from deployments.table.errors import StorageUnavailableError
 from deployments.table.statistics import TableStatistics
-from deployments.table.store import ledger
+from deployments.table.store import ledger, money
 from deployments.table.store.store import Store
 
 CHECKPOINT_S: Final = 5.0
@@ -65,6 +65,7 @@ class Upkeep:
         before_s = await self._store.read(lambda c: ledger.retention_start(c, now, limits.age_s, limits.rows))
         while await self._store.write(lambda connection: ledger.prune(connection, before_s)):
             await asyncio.sleep(0)  # little by little, so that other writes come between
+        await self._store.write(lambda connection: money.prune_money(connection, now))
         if now - self._pruned_evaluations_s >= PRUNE_EVALUATIONS_S:
             self._pruned_evaluations_s = now
             await self._store.write(lambda c: ledger.prune_evaluations(c, now - limits.age_s))

@@ -113,6 +113,7 @@ class LiveLoad:
     tpot_s: F64  # mean
     output_tokens: F64  # mean
     count: F64  # outcomes in the window
+    ready_in_s: F64 | None = None  # until a model that sleeps serves, 0 where it is not known
 
 
 class LatencyPrediction(NamedTuple):
@@ -131,6 +132,23 @@ def length_inputs(prompt: F64, style: F32) -> F64:
     return inputs
 
 
+class FirstToken(NamedTuple):
+    """Seconds of one model: until a prompt of no length is answered, for each token that is read, and from
+    first to last of a mean request."""
+
+    base_s: float
+    prefill_s: float
+    service_s: float
+
+    def reading_s(self, tokens: float, cached_share: float) -> float:
+        """To the first token of a prompt of which a share need not be read, where nothing waits.
+
+        The share is taken off the whole: fits put the cost of reading into `base_s`, because queues and
+        caches hide how TTFT grows with the prompt.
+        """
+        return (self.base_s + self.prefill_s * tokens) * (1.0 - cached_share)
+
+
 class BoundLatency:
     """The parameters of M models joined with one live reading: what one snapshot costs is paid here once."""
 
@@ -139,6 +157,8 @@ class BoundLatency:
         base_s, prefill_s, tpot_s, slope, cold_s = columns.reshape(-1, 5).T
         fitted = np.array([p.count > 0 for p in parameters], dtype=bool)
         self._ready = live.replicas > 0
+        if live.ready_in_s is not None:
+            cold_s = np.where(live.ready_in_s > 0.0, live.ready_in_s, cold_s)
         slots = np.maximum(live.slots, 1.0)
         self._replicas = np.maximum(live.replicas, 1.0)
         trust = np.where(fitted, live.count / (live.count + _FULL_TRUST), live.count > 0)
@@ -153,6 +173,7 @@ class BoundLatency:
         length[unfitted, 0] = np.log1p(live.output_tokens[unfitted])
         mean_output = np.where(unfitted, live.output_tokens, [p.mean_output_tokens for p in parameters])
         full_s = base_s + tpot_s * self._stretch(slope, slots) * mean_output
+        self._first = base_s, prefill_s, full_s
         self._wait_s = full_s / slots  # seconds that each request beyond the slots adds
         parts = {
             "length": length.T,
@@ -172,9 +193,20 @@ class BoundLatency:
         """[M] requests/s that the ready replicas finish with every slot busy; 0 without a replica."""
         return np.where(self._ready, 1.0 / self._wait_s, 0.0)
 
+    def alone_s(self, tokens: float) -> F64:
+        """[M] seconds to the first token of a prompt of so many tokens, where nothing waits."""
+        base_s, prefill_s, _ = self._first
+        seconds: F64 = base_s + prefill_s * tokens
+        return seconds
+
     def _stretch(self, slope: F64, sequences: F64) -> F64:
         """[M] factor on TPOT while `sequences` [M] run over all replicas of a model."""
         return 1.0 + slope * np.maximum(sequences / self._replicas - 1.0, 0.0)
+
+    def first_token(self, model: int) -> FirstToken:
+        """What the first token of one of the models takes."""
+        base_s, prefill_s, service_s = self._first
+        return FirstToken(float(base_s[model]), float(prefill_s[model]), float(service_s[model]))
 
     def predict(self, prompt: F64, style: F32, in_flight: F64, max_tokens: int | None) -> LatencyPrediction:
         """Predictions for one more request with `prompt` [P] and `style` [S] behind `in_flight` [M]."""

@@ -14,6 +14,7 @@ from policies.learned.features import FEATURES
 from policies.observation import OBSERVATION_VERSION
 
 FORMAT = "fastserve-policy-1"
+BASES = ("priced", "formula")  # what a residual may stand on; new ones stand on the first
 Tensors = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -30,6 +31,7 @@ class Manifest:
     features: tuple[str, ...]
     beta: float
     hidden: int
+    base: str = "formula"  # what the residual stands on; files of before the priced rule say nothing
     data_range: Mapping[str, float] = field(default_factory=dict)  # e.g. first and last record, decisions
     hashes: Mapping[str, str] = field(default_factory=dict)
     format: str = FORMAT
@@ -43,13 +45,14 @@ def _hash(tensor: npt.NDArray[np.float32]) -> str:
 def new_manifest(tensors: Tensors, beta: float, hidden: int, data_range: Mapping[str, float]) -> Manifest:
     """A manifest for `tensors`; the revision is the hash of their hashes, the features and beta."""
     hashes = {name: _hash(tensor) for name, tensor in sorted(tensors.items())}
-    identity = json.dumps([hashes, FEATURES, beta, OBSERVATION_VERSION], sort_keys=True)
+    identity = json.dumps([hashes, FEATURES, beta, OBSERVATION_VERSION, BASES[0]], sort_keys=True)
     return Manifest(
         revision=hashlib.sha256(identity.encode()).hexdigest()[:12],
         observation_version=OBSERVATION_VERSION,
         features=FEATURES,
         beta=beta,
         hidden=hidden,
+        base=BASES[0],
         data_range=dict(data_range),
         hashes=hashes,
     )
@@ -83,6 +86,10 @@ def _check(tensors: Tensors, manifest: Manifest) -> None:
             f"Checkpoint '{manifest.revision}' was trained on observation version "
             f"{manifest.observation_version} with {len(manifest.features)} features; this code has "
             f"{OBSERVATION_VERSION} with {len(FEATURES)}: train again."
+        )
+    if manifest.base not in BASES:
+        raise CheckpointError(
+            f"Checkpoint '{manifest.revision}' stands on '{manifest.base}', must stand on one of {BASES}."
         )
     if {name: _hash(tensor) for name, tensor in tensors.items()} != dict(manifest.hashes):
         raise CheckpointError(

@@ -16,7 +16,9 @@ from policies.arrays import F32, F64, Bools
 from policies.compiled import array, compiled, readonly
 from policies.formula import model_utility, ratio
 from policies.observation import PROMPT_FIELDS
-from policies.reward import NO_TARGET_S, lateness
+from policies.priced import cost_shares, load, work_s
+from policies.priced import model_utility as priced_model_utility
+from policies.reward import NO_TARGET_S, expected_lateness
 
 Array = npt.NDArray[np.floating]
 
@@ -59,13 +61,12 @@ _GAPS: Final = _REQUEST - 3
 _SIZE: Final = len(FEATURES)
 _TINY: Final = 1e-9
 _MOST: Final = 4.0
-ANSWER_SPREAD: Final = (0.45, 0.85, 1.6)  # real over predicted answer length: thirds of a log-normal
 
 
 def network_inputs(rows: Array, prompt: Array, caller: Array, mask: Bools) -> tuple[F32, F64]:
     """([..., M, K] features, [..., M] U_i) of rows [..., M, F], prompt [..., P], caller [..., 4], mask.
 
-    K columns in the order of FEATURES; U_i is the formula's utility, as utility.observed_utility gives it.
+    K columns in the order of FEATURES; U_i is the utility of policies.priced.
     """
     models = rows.shape[-2]
     features = np.empty((*rows.shape[:-1], len(FEATURES)), dtype=np.float32)
@@ -106,46 +107,35 @@ def _write_own(rows: F64, output_tokens: float, scale_s: float, out: F32) -> Non
 
 
 @compiled()
-def _expected_lateness(ttft_s: float, e2e_s: float, target_s: float) -> float:
-    """Share of the latency weight that is lost, mean over how long the answer may turn out."""
-    total = 0.0
-    for spread in ANSWER_SPREAD:
-        total += lateness(ttft_s + (e2e_s - ttft_s) * spread, target_s)
-    return total / len(ANSWER_SPREAD)
-
-
-@compiled()
 def _write_relative(
     rows: F64, output_tokens: float, caller: F64, mask: Bools, out: F32, utility: F64
 ) -> None:
     """RELATIVE_FEATURES and the utility."""
-    fastest, cheapest, dearest = math.inf, math.inf, 0.0
+    fastest, cheapest, shares = math.inf, math.inf, cost_shares(rows, mask)
     for m in range(len(rows)):
         if mask[m]:
             fastest, cheapest = min(fastest, rows[m, column.E2E_S]), min(cheapest, rows[m, column.COST_USD])
-            dearest = max(dearest, rows[m, column.COST_USD])
     a1, a2, a3 = caller[column.ACCURACY_WEIGHT], caller[column.LATENCY_WEIGHT], caller[column.COST_WEIGHT]
     total = a1 + a2 + a3 + _TINY
     best = np.full(3, -math.inf)  # accuracy, utility, predicted reward of the allowed
     gaps = np.empty((len(rows), 3))
     for m in range(len(rows)):
         row, to, gap = rows[m], out[m, _RELATIVE:], gaps[m]
-        late = _expected_lateness(row[column.TTFT_S], row[column.E2E_S], caller[column.TARGET_S])
+        late = expected_lateness(row[column.TTFT_S], row[column.E2E_S], caller[column.TARGET_S])
         speed, cheapness = ratio(fastest, row[column.E2E_S]), ratio(cheapest, row[column.COST_USD])
-        share = min(row[column.COST_USD] / (dearest + _TINY), _MOST)
-        slots = max(row[column.SLOTS], 1.0)
-        claim = min(row[column.TPOT_S] * output_tokens / slots, _MOST)
-        load = min(row[column.IN_FLIGHT] / slots, _MOST)
+        share = shares[m]
+        claim, busy = work_s(row, output_tokens), load(row)
         in_time, gained = claim * (1.0 - late), a1 * row[column.ACCURACY]
-        utility[m] = model_utility(row, caller, fastest, cheapest)
+        formula = model_utility(row, caller, fastest, cheapest)
+        utility[m] = priced_model_utility(row, caller, late, share, output_tokens)
         to[0], to[1], to[2], to[3], to[4], to[5] = late, speed, cheapness, share, claim, in_time
         to[6] = 3.0 * gained / total
         to[7] = 3.0 * a2 / total * late
         to[8] = 3.0 * a3 / total * min(row[column.COST_USD] * 1e3, 20.0)
         to[9] = 3.0 * a2 / total * in_time
-        to[10] = to[9] * load
-        to[11] = to[9] * max(load - 1.0, 0.0)
-        gap[0], gap[1] = row[column.ACCURACY], utility[m] / total
+        to[10] = to[9] * busy
+        to[11] = to[9] * max(busy - 1.0, 0.0)
+        gap[0], gap[1] = row[column.ACCURACY], formula / total
         gap[2] = (gained - a2 * late - a3 * share) / total
         if mask[m]:
             best = np.maximum(best, gap)

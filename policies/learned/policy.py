@@ -1,17 +1,16 @@
-"""The learned policy at serving: the formula plus the network's residual, without torch."""
+"""The learned policy at serving: the priced rule plus the network's residual, without torch."""
 
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
-from policies.arrays import F64
-from policies.formula import masked_softmax
+from policies.arrays import F32, F64, Bools
+from policies.formula import formula_utility, masked_softmax
 from policies.learned.checkpoint import CheckpointError, Manifest, Tensors, dump, parse
 from policies.learned.features import request_inputs
 from policies.learned.kernel import learned_logits, residual
 from policies.observation import Observation
-from policies.policy import Policy
+from policies.policy import FormulaPolicy, Policy
 
 _NAMES = (
     "encode.weight", "encode.bias", "own.weight", "own.bias",
@@ -21,7 +20,7 @@ RESIDUAL_SCALE = 20.0  # as in policies.training.network; a test holds the two e
 
 
 class LearnedPolicy(Policy):
-    """pi = softmax(beta * w_i * U_i + g_theta(observation)_i); g = 0 is exactly the formula."""
+    """pi = softmax(beta * w_i * U_i + g_theta(observation)_i); g = 0 is exactly the priced rule."""
 
     name = "learned"
 
@@ -60,14 +59,21 @@ class LearnedPolicy(Policy):
         """The checkpoint this policy was made from."""
         return dump(self._tensors, self.manifest)
 
-    def residual(self, x: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    def residual(self, x: F32, mask: Bools) -> F32:
         """[M] g for features [M, K], mask [M]; the twin of DispatchNetwork.residual."""
         return residual(x, mask, *self._layers)
+
+    def residuals(self, observation: Observation) -> F32:
+        """[M] g_i: what this policy adds to the rule that it stands on."""
+        o = observation
+        return self.residual(request_inputs(o.rows, o.prompt, o.caller, o.mask)[0], o.mask)
 
     def logits(self, observation: Observation) -> F64:
         """[M] beta * w_i * U_i + g_i; -inf where w_i is 0."""
         o = observation
         x, utility = request_inputs(o.rows, o.prompt, o.caller, o.mask)
+        if self.manifest.base == FormulaPolicy.name:
+            utility = formula_utility(o.rows, o.caller, o.mask)
         return learned_logits(x, utility, o.rows, o.mask, self.beta, *self._layers)
 
     def distribution(self, observation: Observation) -> F64:

@@ -74,10 +74,13 @@ class Betting:
     Under the null the chance that wealth ever exceeds 1 / alpha is at most alpha, whatever the
     stopping rule and for any distribution (Waudby-Smith and Ramdas 2023, aGRAPA bets, Ville's
     inequality). `wealth` is the evidence; 20 corresponds to alpha = 0.05. Bets follow the last `memory`
-    observations, and are at most `boldness` of the largest that cannot lose all.
+    observations, and are at most `boldness` of the largest that cannot lose all. `variance` is the first
+    guess at that of X: the better it is, the sooner the bets are right.
     """
 
-    def __init__(self, null: float, memory: float = math.inf, boldness: float = 0.5) -> None:
+    def __init__(
+        self, null: float, memory: float = math.inf, boldness: float = 0.5, variance: float = 0.25
+    ) -> None:
         if not 0.0 < null < 1.0:
             raise ValueError(f"null: {null}, must lie strictly between 0 and 1.")
         self.null = null
@@ -88,14 +91,15 @@ class Betting:
         self._most = boldness / null
         self._weight = 1.0
         self._sum = 0.5  # one pseudo-observation at 1/2 keeps early bets small
-        self._square = 0.5
+        self._square = 0.25 + variance
+        self._least_variance = min(1e-3, variance / 100.0)
 
     def update(self, x: float) -> None:
         """Take one observation. Raises ValueError outside [0, 1]."""
         if not 0.0 <= x <= 1.0:
             raise ValueError(f"x: {x}, must lie in [0, 1].")
         mean = self._sum / self._weight
-        variance = max(self._square / self._weight - mean * mean, 1e-3)
+        variance = max(self._square / self._weight - mean * mean, self._least_variance)
         edge = mean - self.null
         bet = min(max(edge / (variance + edge * edge), 0.0), self._most)
         self.log_wealth += math.log1p(bet * (x - self.null))

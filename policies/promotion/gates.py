@@ -1,7 +1,8 @@
 """The gates that a policy version must pass, in order, before it may meet users.
 
-A: paired evaluation. B: simulator. C: off-policy estimate. D (shadow and canary) is
-policies.promotion.canary. Every gate is a pure function from evidence to a Verdict that carries its numbers.
+A: paired evaluation, against the incumbent and against the priced rule. B: simulator. C: off-policy estimate.
+D (shadow and canary) is policies.promotion.canary. Every gate is a pure function from evidence to a Verdict
+that carries its numbers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from policies.promotion.ope import Log, difference
 from policies.strict import StrictModel
 
 GAIN_GATE: Final = "gain"
+RULE_GATE: Final = "rule"
 LOG_GATE: Final = "C"
 
 
@@ -32,6 +34,7 @@ class Verdict:
     reason: str
     numbers: Mapping[str, float] = field(default_factory=dict)
     needs_evidence: bool = False
+    owes_gain: bool = False  # passed, but live traffic has to show the gain
 
 
 class GateSettings(StrictModel):
@@ -52,26 +55,35 @@ class GateSettings(StrictModel):
     min_effective_sample_size: float = Field(default=100.0, ge=1.0)
     # Ask for more evidence in gate C above this share of choices that the log never tried.
     max_unsupported: float = Field(default=0.05, ge=0.0, le=1.0)
-    # Ask for a gain above this somewhere, on graded items or in a simulated scenario.
+    # Ask for a gain above this, on graded items or in a simulated scenario, or else on live traffic.
     min_gain: float = Field(default=0.0, ge=-1.0, le=1.0)
+    # Let no candidate go to live traffic of which a gain of this much is excluded everywhere.
+    least_gain: float = Field(default=0.01, ge=-1.0, le=1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class PairedEvidence:
     """Full-information evidence on N items, none of which the candidate was fitted on.
 
-    `candidate` and `incumbent` [N, M] are probabilities, `utility` [N, M] what each model's answer
-    was worth; `slices` name the items' groups (task, language, length): each [N] labels.
+    `candidate`, `incumbent` and `rule`, which is the priced one, [N, M] are probabilities, `utility` [N, M]
+    what each model's answer was worth; `slices` name the items' groups (task, language, length), [N] labels
+    each.
     """
 
     candidate: F64
     incumbent: F64
+    rule: F64
     utility: F64
     slices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def gains(self) -> F64:
         """[N] expected utility of the candidate minus the incumbent's, item by item."""
-        return ((self.candidate - self.incumbent) * self.utility).sum(axis=1)
+        return self.gains_over(self.incumbent)
+
+    def gains_over(self, other: F64) -> F64:
+        """[N] the same over `other` [N, M]."""
+        gains: F64 = ((self.candidate - other) * self.utility).sum(axis=1)
+        return gains
 
 
 def _numbers(prefix: str, bound: Bound) -> dict[str, float]:
@@ -115,6 +127,19 @@ def paired_gate(evidence: PairedEvidence, limits: GateSettings) -> Verdict:
     return Verdict("A", True, f"gain {overall.mean:+.4f}, at least {overall.low:+.4f}", numbers)
 
 
+def rule_gate(evidence: PairedEvidence, limits: GateSettings) -> Verdict:
+    """Gate A once more, against the priced rule, which never changes.
+
+    Each version may be worse than the one before by what gate A cannot exclude. Measured against the same
+    rule every time, such losses cannot add up.
+    """
+    bound = mean_bound(evidence.gains_over(evidence.rule), limits.alpha)
+    numbers, told = _numbers("gain", bound), f"gain over the priced rule {bound.mean:+.4f}"
+    if bound.low > -limits.paired_margin:
+        return Verdict(RULE_GATE, True, f"{told}, at least {bound.low:+.4f}", numbers)
+    return Verdict(RULE_GATE, False, f"{told}, a loss not excluded", numbers, bound.high >= 0.0)
+
+
 def _slices(
     gains: F64, slices: Mapping[str, Sequence[str]], limits: GateSettings, numbers: dict[str, float]
 ) -> tuple[list[str], list[str]]:
@@ -149,20 +174,24 @@ def simulator_gate(
     return Verdict("B", True, f"keeps up with {', '.join(baselines)}", numbers)
 
 
-def gain_gate(gains: Mapping[str, F64], level: float, min_gain: float = 0.0) -> Verdict:
-    """Somewhere the candidate must be measurably better than the incumbent: a lower bound above `min_gain`.
+def gain_gate(gains: Mapping[str, F64], level: float, limits: GateSettings) -> Verdict:
+    """Whether the candidate is measurably better than the incumbent somewhere, by a bound above `min_gain`.
 
     `gains` [N] of utility over the incumbent, on the paired items and in each simulated scenario. All bounds
-    hold at once with probability 1 - `level`. A candidate that is merely not worse does not justify a change.
+    hold at once with probability 1 - `level`. A candidate that is merely not worse does not justify a change:
+    where a gain is not shown and not excluded either, it owes it to its canary.
     """
     bounds = {name: mean_bound(values, level / len(gains)) for name, values in gains.items()}
     numbers = {"level": level}
     for name, bound in bounds.items():
         numbers.update(_numbers(name, bound))
     best = max(bounds, key=lambda name: bounds[name].low)
-    if bounds[best].low > min_gain:
+    if bounds[best].low > limits.min_gain:
         return Verdict(GAIN_GATE, True, f"better by at least {bounds[best].low:+.4f} ({best})", numbers)
-    return Verdict(GAIN_GATE, False, "nowhere measurably better than the incumbent", numbers, True)
+    least = max(limits.least_gain, limits.min_gain)
+    if max(mean_bound(values, limits.alpha).high for values in gains.values()) <= least:
+        return Verdict(GAIN_GATE, False, f"a gain of {least:g} is excluded everywhere", numbers)
+    return Verdict(GAIN_GATE, True, "a gain is to be shown on live traffic", numbers, owes_gain=True)
 
 
 def off_policy_gate(log: Log, candidate: F64, incumbent: F64, limits: GateSettings) -> Verdict:
@@ -229,12 +258,15 @@ def load_gate(data: bytes) -> tuple[Verdict, LearnedPolicy | None]:
 def judge(evidence: Evidence, limits: GateSettings, level: float) -> list[Verdict]:
     """Verdicts in order, ending with the first that did not pass; all passed means: ready for shadow.
 
-    `level` is the chance of finding a gain where there is none that this test may spend.
+    `level` is the chance of a promotion without a gain that this test may spend: half of it here, half in the
+    canary.
     """
     paired = evidence.paired()
     verdicts = [finite_gate(paired.candidate)]
     if verdicts[-1].passed:
         verdicts.append(paired_gate(paired, limits))
+    if verdicts[-1].passed:
+        verdicts.append(rule_gate(paired, limits))
     if verdicts[-1].passed:
         gains = {"items": paired.gains()}
         for scenario, episodes in evidence.simulated().items():
@@ -242,7 +274,7 @@ def judge(evidence: Evidence, limits: GateSettings, level: float) -> list[Verdic
             if not verdicts[-1].passed:
                 return verdicts
             gains[f"simulated {scenario}"] = episodes.candidate - episodes.baselines["incumbent"]
-        verdicts.append(gain_gate(gains, level, limits.min_gain))
+        verdicts.append(gain_gate(gains, level / 2.0, limits))
     if verdicts[-1].passed:
         live = evidence.live()
         verdicts.append(off_policy_gate(live.log, live.candidate, live.incumbent, limits))

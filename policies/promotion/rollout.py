@@ -18,18 +18,31 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a canary: from `began_s` on the candidate gets this share of the slices of time."""
+
+    began_s: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A policy version on its way to the users. Times are wall clock."""
 
     version: int
     stage: Stage
-    share: float = 0.0  # share of requests that it decides
+    share: float = 0.0  # share of the slices of time in which it decides
     step: int = 0  # index into the canary's ladder
     started_s: float = 0.0  # when its stage began: evidence is what was decided since
     since_s: float = 0.0  # when its last step began
     reason: str = ""  # why it reached a final stage; of a waiting one the gate that it is short at
     test: int = 0  # number of the last test for a gain that it took, over the life of the pool
-    level: float = 0.05  # chance of being promoted by mistake that this test may spend
+    level: float = 0.05  # chance of being promoted by mistake that its canary may spend
+    owes_gain: bool = False  # no gate has shown a gain: the canary has to
+    seed: int = 0  # of the draw of its slices, the same at every ingress replica
+    slice_s: float = 60.0  # length of a slice
+    steps: tuple[Step, ...] = ()  # so far, the present one last
+    held_until_s: float = 0.0  # until then it decides nothing: its slice was ended early
 
     @property
     def on_trial(self) -> bool:
@@ -39,7 +52,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class RolloutState:
-    """The rollout as the table keeps it. `active` None is the formula; times are wall clock.
+    """The rollout as the table keeps it. `active` None is the priced rule; times are wall clock.
 
     `revision` counts changes. A change is stored only if it was made to the stored revision, so that of two
     changes at once (a command and the Learner) the later one fails instead of undoing the other.

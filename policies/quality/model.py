@@ -12,9 +12,11 @@ from safetensors.numpy import load, save
 
 from policies.arrays import F32, F64, I32
 from policies.prompt.features import FEATURE_VERSION, PromptFeatures
+from policies.quality.conformal import threshold_for
 from policies.quality.kernel import packed, predict_quality, quality_inputs, quality_leaves
 
 FORMAT: Final = 3
+UNKNOWN: Final = -1.0  # in place of a score
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -43,7 +45,8 @@ class QualityModel:
     [K, H, M], `model_bias` [K, 1, M]; `split`, `threshold`, `child` and `roots` [T], the shape of the
     forest (policies.quality.forest), and `leaves` [L, M], the score beyond the mean in each leaf; `slopes`
     [3] of networks, linear model and forest and `offset` [M], the calibration; `evidence` [M] answers behind
-    each model.
+    each model. Where prompts were held out, `held_predicted` and `held_scores` [N, M] are what was predicted
+    of them and what they got, UNKNOWN where nothing.
     """
 
     def __init__(self, manifest: QualityManifest, arrays: Arrays) -> None:
@@ -52,6 +55,7 @@ class QualityModel:
         self.arrays = dict(arrays)
         self._column = {model: i for i, model in enumerate(manifest.models)}
         self._kernel = _kernel_arrays(arrays)
+        self._floors: dict[tuple[tuple[int, ...], float, float], float | None] = {}
         self.revision = hashlib.sha256(self.to_bytes()).hexdigest()[:12]
 
     def inputs(self, features: PromptFeatures) -> tuple[F32, F32]:
@@ -83,6 +87,24 @@ class QualityModel:
         columns = [self._column.get(model, -1) for model in models]
         known = np.array(columns, dtype=np.intp) >= 0
         return np.where(known, mean[columns], np.nan), np.where(known, std[columns], np.nan)
+
+    def least_prediction(self, models: Sequence[str], floor: float, alpha: float) -> float | None:
+        """From which prediction on a choice among `models` falls below `floor` in a share `alpha` at most.
+
+        Infinite where no choice keeps to that; None where this model has no answers to tell from.
+        """
+        columns = tuple(self._column[model] for model in models if model in self._column)
+        key = columns, floor, alpha
+        if key not in self._floors:
+            self._floors[key] = self._least_prediction(columns, floor, alpha)
+        return self._floors[key]
+
+    def _least_prediction(self, columns: tuple[int, ...], floor: float, alpha: float) -> float | None:
+        if not columns or "held_predicted" not in self.arrays:
+            return None
+        predicted = self.arrays["held_predicted"][:, columns].astype(np.float64)
+        scores = self.arrays["held_scores"][:, columns].astype(np.float64)
+        return threshold_for(predicted, np.where(scores == UNKNOWN, np.nan, scores), floor, alpha)
 
     def to_bytes(self) -> bytes:
         """safetensors with the manifest as metadata; only buckets that were seen, in half precision."""

@@ -9,17 +9,18 @@ import numpy.typing as npt
 from scipy import sparse
 
 from policies.arrays import F32, F64, Bools
-from policies.quality.calibration import blend, logit
+from policies.quality.calibration import blend, logit, sigmoid
 from policies.quality.data import QualityData
 from policies.quality.forest import leaf_values, members_of, plant
 from policies.quality.kernel import EMBEDDING_SCALE, STYLE_LIMIT, leaves_of, packed
-from policies.quality.model import QualityManifest, QualityModel
+from policies.quality.model import UNKNOWN, QualityManifest, QualityModel
 from policies.quality.network import QualityNetwork, Training, predict, train
 from policies.quality.tfidf import embedding_table, ridge, term_weights, tfidf_matrix
 
 Arrays = dict[str, npt.NDArray[Any]]
 _SLOPES = (0.4, 0.2, 0.4)  # of networks, linear model and forest, before anything is known of them
 _SLOPES_ANSWERS = 20.0  # answers that these count as
+_MOST_HELD_OUT = 5_000  # prompts whose held-out predictions are kept, for floors
 _MANY = 2000  # prompts from which on an n-gram must be in three of them to count
 
 
@@ -69,12 +70,17 @@ def fit(
     if held_out.any():
         slopes, offset = blend(np.stack(guesses), data.scores, weights, slopes, offset, _SLOPES_ANSWERS)
     known = weights > 0
+    held_predicted = sigmoid(np.einsum("s,snm->nm", slopes, np.stack(guesses)) + offset)
     arrays = {
         "weights": term, "style_mean": style_mean, "style_scale": style_scale,
         "table": np.concatenate([embedding, linear], axis=1).astype(np.float16).astype(np.float32),
         **network.arrays(), **forest, "means": means.astype(np.float32), "slopes": slopes, "offset": offset,
         "evidence": known.sum(axis=0).astype(np.float64),
     }  # fmt: skip
+    if held_out.any():
+        newest = slice(-_MOST_HELD_OUT, None)
+        arrays["held_predicted"] = held_predicted[newest].astype(np.float32)
+        arrays["held_scores"] = np.where(known, scores, UNKNOWN)[newest].astype(np.float32)
     now_s = time.time() if now_s is None else now_s
     manifest = QualityManifest(data.models, settings.buckets, now_s, len(data.features), int(known.sum()))
     return QualityModel(manifest, arrays)

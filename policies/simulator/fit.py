@@ -121,7 +121,12 @@ def simulate(spec: ModelSpec, data: Columns) -> Times:
         np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)), np.zeros((1, len(PROMPT_FIELDS)))
     )
     simulator = QueueSimulator(
-        [spec], table, deadline_s=1e9, waiting_places=count + 1, requests_kept=count + 1
+        [spec],
+        table,
+        deadline_s=1e9,
+        in_flight_per_slot=np.inf,  # what is replayed was let in
+        waiting_places=count + 1,
+        requests_kept=count + 1,
     )
 
     def padded(values: F64) -> F64:

@@ -77,6 +77,7 @@ POOL: Final = np.dtype(
         ("target_s", np.float64),
         ("deadline_s", np.float64),  # a request that waits longer is given up
         ("cost_scale_usd", np.float64),
+        ("in_flight_per_slot", np.float64),  # a model that holds so many for each warm slot takes no more
         ("blind", np.int64),  # 1: observations show idle engines, whatever the load
         ("earned", np.float64),  # sum of the rewards that became known in this step
         ("random", np.uint64),  # state of the failures' generator
@@ -324,14 +325,26 @@ def pick_replica(q: Queues, e: int, m: int) -> int:
 
 
 @compiled(fused=False)
+def is_full(q: Queues, e: int, m: int) -> bool:
+    """Whether the model holds as many requests as dispatch lets it, by its warm replicas' slots."""
+    warm = 0
+    for r in range(q.replicas.shape[2]):
+        if q.replicas[e, m, r].status == WARM:
+            warm += 1
+    slots = max(warm * q.params[e, m].slots, 1.0)
+    return bool(q.models[e, m].in_flight >= q.pools[e].in_flight_per_slot * slots)
+
+
+@compiled(fused=False)
 def submit(q: Queues, e: int, m: int, k: int) -> None:
-    """Hand request `k`, whose fields are set, to model `m`; rejected where no place is left."""
+    """Hand request `k`, whose fields are set, to model `m`; rejected where it is full or no place is left."""
     request = q.requests[e, k]
     request.model = m
     request.outcome = OPEN
     request.ttft_s = np.nan
+    taken = q.models[e, m].enabled and not is_full(q, e, m)
     q.models[e, m].in_flight += 1
-    r = pick_replica(q, e, m) if q.models[e, m].enabled else -1
+    r = pick_replica(q, e, m) if taken else -1
     if r < 0 or q.replicas[e, m, r].waiting == q.queue.shape[3]:
         finish(q, e, k, REJECTED, request.arrival_s)
         return

@@ -22,6 +22,7 @@ from policies.simulator.queues import (
 from policies.simulator.spec import PARAMS, ModelSpec, params
 from policies.simulator.step import ObservationBatch, Stream, Table, observe, step
 from policies.simulator.workload import Episode, QualityTable
+from policies.utility import MOST_LOAD
 
 _TYPICAL_PROMPT_TOKENS = 512.0  # means before anything has finished
 _TYPICAL_OUTPUT_TOKENS = 200.0
@@ -32,7 +33,8 @@ class QueueSimulator:
     """E pools of the same M models, each serving its own episode.
 
     `requests_kept` is K: the fields of request k stay readable at k % K until K more were dispatched;
-    it must exceed what a pool can have open. `blind` hides the live load from observations. Times in
+    it must exceed what a pool can have open. A model that holds `in_flight_per_slot` requests for each slot
+    takes no more, as in service. `blind` hides the live load from observations. Times in
     seconds, see policies.simulator.queues.Queues for shapes.
     """
 
@@ -44,6 +46,7 @@ class QueueSimulator:
         *,
         deadline_s: float = 60.0,
         cost_scale_usd: float = 1e-3,
+        in_flight_per_slot: float = MOST_LOAD,
         waiting_places: int = 512,
         requests_kept: int = 4096,
         blind: bool = False,
@@ -61,6 +64,7 @@ class QueueSimulator:
         self.queues = _empty_queues(size, replicas, slots, waiting_places, requests_kept, seed)
         self.queues.pools["deadline_s"] = deadline_s
         self.queues.pools["cost_scale_usd"] = cost_scale_usd
+        self.queues.pools["in_flight_per_slot"] = in_flight_per_slot
         self.queues.pools["blind"] = blind
         self.observations = _empty_observations(size)
         self._stream: Stream | None = None

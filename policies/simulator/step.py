@@ -9,7 +9,7 @@ from policies import observation as column
 from policies.arrays import F64, I64
 from policies.compiled import compiled
 from policies.cost import cost_usd
-from policies.simulator.queues import COLD, OPEN, WARM, Queues, advance, pick_replica, submit
+from policies.simulator.queues import COLD, OPEN, WARM, Queues, advance, is_full, pick_replica, submit
 
 _cost_usd = compiled(fused=False)(cost_usd)
 DRAIN_S: Final = 1e5  # longer than anything an episode leaves behind
@@ -120,21 +120,25 @@ def observe_model(
 def observe(q: Queues, s: Stream, table: Table, observations: ObservationBatch, e: int) -> None:
     """What a policy sees of the request at the cursor of pool `e`.
 
-    The mask holds models with a warm replica; while there is none, those with a cold one.
+    The mask is the one that serves: models with a warm replica that are not full. While there is none, those
+    with a warm replica, whose requests are then refused; while there is none of these, those with a cold one.
     """
     t = s.cursor[e]
     prompt, output = s.prompt_tokens[e, t], s.predicted_tokens[e, t]
-    usable = 0
+    usable, warm = 0, 0
     for m in range(q.params.shape[1]):
         row = observations.rows[e, m]
         observe_model(q, e, m, prompt, output, row)
         row[column.ACCURACY] = table.accuracy[s.row[e, t], m]
         row[column.ACCURACY_STD] = table.accuracy_std[s.row[e, t], m]
-        observations.mask[e, m] = 1 if q.models[e, m].enabled and row[column.REPLICAS] > 0 else 0
+        serves = q.models[e, m].enabled and row[column.REPLICAS] > 0
+        observations.mask[e, m] = 1 if serves and not is_full(q, e, m) else 0
         usable += observations.mask[e, m]
+        warm += 1 if serves else 0
     if usable == 0:
         for m in range(q.params.shape[1]):
-            observations.mask[e, m] = 1 if q.models[e, m].enabled else 0
+            serves = warm == 0 or observations.rows[e, m, column.REPLICAS] > 0
+            observations.mask[e, m] = 1 if q.models[e, m].enabled and serves else 0
     for i in range(observations.prompt.shape[1]):
         observations.prompt[e, i] = table.prompt[s.row[e, t], i]
     observations.prompt[e, column.PROMPT_TOKENS] = prompt

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from policies.utility import DEFAULT_BETA
 
 Parameters = dict[str, npt.NDArray[np.float32]]
 _LOGIT_LAYERS = ("policy.score.weight", "policy.score.bias", "policy.skip.weight")
+# Features that hardly vary in the simulator but do in service: what a network would make of them is chance.
+# The priced utility, on which its logits stand, takes weight and errors into account, the mask cold models.
+UNVARIED: Final = ("weight", "error_rate", "cold", "age_s", "replicas")
 Report = Callable[[int, Mapping[str, float]], None]  # decisions so far, metrics of the update
 
 
@@ -38,7 +41,7 @@ class TrainingConfig:
     hidden: int = 32
     beta: float = DEFAULT_BETA
     sharpness: float = 4.0
-    drop: tuple[str, ...] = ()  # network features switched off, for ablations
+    drop: tuple[str, ...] = UNVARIED  # network features switched off
     seed: int = 0
     ppo: PPOConfig = field(default_factory=PPOConfig)
 

@@ -11,16 +11,27 @@ from typing import Any, Final
 
 import yaml
 
-from serve_app.access.keys import KeyEntry, KeyFile, read_key_file
+from deployments.keys.entries import ALL_ROLES, KeyEntry, KeyFile
+from deployments.keys.file import read_key_file, write_secret
+from deployments.keys.watch import FIRST_NAME
 
 AUDIT_FILE: Final = "keys.audit.jsonl"  # beside the key file: who did what and when, never a key
 
 
 class KeyAdmin:
-    """Edits one key file; the ingress replicas of this home take it up within a second."""
+    """Edits one key file on the table's node; all ingress replicas take it up within seconds.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Where there is no file yet, one is made that begins with the first key, whose text is in another file.
+    """
+
+    def __init__(self, path: Path, first_key_file: Path) -> None:
+        self._path, self._first_key_file = path, first_key_file
+
+    def entries(self) -> tuple[KeyEntry, ...]:
+        """The keys. Raises OSError or ValueError where the file cannot be used."""
+        if self._path.exists():
+            return read_key_file(self._path).keys
+        return tuple(KeyEntry.model_validate(entry) for entry in self._first())
 
     def create(
         self,
@@ -51,7 +62,8 @@ class KeyAdmin:
         Limits, spending and votes stay with the key. Raises ValueError where there is no such key.
         """
         entries = self._entries()
-        entry, before = self._entry(entries, name), self._key(name)
+        before = self._key(name)
+        entry = self._entry(entries, name)
         secret, digest = _new_key()
         entry.pop("key", None)
         until = datetime.now(UTC) + timedelta(seconds=overlap_s)
@@ -66,35 +78,45 @@ class KeyAdmin:
 
     def revoke(self, name: str) -> None:
         """Take a key out at once. Raises ValueError where there is no such key, or it is the last one."""
-        entries = self._entries()
+        entries, revoked = self._entries(), self._key(name)
         entries.remove(self._entry(entries, name))
         if not entries:
             raise ValueError(f"Key '{name}' is the last one; create another first.")
         self._write(entries, "revoke", name)
+        if revoked.digest in [_digest(text) for text in self._first_text()]:
+            self._first_key_file.unlink()  # commands would use it
 
     def _entries(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return self._first()
         read_key_file(self._path)  # what cannot be read is not written over
         entries: list[dict[str, Any]] = yaml.safe_load(self._path.read_text())["keys"]
         return entries
 
     def _key(self, name: str) -> KeyEntry:
-        return next(entry for entry in read_key_file(self._path).keys if entry.name == name)
+        for entry in self.entries():
+            if entry.name == name:
+                return entry
+        raise ValueError(f"There is no key '{name}'. Known: {', '.join(e.name for e in self.entries())}.")
+
+    def _first(self) -> list[dict[str, Any]]:
+        return [
+            {"name": FIRST_NAME, "sha256": _digest(text).hex(), "roles": list(ALL_ROLES)}
+            for text in self._first_text()
+        ]
+
+    def _first_text(self) -> list[str]:
+        """The text of the first key, where it is known here."""
+        return [self._first_key_file.read_text().strip()] if self._first_key_file.exists() else []
 
     @staticmethod
     def _entry(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
-        for entry in entries:
-            if entry["name"] == name:
-                return entry
-        raise ValueError(f"There is no key '{name}'. Known: {', '.join(e['name'] for e in entries)}.")
+        return next(entry for entry in entries if entry["name"] == name)
 
     def _write(self, entries: list[dict[str, Any]], action: str, name: str) -> None:
         """Replace the file in one step, and note what was done."""
         KeyFile.model_validate({"keys": entries})
-        new = self._path.with_suffix(".new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            yaml.safe_dump({"keys": entries}, file, sort_keys=False)
-        os.replace(new, self._path)
+        write_secret(self._path, yaml.safe_dump({"keys": entries}, sort_keys=False))
         line = {"at": datetime.now(UTC).isoformat(), "user": os.environ.get("USER", ""), "action": action}
         descriptor = os.open(self._path.with_name(AUDIT_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "a") as file:
@@ -104,4 +126,8 @@ class KeyAdmin:
 def _new_key() -> tuple[str, str]:
     """The text of a new key, and its SHA-256 in hex."""
     secret = f"fs-{secrets.token_urlsafe(32)}"
-    return secret, hashlib.sha256(secret.encode()).hexdigest()
+    return secret, _digest(secret).hex()
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

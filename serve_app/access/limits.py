@@ -1,215 +1,174 @@
-"""Per-key limits of one ingress replica: requests per second, concurrency, tokens a minute, dollars a day."""
+"""Limits of keys, teams and profiles over all ingress replicas: requests, concurrency, tokens, dollars."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from serve_app.access.keys import Key
-from serve_app.config import KeyLimits
-from serve_app.http.errors import overloaded
-
-DAY_S: Final = 86_400.0
-_NANO = 1_000_000_000  # of a US dollar: sums of whole numbers are exact
+from deployments.keys.key import Key
+from deployments.records.budget import Budget
+from deployments.records.leases import NANO, Resource
+from deployments.records.windows import bounds
+from serve_app.access.leases import AwayError, Hold, Leases
+from serve_app.access.purse import Purse
+from serve_app.http.errors import ApiError, overloaded, unavailable
 
 Header = tuple[bytes, bytes]
+Budgets = tuple[tuple[str, Budget], ...]  # by account
 
-
-@dataclass(slots=True)
-class Bucket:
-    """A token bucket: `rate` a second, at most `size`; below 0 when the true cost is known only later."""
-
-    rate: float
-    size: float
-    updated_s: float
-    level: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.level = self.size
-
-    def fill(self, now_s: float) -> None:
-        """Add what has accrued since the last look."""
-        self.level = min(self.size, self.level + (now_s - self.updated_s) * self.rate)
-        self.updated_s = now_s
-
-    def wait_s(self, amount: float) -> float:
-        """Seconds until `amount` is there."""
-        return max(0.0, (min(amount, self.size) - self.level) / self.rate) if self.rate > 0 else DAY_S
-
-    def put_back(self, amount: float) -> None:
-        """Return what was taken and not used; negative for what was used beyond it."""
-        self.level = min(self.size, self.level + amount)
-
-
-class KeyUsage:
-    """What one key is using and has used."""
-
-    def __init__(self, limits: KeyLimits, now_s: float) -> None:
-        self.limits = limits
-        self.active = 0
-        self.day = 0
-        self.spent_nano_usd = 0  # today
-        self.finished = 0  # requests of today
-        self.used_tokens = 0  # today
-        self.reserved_nano_usd = 0  # by the requests in flight
-        per_s, per_min = limits.requests_per_s, limits.tokens_per_min
-        self.requests = Bucket(per_s, max(1.0, per_s), now_s) if per_s is not None else None
-        self.tokens = Bucket(per_min / 60.0, float(per_min), now_s) if per_min is not None else None
-
-    def turn(self, day: int) -> None:
-        """Begin anew where another day has begun."""
-        if self.day != day:
-            self.day, self.spent_nano_usd, self.finished, self.used_tokens = day, 0, 0, 0
-
-    @property
-    def left_nano_usd(self) -> int | None:
-        """What is left of today's dollars, requests in flight paid for; None without such a limit."""
-        if self.limits.usd_per_day is None:
-            return None
-        return round(self.limits.usd_per_day * _NANO) - self.spent_nano_usd - self.reserved_nano_usd
+_RATES: Final = ((Resource.REQUESTS, b"requests"), (Resource.TOKENS, b"tokens"))
+_AFFORDABLE: Final = 4  # times its predicted cost is reserved for a request
 
 
 @dataclass(slots=True)
 class Reservation:
-    """What one admitted request holds of its key's limits until it is settled."""
+    """What one admitted request holds of its limits until it is settled."""
 
     key: Key
-    tokens: int
-    nano_usd: int = 0
+    accounts: tuple[str, ...]
+    budgets: Budgets
+    holds: list[Hold] = field(default_factory=list)
 
 
 class Limiter:
-    """Admits requests by key and settles what they really used."""
+    """Admits requests and settles what they really used; see Leases for how replicas share a limit."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+        self,
+        leases: Leases,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self.leases = leases
         self._clock = clock
         self._wall = wall
-        self._usage: dict[str, KeyUsage] = {}
-        self._before: tuple[int, dict[str, int]] = (-1, {})  # day, nano-dollars by key id
 
-    def enter(self, key: Key, tokens: int) -> Reservation:
-        """Admit a request that is expected to use `tokens`.
+    async def enter(
+        self, key: Key, tokens: int, accounts: tuple[str, ...] = (), budgets: Budgets = ()
+    ) -> Reservation:
+        """Admit a request that is expected to use `tokens`, and will be charged to `accounts`.
 
-        Raises ApiError (429) with Retry-After; a request that is refused uses up nothing.
+        Raises ApiError: 429 with Retry-After over a limit, 503 where the table cannot be asked. A refused
+        request uses up nothing.
         """
-        usage = self._of(key)
-        limits = usage.limits
-        if limits.concurrency is not None and usage.active >= limits.concurrency:
-            raise overloaded(f"This key may run {limits.concurrency} requests at once.")
-        left = usage.left_nano_usd
-        if left is not None and left <= 0:
-            left_s = DAY_S - self._wall() % DAY_S
-            raise overloaded(
-                f"This key has spent its {limits.usd_per_day:g} USD of today.", "budget_exceeded", left_s
-            )
-        held = _held(limits, tokens)
-        for bucket, amount, rule in (
-            (usage.requests, 1.0, f"send {limits.requests_per_s} requests a second"),
-            (usage.tokens, held, f"use {limits.tokens_per_min} tokens a minute"),
-        ):
-            wait_s = bucket.wait_s(amount) if bucket is not None else 0.0
-            if wait_s > 0.0:
-                raise overloaded(f"This key may {rule}.", retry_after_s=wait_s + 0.5)
-        if usage.requests is not None:
-            usage.requests.level -= 1.0
-        if usage.tokens is not None:
-            usage.tokens.level -= held
-        usage.active += 1
-        return Reservation(key, tokens)
+        reservation = Reservation(key, accounts, budgets)
+        holds = []
+        for purse in self._purses(key):
+            amount = max(1, min(tokens, int(purse.limit))) if purse.resource is Resource.TOKENS else 1
+            holds.append(Hold(purse, amount, amount))
+        await self._take(reservation, holds)
+        return reservation
 
-    def expect(self, reservation: Reservation, cost_usd: float) -> None:
-        """Reserve the predicted cost, once the model is known."""
-        nano_usd = round(cost_usd * _NANO)
-        self._of(reservation.key).reserved_nano_usd += nano_usd - reservation.nano_usd
-        reservation.nano_usd = nano_usd
+    async def afford(self, reservation: Reservation, predicted_usd: float, most_usd: float) -> None:
+        """Reserve what the request may cost, once the model is known; near the end no less than predicted.
+
+        Raises ApiError as `enter`; what was held before is still held then.
+        """
+        least = max(1, round(predicted_usd * NANO))
+        want = max(least, min(round(most_usd * NANO), _AFFORDABLE * least))
+        purses = [self._budget(account, budget) for account, budget in reservation.budgets]
+        await self._take(reservation, [Hold(purse, want, least) for purse in purses])
 
     def settle(self, reservation: Reservation, used: int, cost_usd: float) -> None:
         """The request is over: charge what it used in place of what it held."""
-        usage = self._release(reservation)
-        usage.spent_nano_usd += round(cost_usd * _NANO)
-        usage.finished += 1
-        usage.used_tokens += used
-        if usage.tokens is not None:
-            usage.tokens.put_back(_held(usage.limits, reservation.tokens) - used)
+        nano_usd, held = round(cost_usd * NANO), {id(hold.purse) for hold in reservation.holds}
+        for hold in reservation.holds:
+            amounts = {Resource.TOKENS: used, Resource.REQUESTS: 1, Resource.USD: nano_usd}
+            self.leases.settle(hold, amounts.get(hold.purse.resource, 0))
+        for account in reservation.accounts:  # whose budget came, or was not reached, after it was admitted
+            purse = self.leases.find(account, Resource.USD)
+            if purse is not None and id(purse) not in held:
+                purse.settle(0, nano_usd)
 
     def refund(self, reservation: Reservation) -> None:
         """The request was refused after all: it used up nothing."""
-        usage = self._release(reservation)
-        if usage.requests is not None:
-            usage.requests.put_back(1.0)
-        if usage.tokens is not None:
-            usage.tokens.put_back(_held(usage.limits, reservation.tokens))
+        for hold in reservation.holds:
+            self.leases.settle(hold, 0)
 
-    def restore(self, spent_nano_usd: Mapping[str, int]) -> None:
-        """Add what keys (by id) spent today before this replica began to count."""
-        day = int(self._wall() // DAY_S)
-        self._before = (day, dict(spent_nano_usd))
-        for key_id, usage in self._usage.items():
-            usage.turn(day)
-            usage.spent_nano_usd += spent_nano_usd.get(key_id, 0)
-
-    def headers(self, key: Key) -> list[Header]:
-        """OpenAI's `x-ratelimit-*` headers for the limits of the key, and what is left of its dollars."""
-        usage = self._of(key)
-        headers: list[Header] = []
-        for kind, bucket in ((b"requests", usage.requests), (b"tokens", usage.tokens)):
-            if bucket is not None:
+    def headers(self, key: Key, budgets: Budgets = ()) -> list[Header]:
+        """OpenAI's `x-ratelimit-*` headers for the limits of the key, and what is left of all budgets."""
+        headers, now_s = [], self._clock()
+        purses = {purse.resource: purse for purse in self._purses(key)}
+        for resource, name in _RATES:
+            purse = purses.get(resource)
+            if purse is not None:
+                left = purse.remaining(now_s)
                 headers += [
-                    (b"x-ratelimit-limit-" + kind, b"%d" % bucket.size),
-                    (b"x-ratelimit-remaining-" + kind, b"%d" % max(0.0, bucket.level)),
-                    (b"x-ratelimit-reset-" + kind, _duration(bucket.wait_s(bucket.size))),
+                    (b"x-ratelimit-limit-" + name, b"%d" % purse.limit),
+                    (b"x-ratelimit-remaining-" + name, b"%d" % left),
+                    (b"x-ratelimit-reset-" + name, _duration(_wait_s(purse, purse.limit - left))),
                 ]
-        left = usage.left_nano_usd
-        if left is not None:
-            headers.append((b"x-fastserve-budget-remaining-usd", f"{max(0, left) / _NANO:.9f}".encode()))
-        return headers
+        return headers + self._of_budgets(budgets, now_s)
 
-    def today(self, key: Key) -> dict[str, object]:
-        """What a key has used today (UTC) of this ingress replica, and what it is using."""
-        usage = self._of(key)
-        return {
-            "key": key.name,
-            "key_id": key.key_id,
-            "requests": usage.finished,
-            "tokens": usage.used_tokens,
-            "in_flight": usage.active,
-            "spent_usd": usage.spent_nano_usd / _NANO,
-            "reserved_usd": usage.reserved_nano_usd / _NANO,
-            "limit_usd": usage.limits.usd_per_day,
-        }
+    def _of_budgets(self, budgets: Budgets, now_s: float) -> list[Header]:
+        """The budget with the least left, and until when; requests in flight are paid for."""
+        if not budgets:
+            return []
+        left = {account: self._budget(account, budget).remaining(now_s) for account, budget in budgets}
+        account, budget = min(budgets, key=lambda pair: left[pair[0]])
+        reset_s = bounds(budget.window, self._wall())[1] - self._wall()
+        headers = [
+            (b"x-fastserve-budget-remaining-usd", f"{left[account] / NANO:.9f}".encode()),
+            (b"x-fastserve-budget-reset", _duration(reset_s)),
+            (b"x-fastserve-budget-account", account.partition(":")[0].encode()),
+        ]
+        return headers + ([(b"x-fastserve-degraded", b"limits")] if self.leases.is_away else [])
 
-    def _release(self, reservation: Reservation) -> KeyUsage:
-        usage = self._of(reservation.key)
-        usage.active -= 1
-        usage.reserved_nano_usd -= reservation.nano_usd
-        return usage
+    async def _take(self, reservation: Reservation, holds: list[Hold]) -> None:
+        if not holds:
+            return
+        try:
+            lacking = await self.leases.take(holds)
+        except AwayError:
+            message = "The limits of this key cannot be checked now: the performance table does not answer."
+            error = unavailable(message, "limits_unavailable")
+            error.headers["x-fastserve-degraded"] = "limits"
+            raise error from None
+        if lacking is not None:
+            raise self._refusal(reservation, lacking)
+        reservation.holds += holds
 
-    def _of(self, key: Key) -> KeyUsage:
-        """The key's usage now: buckets filled, the day turned, changed limits in force."""
-        usage, now_s = self._usage.get(key.key_id), self._clock()
-        if usage is None or (usage.limits is not key.limits and usage.limits != key.limits):
-            before = usage
-            usage = self._usage[key.key_id] = KeyUsage(key.limits, now_s)
-            if before is not None:
-                usage.active, usage.day = before.active, before.day
-                usage.finished, usage.used_tokens = before.finished, before.used_tokens
-                usage.spent_nano_usd = before.spent_nano_usd
-                usage.reserved_nano_usd = before.reserved_nano_usd
-            else:
-                usage.day, earlier = self._before
-                usage.spent_nano_usd = earlier.get(key.key_id, 0)
-        for bucket in (usage.requests, usage.tokens):
-            if bucket is not None:
-                bucket.fill(now_s)
-        usage.turn(int(self._wall() // DAY_S))
-        return usage
+    def _refusal(self, reservation: Reservation, lacking: Hold) -> ApiError:
+        purse, limits = lacking.purse, reservation.key.limits
+        if purse.resource is Resource.USD:
+            return self._spent(reservation.budgets, purse)
+        if purse.resource is Resource.SLOTS:
+            return overloaded(f"This key may run {limits.concurrency} requests at once.")
+        rule = f"use {limits.tokens_per_min} tokens a minute"
+        if purse.resource is Resource.REQUESTS:
+            rule = f"send {limits.requests_per_s} requests a second"
+        owed = max(0.0, purse.spent - purse.limit)  # by requests that used more than they said
+        wait_s = _wait_s(purse, lacking.least + owed - purse.remaining(self._clock()))
+        return overloaded(f"This key may {rule}.", retry_after_s=wait_s + 0.5)
+
+    def _spent(self, budgets: Budgets, purse: Purse) -> ApiError:
+        """What is in flight may cost less than is reserved for it: then a little later there is more."""
+        budget = dict(budgets)[purse.account]
+        kind, _, name = purse.account.partition(":")
+        whose = "this key" if kind == "key" else f"{kind} '{name}'"
+        reset_s = bounds(budget.window, self._wall())[1] - self._wall()
+        message = f"The budget of {whose}, {budget.usd:g} USD for each {budget.window}, is spent"
+        if purse.spent < budget.nano_usd and (purse.others or purse.reserved):
+            return overloaded(f"{message} or reserved.", "budget_exceeded", min(1.0, reset_s))
+        return overloaded(f"{message}.", "budget_exceeded", reset_s)
+
+    def _budget(self, account: str, budget: Budget) -> Purse:
+        return self.leases.purse(account, Resource.USD, budget.nano_usd, 0.0, budget.window)
+
+    def _purses(self, key: Key) -> Iterable[Purse]:
+        """One for each limit of the key but dollars."""
+        limits, account, purse = key.limits, f"key:{key.key_id}", self.leases.purse
+        if limits.concurrency is not None:
+            yield purse(account, Resource.SLOTS, limits.concurrency)
+        if limits.requests_per_s is not None:
+            yield purse(account, Resource.REQUESTS, max(1.0, limits.requests_per_s), limits.requests_per_s)
+        if limits.tokens_per_min is not None:
+            yield purse(account, Resource.TOKENS, limits.tokens_per_min, limits.tokens_per_min / 60.0)
 
 
-def _held(limits: KeyLimits, tokens: int) -> float:
-    """What a request may hold back at most: all that its key has in a minute."""
-    return float(min(tokens, limits.tokens_per_min or 0))
+def _wait_s(purse: Purse, amount: float) -> float:
+    """Seconds until so much of a rate is back."""
+    return max(0.0, amount) / purse.per_s if purse.per_s > 0 else 86_400.0
 
 
 def _duration(seconds: float) -> bytes:

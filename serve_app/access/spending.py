@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from deployments.records.leases import NANO
 from deployments.records.records import OutcomeRecord
 from deployments.table.api import TableApi, Transition
 
 _PAGE: Final = 5_000
-_LONGEST_S: Final = 3_600.0  # from a request's decision to its end
-_NANO: Final = 1_000_000_000  # of a US dollar: sums of whole numbers are exact
 
 
 @dataclass(slots=True)
@@ -22,6 +21,7 @@ class Spending:
     prompt_tokens: int = 0
     output_tokens: int = 0
     nano_usd: int = 0
+    saved_nano_usd: int = 0  # against the baseline model, of the requests that had one
 
     def add(self, record: OutcomeRecord) -> None:
         """One more outcome."""
@@ -29,7 +29,10 @@ class Spending:
         self.requests += 1
         self.prompt_tokens += outcome.prompt_tokens
         self.output_tokens += outcome.output_tokens
-        self.nano_usd += round(outcome.cost_usd * _NANO)
+        nano_usd = round(outcome.cost_usd * NANO)
+        self.nano_usd += nano_usd
+        if record.baseline_usd is not None:
+            self.saved_nano_usd += round(record.baseline_usd * NANO) - nano_usd
 
 
 async def read(table: TableApi, after_s: float) -> AsyncIterator[Transition]:
@@ -47,15 +50,6 @@ async def read(table: TableApi, after_s: float) -> AsyncIterator[Transition]:
         after_s = math.nextafter(last_s, -math.inf) if new else last_s
 
 
-async def spent_by_key(table: TableApi, day_s: float, until_s: float) -> dict[str, int]:
-    """Nano-dollars by key id of the requests that ended from `day_s` on and before `until_s`."""
-    spent: dict[str, int] = {}
-    async for decision, record in read(table, day_s - _LONGEST_S):
-        if record is not None and day_s <= record.finished_s < until_s:
-            spent[decision.key_id] = spent.get(decision.key_id, 0) + round(record.outcome.cost_usd * _NANO)
-    return spent
-
-
 def summed(log: Iterable[Transition]) -> list[dict[str, object]]:
     """One row for each day (UTC, of the end), key, model that answered and profile."""
     sums: dict[tuple[str, str, str, str], Spending] = {}
@@ -70,7 +64,8 @@ def summed(log: Iterable[Transition]) -> list[dict[str, object]]:
             "requests": spending.requests,
             "prompt_tokens": spending.prompt_tokens,
             "output_tokens": spending.output_tokens,
-            "cost_usd": spending.nano_usd / _NANO,
+            "cost_usd": spending.nano_usd / NANO,
+            "saved_usd": spending.saved_nano_usd / NANO,
         }
         for name, spending in sorted(sums.items())
     ]

@@ -2,58 +2,49 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from serve_app.body import checks
 from serve_app.body.checks import (
     MAX_INT,
     Check,
-    array,
+    Schema,
     flag,
     instead,
+    list_of,
+    members,
     number,
     one_of,
+    only,
     record,
     refused,
+    string,
     text,
+    thing,
     whole,
     words,
 )
-from serve_app.body.strict_json import Body, depth, dump
+from serve_app.body.schemas import MOST_VALUES, check_cost
+from serve_app.body.strict_json import Body, depth, dump, parse
 from serve_app.config import Caps
-from serve_app.http.errors import bad_request
+from serve_app.http.errors import ApiError, bad_request
 
-_URL_FIELDS = {"image_url": "url", "video_url": "url", "audio_url": "url", "input_image": None}
+_URL_KINDS = frozenset({"image_url", "video_url", "audio_url", "input_image"})
 _INLINE = frozenset({"input_audio"})
 
 
-def check_part(part: dict[str, Any], kind: str, param: str, caps: Caps) -> None:
-    """Raises ApiError (400) for a part that is no known medium or that names a host not allowed."""
+def check_kind(part: dict[str, Any], kind: str, param: str) -> None:
+    """Raises ApiError (400) for a part that is no known medium."""
     if kind in _INLINE:
         checks.record(part.get(kind), f"{param}.{kind}")
         return
-    if kind not in _URL_FIELDS:
+    if kind not in _URL_KINDS:
         raise bad_request(f"Parts of type '{kind[:64]}' are not accepted.", f"{param}.type")
     holder = part.get("image_url" if kind == "input_image" else kind)
-    url = holder.get("url") if isinstance(holder, dict) else holder
-    _check_url(checks.text(url, f"{param}.{kind}"), f"{param}.{kind}", caps)
-
-
-def _check_url(url: str, param: str, caps: Caps) -> None:
-    if url.startswith("data:"):
-        return
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        raise bad_request(f"'{param}' is not a URL.", param) from None
-    if parts.scheme not in ("http", "https") or host not in caps.media_domains:
-        raise bad_request(f"'{param}': only data: URLs and hosts in 'caps.media_domains' are allowed.", param)
+    checks.text(holder.get("url") if isinstance(holder, dict) else holder, f"{param}.{kind}")
 
 
 _NAME_CHARS = 256
-_REFUSED_FIELDS = (
-    "best_of",
+REFUSED_FIELDS = (
     "cache_salt",
     "chat_template",
     "ec_transfer_params",
@@ -72,15 +63,63 @@ _REFUSED_FIELDS = (
     "return_mm_kwargs",
     "vllm_xargs",
 )
+_FLAGS = (
+    "add_generation_prompt",
+    "add_special_tokens",
+    "continue_final_message",
+    "echo",
+    "enable_response_messages",
+    "ignore_eos",
+    "include_reasoning",
+    "include_stop_str_in_output",
+    "parallel_tool_calls",
+    "return_prompt_text",
+    "return_token_ids",
+    "return_token_offsets",
+    "return_tokens_as_token_ids",
+    "skip_special_tokens",
+    "spaces_between_special_tokens",
+    "store",
+    "use_activation",
+    "use_beam_search",
+    "watermarking",
+)
+_TEXTS = (
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning_effort",
+    "safety_identifier",
+    "service_tier",
+    "suffix",
+    "truncation",
+    "verbosity",
+)
+_THINGS = ("audio", "prediction", "reasoning", "repetition_detection", "web_search_options")
+_SIDES = one_of(("left", "right"))
+_PADDINGS = one_of(("max_length", "do_not_pad"))
+_WRITTEN = one_of(("text",))
+_STREAM_OPTIONS = dict.fromkeys(("include_usage", "continuous_usage_stats", "include_obfuscation"), flag)
 _REFUSED_TEMPLATE_KWARGS = frozenset({"chat_template", "tokenize", "tools", "documents", "conversation"})
 _REFUSED_STRUCTURES = frozenset({"regex", "grammar", "structural_tag"})
 
 
+_ENGINE_FIELDS: dict[str, Check] = {
+    "truncate_prompt_tokens": whole(-1),
+    "truncation_side": _SIDES,
+    "padding": _PADDINGS,
+    "routed_experts_prompt_start": whole(0),
+    "stream_interval": whole(1),
+    "session_id": string(_NAME_CHARS),
+    "modalities": list_of(_WRITTEN, 16),
+}
+
+
 def sampling_fields(caps: Caps) -> dict[str, Check]:
     """Checks of the fields that chat and text completions share."""
-    fields: dict[str, Check] = dict.fromkeys(_REFUSED_FIELDS, refused)
-    token_ids = _integers(4096)
+    fields: dict[str, Check] = dict.fromkeys(REFUSED_FIELDS, refused) | _ENGINE_FIELDS
+    token_ids = list_of(whole(0, MAX_INT), 4096)
     fields |= {
+        "best_of": only(1),
         "n": whole(1, caps.n),
         "max_tokens": whole(1),
         "max_completion_tokens": whole(1),
@@ -101,22 +140,68 @@ def sampling_fields(caps: Caps) -> dict[str, Check]:
         "logprob_token_ids": token_ids,
         "bad_words": words(caps.bad_words, caps.stop_chars),
         "top_logprobs": whole(0, caps.top_logprobs),
-        "truncate_prompt_tokens": whole(-1),
         "thinking_token_budget": whole(0),
         "logit_bias": _logit_bias(caps.logit_bias),
         "stream": flag,
-        "stream_options": _stream_options,
-        "user": _name,
-        "model": _name,
-        "metadata": _object,
+        "stream_options": members(_STREAM_OPTIONS),
+        "user": string(_NAME_CHARS),
+        "model": string(_NAME_CHARS, 1),
+        "metadata": thing,
         "response_format": _response_format(caps),
         "structured_outputs": _structured_outputs(caps),
-        "chat_template_kwargs": _template_kwargs,
+        "chat_template_kwargs": Check(_template_kwargs, _TEMPLATE_KWARGS),
         "functions": instead("tools"),
         "function_call": instead("tool_choice"),
+        "tools": _tools(caps),
+        "tool_choice": Check(_tool_choice, {"anyOf": [_CHOICES.schema, _CHOSEN.schema]}),
     }
-    flags = ("echo", "ignore_eos", "use_beam_search", "skip_special_tokens", "parallel_tool_calls", "store")
-    return fields | dict.fromkeys(flags, flag)
+    return (
+        fields | dict.fromkeys(_FLAGS, flag) | dict.fromkeys(_TEXTS, string()) | dict.fromkeys(_THINGS, thing)
+    )
+
+
+def chat_fields(caps: Caps) -> dict[str, Check]:
+    """Checks of what only a chat has, but for its messages."""
+    return {"logprobs": flag, "documents": list_of(thing, caps.messages)}
+
+
+def text_fields(caps: Caps) -> dict[str, Check]:
+    """Checks of what a text completion has otherwise."""
+    return {
+        "logprobs": whole(0, caps.top_logprobs),
+        "max_tokens": whole(0),  # with `echo`: what the prompt itself is worth
+    }
+
+
+def response_fields(caps: Caps) -> dict[str, Check]:
+    """Checks of what only the responses API has, but for its input."""
+    return {
+        "background": only(False),
+        "conversation": refused,
+        "include": list_of(string(), 64),
+        "instructions": string(),
+        "max_tool_calls": whole(0),
+        "previous_input_messages": refused,
+        "prompt": refused,
+        "text": text_options(caps),
+    }
+
+
+EMBEDDING_FIELDS: dict[str, Check] = {
+    "dimensions": whole(1, 1_000_000),
+    "embed_dtype": string(32),
+    "encoding_format": one_of(("float", "base64")),
+    "endianness": string(32),
+    "messages": instead("input"),
+    "stream": only(False),
+}
+RERANK_FIELDS: dict[str, Check] = {
+    "instruction": string(),
+    "max_tokens_per_doc": whole(0),
+    "max_tokens_per_query": whole(0),
+    "stream": only(False),
+    "top_n": whole(0),
+}
 
 
 def check_fields(body: Body, fields: Mapping[str, Check]) -> None:
@@ -134,34 +219,35 @@ def schema(value: Any, param: str, caps: Caps) -> None:
         raise bad_request(f"'{param}' is nested over {caps.schema_depth} levels deep.", param)
     if len(dump(value)) > caps.schema_bytes:
         raise bad_request(f"'{param}' is over {caps.schema_bytes} bytes.", param)
+    check_cost(value, param)
 
 
-def tools(value: Any, param: str, caps: Caps) -> None:
+def _tools(caps: Caps) -> Check:
     """An array of tools, their parameters within the caps of a schema."""
-    for index, tool in enumerate(array(value, param, caps.tools)):
-        where = f"{param}[{index}]"
-        function = record(tool, where).get("function", tool)
-        parameters = record(function, f"{where}.function").get("parameters")
-        if parameters is not None:
-            schema(parameters, f"{where}.function.parameters", caps)
-
-
-def _object(value: Any, param: str) -> None:
-    record(value, param)
-
-
-def _name(value: Any, param: str) -> None:
-    text(value, param, _NAME_CHARS)
-
-
-def _integers(most: int) -> Check:
-    entry = whole(0, MAX_INT)
+    parameters = Check(lambda value, param: schema(value, param, caps), {"type": "object"})
+    known = {"name": string(), "description": string(), "strict": flag, "parameters": parameters}
+    function = members(known)
 
     def check(value: Any, param: str) -> None:
-        for index, item in enumerate(array(value, param, most)):
-            entry(item, f"{param}[{index}]")
+        tool = record(value, param)
+        if tool.get("type") is not None:
+            text(tool["type"], f"{param}.type")
+        if "function" in tool:
+            function(tool["function"], f"{param}.function")
+        else:
+            function(tool, param)
 
-    return check
+    shape = function.schema["properties"]
+    properties = {**shape, "type": {"type": ["string", "null"]}, "function": function.schema}
+    return list_of(Check(check, {"type": "object", "properties": properties}), caps.tools)
+
+
+_CHOICES = one_of(("none", "auto", "required"))
+_CHOSEN = members({"type": string(), "name": string(), "function": members({"name": string()})})
+
+
+def _tool_choice(value: Any, param: str) -> None:
+    (_CHOSEN if isinstance(value, dict) else _CHOICES)(value, param)
 
 
 def _logit_bias(most: int) -> Check:
@@ -175,16 +261,21 @@ def _logit_bias(most: int) -> Check:
                 raise bad_request(f"'{param}': its keys must be token ids.", param)
             bias(amount, f"{param}.{token[:20]}")
 
-    return check
-
-
-def _stream_options(value: Any, param: str) -> None:
-    for name, option in record(value, param).items():
-        if name in ("include_usage", "continuous_usage_stats", "include_obfuscation") and option is not None:
-            flag(option, f"{param}.{name}")
+    names = {"pattern": "^[0-9]+$"}
+    told = {"propertyNames": names, "additionalProperties": bias.schema, "maxProperties": most}
+    return Check(check, {"type": "object", **told})
 
 
 _FORMATS = one_of(("text", "json_object", "json_schema"))
+_FREE: Schema = {"type": "object"}  # what a schema holds
+_NAMED = members({"name": string(), "description": string(), "strict": flag})
+
+
+def _one_format(with_schema: Schema) -> Schema:
+    """What asks for a form: one of the kinds, of which that by a schema has one."""
+    by_schema = {"type": "object", "required": ["type"], **with_schema}
+    kinds = {"type": {"type": "string", "enum": ["text", "json_object"]}}
+    return {"anyOf": [by_schema, {"type": "object", "required": ["type"], "properties": kinds}]}
 
 
 def _response_format(caps: Caps) -> Check:
@@ -193,9 +284,13 @@ def _response_format(caps: Caps) -> Check:
         _FORMATS(kind, f"{param}.type")
         if kind == "json_schema":
             holder = record(value.get("json_schema"), f"{param}.json_schema")
+            _NAMED(holder, f"{param}.json_schema")
             schema(holder.get("schema", holder.get("json_schema")), f"{param}.json_schema.schema", caps)
 
-    return check
+    named = _NAMED.schema["properties"]
+    holder = {"type": "object", "required": ["schema"], "properties": {**named, "schema": _FREE}}
+    properties = {"type": {"const": "json_schema"}, "json_schema": holder}
+    return Check(check, _one_format({"required": ["type", "json_schema"], "properties": properties}))
 
 
 def text_options(caps: Caps) -> Check:
@@ -208,12 +303,17 @@ def text_options(caps: Caps) -> Check:
         kind = record(form, f"{param}.format").get("type")
         _FORMATS(kind, f"{param}.format.type")
         if kind == "json_schema":
+            _NAMED(form, f"{param}.format")
             schema(form.get("schema"), f"{param}.format.schema", caps)
 
-    return check
+    properties = {**_NAMED.schema["properties"], "type": {"const": "json_schema"}, "schema": _FREE}
+    form = _one_format({"required": ["type", "schema"], "properties": properties})
+    return Check(check, {"type": "object", "properties": {"format": checks.nullable(form)}})
 
 
 def _structured_outputs(caps: Caps) -> Check:
+    choices = list_of(string(caps.stop_chars), MOST_VALUES, 1)
+
     def check(value: Any, param: str) -> None:
         for name, part in record(value, param).items():
             if part is None:
@@ -223,9 +323,28 @@ def _structured_outputs(caps: Caps) -> Check:
             if name == "json" and not isinstance(part, str):
                 schema(part, f"{param}.json", caps)
             elif name == "json":
-                text(part, f"{param}.json", caps.schema_bytes)
+                schema(_parsed(text(part, f"{param}.json", caps.schema_bytes), f"{param}.json"), param, caps)
+            elif name == "choice":
+                choices(part, f"{param}.choice")
 
-    return check
+    told: dict[str, Schema] = {name: refused.schema for name in sorted(_REFUSED_STRUCTURES)}
+    told |= {"json": {"type": ["object", "null"]}, "choice": checks.nullable(choices.schema)}
+    return Check(check, {"type": "object", "properties": told})
+
+
+def _parsed(written: str, param: str) -> Any:
+    """A schema that is sent as a text. Raises ApiError (400)."""
+    try:
+        return parse(written.encode("utf-8", "surrogatepass"))
+    except ApiError as error:
+        raise bad_request(f"'{param}': {error.message}", param) from None
+
+
+_TEMPLATE_KWARGS: Schema = {
+    "type": "object",
+    "propertyNames": {"not": {"enum": sorted(_REFUSED_TEMPLATE_KWARGS)}},
+    "additionalProperties": {"type": ["boolean", "number", "string", "null"], "maxLength": _NAME_CHARS},
+}
 
 
 def _template_kwargs(value: Any, param: str) -> None:

@@ -1,9 +1,10 @@
 """What a caller prefers of the dispatch, in `extra_body.fastserve` or `x-fastserve-*` headers."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from deployments.dispatch.request import NO_PREFERENCES, Preferences
+from deployments.keys.entries import PRIORITIES
 from policies.utility import Weights
 from serve_app.body import checks
 from serve_app.body.calls import Call
@@ -12,6 +13,7 @@ from serve_app.http.errors import bad_request, quoted
 
 FIELD = "fastserve"
 _MAX_MODELS = 256
+_BATCH_TIER = "flex"  # OpenAI's `service_tier` of requests that may wait
 _WEIGHT = checks.number(0.0, 1000.0)
 _SECONDS = checks.number(0.0, 86_400.0, above=True)
 _USD = checks.number(0.0, 1e6, above=True)
@@ -23,8 +25,34 @@ _HEADERS = {
     b"x-fastserve-max-cost-usd": "max_cost_usd",
     b"x-fastserve-deadline-s": "deadline_s",
     b"x-fastserve-session": "session",
+    b"x-fastserve-priority": "priority",
 }
 _NAMES = frozenset(_HEADERS.values())
+_TEXTS = frozenset({"session", "priority"})
+
+_TOLD: Final[Mapping[str, checks.Check]] = {
+    "models": checks.list_of(checks.string(256), _MAX_MODELS, 1),
+    "max_latency_s": _SECONDS,
+    "max_cost_usd": _USD,
+    "deadline_s": _SECONDS,
+    "session": checks.string(256),
+    "priority": checks.one_of(PRIORITIES),
+}
+
+
+def schema() -> checks.Schema:
+    """The object of preferences, in words of JSON Schema."""
+    weights = {
+        "type": "object",
+        "properties": dict.fromkeys(_WEIGHT_NAMES, _WEIGHT.schema),
+        "additionalProperties": False,
+        "anyOf": [
+            {"required": [name], "properties": {name: {"exclusiveMinimum": 0}}} for name in _WEIGHT_NAMES
+        ],
+    }
+    told = checks.object_of(_TOLD)
+    told["properties"]["weights"] = checks.nullable(weights)
+    return {**checks.nullable(told), "additionalProperties": False}
 
 
 def take(call: Call, headers: Mapping[bytes, bytes]) -> Preferences:
@@ -37,6 +65,8 @@ def take(call: Call, headers: Mapping[bytes, bytes]) -> Preferences:
     if given is not None:
         call.changed = True
         preferences |= given
+    if call.body.get("service_tier") == _BATCH_TIER:
+        preferences.setdefault("priority", "batch")
     if not preferences:
         return NO_PREFERENCES
     for name in preferences:
@@ -46,10 +76,11 @@ def take(call: Call, headers: Mapping[bytes, bytes]) -> Preferences:
     return Preferences(
         weights=_weights(preferences.get("weights")),
         models=_models(preferences.get("models")),
-        max_latency_s=_number(preferences, "max_latency_s", _SECONDS),
-        max_cost_usd=_number(preferences, "max_cost_usd", _USD),
-        deadline_s=_number(preferences, "deadline_s", _SECONDS),
-        session=_session(preferences.get("session")),
+        max_latency_s=_number(preferences, "max_latency_s"),
+        max_cost_usd=_number(preferences, "max_cost_usd"),
+        deadline_s=_number(preferences, "deadline_s"),
+        session=_text(preferences, "session"),
+        is_batch=_text(preferences, "priority") == "batch",
     )
 
 
@@ -71,7 +102,7 @@ def _from_headers(headers: Mapping[bytes, bytes]) -> dict[str, Any]:
             preferences[name] = _pairs(text)
         elif name == "models":
             preferences[name] = [entry.strip() for entry in text.split(",")]
-        elif name == "session":
+        elif name in _TEXTS:
             preferences[name] = text
         else:
             preferences[name] = _header_number(text, f"{FIELD}.{name}")
@@ -110,17 +141,20 @@ def _weights(value: Any) -> Weights | None:
 def _models(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
-    param = f"{FIELD}.models"
-    return tuple(checks.text(name, param, 256) for name in checks.array(value, param, _MAX_MODELS, 1))
+    _TOLD["models"](value, f"{FIELD}.models")
+    return tuple(value)
 
 
-def _number(preferences: Mapping[str, Any], name: str, check: checks.Check) -> float | None:
+def _number(preferences: Mapping[str, Any], name: str) -> float | None:
     value = preferences.get(name)
     if value is None:
         return None
-    check(value, f"{FIELD}.{name}")
+    _TOLD[name](value, f"{FIELD}.{name}")
     return float(value)
 
 
-def _session(value: Any) -> str | None:
-    return None if value is None else checks.text(value, f"{FIELD}.session", 256)
+def _text(preferences: Mapping[str, Any], name: str) -> str | None:
+    value = preferences.get(name)
+    if value is not None:
+        _TOLD[name](value, f"{FIELD}.{name}")
+    return None if value is None else str(value)

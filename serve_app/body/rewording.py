@@ -10,10 +10,24 @@ _NO_ARGUMENTS: Final = ("", "null")  # of a call of a tool without parameters, a
 
 def reworded(body: Body) -> bool:
     """Change what has to change in a checked body; tells whether anything did."""
-    changes = [_top_p(body), _stop(body)]
+    changes = [_top_p(body), _stop(body), said_nothing(body)]
     changes += [_message(message) for message in _records(body.get("messages"))]
     changes += [_item(item) for item in _records(body.get("input"))]
     return any(changes)
+
+
+def said_nothing(body: Body) -> bool:
+    """Take out what says nothing: null for absent, which vLLM takes for some fields only; no tools, and how
+    to choose of none; a suffix of no letters; how to stream where nothing is streamed."""
+    empty = [name for name, value in body.items() if value is None]
+    empty += [name for name in ("tools", "suffix") if body.get(name) in ([], "")]
+    if not body.get("tools") and body.get("tool_choice") in ("none", "auto"):
+        empty.append("tool_choice")
+    if not body.get("stream") and body.get("stream_options") is not None:
+        empty.append("stream_options")
+    for name in empty:
+        del body[name]
+    return bool(empty)
 
 
 def _top_p(body: Body) -> bool:

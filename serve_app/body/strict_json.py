@@ -4,13 +4,14 @@ from typing import Any, Final
 
 import orjson
 
-from serve_app.body.scan import MAX_DEPTH, counts, outermost_keys, place
 from serve_app.http.errors import ApiError, bad_request, quoted
+from serve_app.http.scan import MAX_DEPTH, counts, outermost_keys, place
 
 # What a body may hold, so that reading it never keeps the event loop from other requests.
-MAX_CONTAINERS: Final = 32_768
-MAX_MEMBERS: Final = 65_536
-MAX_VALUES: Final = 500_000
+MAX_CONTAINERS: Final = 24_576
+MAX_MEMBERS: Final = 49_152
+MAX_VALUES: Final = 262_144
+MAX_FIELDS: Final = 1_024  # members of the outermost object
 
 _OF_NUMBERS: Final = frozenset(b"-+.0123456789NI")
 
@@ -24,11 +25,12 @@ def parse(raw: bytes) -> Body:
     numbers too large for a double, a key given twice at the top level, nesting over 64 levels, more
     objects, members or values than a request can need.
     """
-    levels, containers, members, commas, outermost = counts(raw)
+    levels, containers, members, commas, outermost, *_ = counts(raw)
     if levels > MAX_DEPTH:
         raise bad_request(f"The body is nested over {MAX_DEPTH} levels deep.", code="invalid_json")
     _refuse_more("objects and arrays", containers, MAX_CONTAINERS)
     _refuse_more("members of objects", members, MAX_MEMBERS)
+    _refuse_more("fields", outermost, MAX_FIELDS)
     _refuse_more("values", commas + 1, MAX_VALUES)
     try:
         body = orjson.loads(raw)

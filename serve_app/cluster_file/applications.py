@@ -9,16 +9,22 @@ from pydantic import BaseModel
 
 from deployments.evaluation.settings import EvaluatorSettings
 from deployments.learning.settings import LearnerSettings
-from deployments.model.config import ModelConfig
+from deployments.model.autoscaling import ONGOING_REQUESTS, PLANNED_REPLICAS
+from deployments.model.config import SHUTDOWN_MARGIN_S, SHUTDOWN_S, ModelConfig
 from deployments.model.files import BUILTIN, RECIPES
+from deployments.model.settings import ModelSettings
+from deployments.scaling.settings import PlanSettings
+from policies.strict import StrictModel
 from serve_app.app import CompanionArgs
 from serve_app.cluster_file.document import Document
-from serve_app.cluster_file.problem import Place, Problem, did_you_mean
+from serve_app.cluster_file.problem import Place, Problem, did_you_mean, is_number
 from serve_app.cluster_file.type_check import type_problems
-from serve_app.config import IngressConfig, IngressSettings
+from serve_app.config import DashboardConfig, IngressConfig, IngressSettings
 
 ENDPOINT: Final = "serve_app.app:build"
 MODEL: Final = "serve_app.app:build_model"
+DASHBOARD: Final = "serve_app.dashboard.app:build"
+DASHBOARD_ROUTE: Final = "/dashboard"
 _OURS: Final = "serve_app."
 
 
@@ -27,16 +33,17 @@ class Builder:
     """What one import path builds: the type of its `args`, and its deployments with their live settings."""
 
     args: type[BaseModel]
-    settings: Mapping[str, type[BaseModel] | None]
+    settings: Mapping[str, type[BaseModel]]
 
 
-_COMPANIONS: Final[Mapping[str, type[BaseModel] | None]] = {
+_COMPANIONS: Final[Mapping[str, type[BaseModel]]] = {
     "Evaluator": EvaluatorSettings,
     "Learner": LearnerSettings,
 }
 BUILDERS: Final[Mapping[str, Builder]] = {
     ENDPOINT: Builder(IngressConfig, {"Ingress": IngressSettings, **_COMPANIONS}),
-    MODEL: Builder(ModelConfig, {"Model": None}),
+    MODEL: Builder(ModelConfig, {"Model": ModelSettings}),
+    DASHBOARD: Builder(DashboardConfig, {"Dashboard": StrictModel}),
     "serve_app.app:evaluator": Builder(CompanionArgs, {"Evaluator": EvaluatorSettings}),
     "serve_app.app:learner": Builder(CompanionArgs, {"Learner": LearnerSettings}),
 }
@@ -101,6 +108,9 @@ def app_problems(document: Document, app: App) -> Iterator[Problem]:
         yield from _model_problems(document, app)
     if app.builder == ENDPOINT and app.values.get("route_prefix", "/") != "/":
         yield document.problem((*app.place, "route_prefix"), "must be / for the endpoint's app.")
+    if app.builder == DASHBOARD and app.values.get("route_prefix", "/") != DASHBOARD_ROUTE:
+        text = f"must be {DASHBOARD_ROUTE} for the dashboard's app."
+        yield document.problem((*app.place, "route_prefix"), text)
 
 
 def _deployment_problems(document: Document, app: App, builder: Builder) -> Iterator[Problem]:
@@ -117,9 +127,12 @@ def _deployment_problems(document: Document, app: App, builder: Builder) -> Iter
         if app.builder == ENDPOINT and name in _COMPANIONS and not app.args.get(name.lower()):
             text = f"'{name}' is not switched on: set args.{name.lower()} to true, or remove this entry."
             yield document.problem((*place, "name"), text)
-        kind = builder.settings[name]
-        if kind is not None and entry.get("user_config") is not None:
-            yield from type_problems(document, (*place, "user_config"), kind, entry["user_config"])
+        if "user_config" in entry:
+            here = (*place, "user_config")
+            if entry["user_config"] is None:
+                yield document.problem(here, "is null: remove the line, or write {} for the defaults.")
+            else:
+                yield from type_problems(document, here, builder.settings[name], entry["user_config"])
 
 
 def _model_problems(document: Document, app: App) -> Iterator[Problem]:
@@ -139,6 +152,51 @@ def _model_problems(document: Document, app: App) -> Iterator[Problem]:
     if isinstance(longest, int) and longest < config.context_tokens:
         text = f"{config.context_tokens} exceeds engine_args.max-model-len, {longest}: lower one of them."
         yield document.problem((*app.place, "args", "context_tokens"), text)
+    for place, entry in app.deployments():
+        yield from _replica_problems(document, place, entry, config)
+
+
+def _replica_problems(
+    document: Document, place: Place, entry: Mapping[str, Any], config: ModelConfig
+) -> Iterator[Problem]:
+    """What Serve's options for the replicas and the model's live settings say against each other."""
+    scaling = entry.get("autoscaling_config")
+    if isinstance(scaling, dict):
+        yield from _scaling_problems(document, (*place, "autoscaling_config"), scaling)
+    settings = entry.get("user_config")
+    if not isinstance(settings, dict):
+        return
+    drain_s, limit_s = settings.get("drain_s", 0.0), entry.get("graceful_shutdown_timeout_s", SHUTDOWN_S)
+    if is_number(drain_s) and is_number(limit_s) and drain_s + SHUTDOWN_MARGIN_S > limit_s:
+        text = (
+            f"{drain_s:g} s is longer than Serve waits for the replica: write graceful_shutdown_timeout_s: "
+            f"{drain_s + SHUTDOWN_MARGIN_S:g} beside user_config."
+        )
+        yield document.problem((*place, "user_config", "drain_s"), text)
+    if settings.get("faults") is not None and config.engine != "simulated":
+        text = "goes with engine 'simulated' only: take it out."
+        yield document.problem((*place, "user_config", "faults"), text)
+
+
+def _scaling_problems(document: Document, place: Place, scaling: Mapping[str, Any]) -> Iterator[Problem]:
+    """What of an `autoscaling_config` would not do what it says."""
+    policy = scaling.get("policy")
+    function = policy.get("policy_function") if isinstance(policy, dict) else None
+    if not isinstance(policy, dict) or function not in (ONGOING_REQUESTS, PLANNED_REPLICAS):
+        text = (
+            "must name a policy of ours, as Serve does not count requests that come by HTTP: write "
+            f"policy: {{policy_function: {ONGOING_REQUESTS}}}, or {PLANNED_REPLICAS.partition(':')[2]} there."
+        )
+        yield document.problem((*place, "policy"), text)
+    elif function == PLANNED_REPLICAS:
+        kwargs = policy.get("policy_kwargs") or {}
+        yield from type_problems(document, (*place, "policy", "policy_kwargs"), PlanSettings, kwargs)
+        for delay in ("upscale_delay_s", "downscale_delay_s"):
+            if scaling.get(delay) != 0:
+                yield document.problem((*place, delay), "must be 0 for this policy, which waits by itself.")
+    elif scaling.get("min_replicas") == 0:
+        text = f"0 needs policy_function: {PLANNED_REPLICAS}: by this policy nothing would wake the model."
+        yield document.problem((*place, "min_replicas"), text)
 
 
 def _source_complaint(source: str) -> str:

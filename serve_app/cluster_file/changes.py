@@ -18,6 +18,7 @@ _DEPLOYMENT_RESTARTS: Final = (
     "request_router_config",
     "deployment_actors",
 )
+SIGNS: Final = {"added": "+", "removed": "-", "restarted": "!", "changed live": "~", "ignored": "?"}
 _TOP: Final = ("proxy_location", "http_options", "grpc_options", "controller_options")
 
 
@@ -28,6 +29,10 @@ class Change:
     kind: Kind
     subject: str
     reasons: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """As people read it: what happens to whom, and a line for each reason."""
+        return [f"{SIGNS[self.kind]} {self.kind}: {self.subject}", *(f"    {one}" for one in self.reasons)]
 
 
 def changes(running: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Change]:

@@ -20,18 +20,20 @@ def demand(apps: list[App]) -> dict[str, float]:
 def _needs(app: App) -> dict[str, float]:
     if app.builder == MODEL:
         config = ModelConfig.model_validate(app.args)
-        replicas = config.autoscaling.min_replicas
+        replicas = _replicas(app, "Model")
         return {"CPU": config.num_cpus * replicas, "GPU": config.num_gpus * replicas}
     if app.builder == ENDPOINT:
         args = IngressConfig.model_validate(app.args)
-        return {"CPU": args.num_cpus * _replicas(app)}
+        return {"CPU": args.num_cpus * _replicas(app, "Ingress")}
     return {"CPU": float(app.args.get("num_cpus", 0.1))} if app.builder in BUILDERS else {}
 
 
-def _replicas(app: App) -> float:
+def _replicas(app: App, deployment: str) -> float:
+    """The smallest number of replicas that the file asks for; 1 where it says nothing."""
     for _, entry in app.deployments():
-        if entry.get("name") == "Ingress" and isinstance(entry.get("num_replicas"), int):
-            return float(entry["num_replicas"])
+        if entry.get("name") == deployment:
+            scaling = entry.get("autoscaling_config") or {}
+            return float(scaling.get("min_replicas", 1)) if scaling else float(entry.get("num_replicas") or 1)
     return 1.0
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import ray
 
-from deployments.table.actor import NAMESPACE
+from deployments.table.names import NAMESPACE
 
 NAME: Final = "fastserve:deploy"
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from deployments.table.api import TableApi
+from serve_app.cluster_file.changes import SIGNS, changes
 
 NAME: Final = "config"  # of these changes among all that the store has
 
@@ -26,10 +27,11 @@ class Entry:
         """An entry as it was stored."""
         return cls(number, at_s, detail["who"], detail["what"], detail["healthy"], detail["config"])
 
-    def line(self) -> tuple[object, ...]:
-        """Its row in the table of `fastserve history`."""
+    def line(self, before: Self | None) -> tuple[object, ...]:
+        """Its row in the table of `fastserve history`, with what it changed of the entry before."""
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at_s))
-        names = ", ".join(str(app.get("name")) for app in self.config.get("applications") or ())
+        changed = changes(before.config if before else {}, self.config)
+        names = ", ".join(f"{SIGNS[one.kind]}{one.subject}" for one in changed)
         return self.number, when, self.who, self.what, "yes" if self.healthy else "NO", names
 
 

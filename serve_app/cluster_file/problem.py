@@ -32,3 +32,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(names) or 'none'}."
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a file is a number; YAML's true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

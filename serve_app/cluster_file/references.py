@@ -1,5 +1,6 @@
 """What the parts of a config file say of each other: names, routes, models that profiles name, suites."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +9,9 @@ from deployments.shipped import found
 from deployments.suites.suite import SuiteError, load_suite
 from serve_app.cluster_file.applications import ENDPOINT, MODEL, App
 from serve_app.cluster_file.document import Document
-from serve_app.cluster_file.problem import Place, Problem, did_you_mean
+from serve_app.cluster_file.model_names import name_problems, unknown_models
+from serve_app.cluster_file.problem import Problem, is_number
+from serve_app.cluster_file.serve_part import HAPROXY_ENV, has_haproxy
 
 
 def reference_problems(document: Document, apps: list[App]) -> Iterator[Problem]:
@@ -18,6 +21,7 @@ def reference_problems(document: Document, apps: list[App]) -> Iterator[Problem]
         text = f"has no app with import_path {ENDPOINT}: add the endpoint."
         yield document.problem(("applications",), text)
     models = {str(app.args.get("id")) for app in apps if app.builder == MODEL}
+    yield from name_problems(document, apps, models)
     for app in apps:
         yield from _dispatch_problems(document, app, models)
         yield from _evaluator_problems(document, app, models)
@@ -54,21 +58,28 @@ def _dispatch_problems(document: Document, app: App, models: set[str]) -> Iterat
         if not isinstance(profile, dict):
             continue
         here = (*place, "dispatch", "profiles", name)
-        yield from _unknown_models(document, (*here, "allowed"), profile.get("allowed"), models)
+        yield from unknown_models(document, (*here, "allowed"), profile.get("allowed"), models)
         target_s = profile.get("target_s", 0.0)
-        if _number(target_s) and _number(limit_s) and target_s > limit_s:
+        if is_number(target_s) and is_number(limit_s) and target_s > limit_s:
             text = f"{target_s:g} s exceeds deadlines.request_s, {limit_s:g} s: no request can take longer."
             yield document.problem((*here, "target_s"), text)
     first_s = deadlines.get("first_byte_s", 60.0)
-    if _number(first_s) and _number(limit_s) and first_s > limit_s:
+    if is_number(first_s) and is_number(limit_s) and first_s > limit_s:
         text = f"{first_s:g} s is more than deadlines.request_s, {limit_s:g} s: lower it."
         yield document.problem((*place, "deadlines", "first_byte_s"), text)
 
 
 def _evaluator_problems(document: Document, app: App, models: set[str]) -> Iterator[Problem]:
-    """Suites that are missing or broken, and models that the file does not have."""
+    """Suites that are missing or broken, models that the file does not have, and nobody to ask."""
     place, settings = app.settings("Evaluator")
-    yield from _unknown_models(document, (*place, "models"), settings.get("models"), models)
+    asks = app.args.get("evaluator") and settings.get("suites")
+    if asks and not (settings.get("endpoint") or has_haproxy(document) or os.environ.get(HAPROXY_ENV) == "1"):
+        text = (
+            "the Evaluator asks ingress replicas at their own addresses, which only HAProxy gives: "
+            f"write user_config.endpoint, the endpoint's URL, or switch on {HAPROXY_ENV}."
+        )
+        yield document.problem(place, text)
+    yield from unknown_models(document, (*place, "models"), settings.get("models"), models)
     suites = settings.get("suites") or ()
     for number, name in enumerate(suites if isinstance(suites, list) else ()):
         here = (*place, "suites", number)
@@ -81,17 +92,6 @@ def _evaluator_problems(document: Document, app: App, models: set[str]) -> Itera
             yield document.problem(here, f"suite '{name}' is broken: {error}")
 
 
-def _unknown_models(document: Document, place: Place, named: object, models: set[str]) -> Iterator[Problem]:
-    for number, model in enumerate(named if isinstance(named, list) else ()):
-        if str(model) not in models:
-            text = f"model '{model}' is not in this file; {did_you_mean(str(model), models)}"
-            yield document.problem((*place, number), text)
-
-
 def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     inner = values.get(key)
     return inner if isinstance(inner, dict) else {}
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from deployments.bound_versions import VersionError, require_version
+
 FAILED_STATES: Final = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 Progress = Callable[[int, str], None]  # how many applications run, and the names of the others
 
@@ -28,10 +30,18 @@ def running_config() -> dict[str, Any]:
 
 
 def apply_config(config: Mapping[str, Any]) -> None:
-    """Apply a Serve config, as `serve deploy` does; apps that are missing from it are removed."""
+    """Apply a Serve config, as `serve deploy` does; apps that are missing from it are removed.
+
+    Raises PoolError for a version of Ray that this code does not know.
+    """
+    import ray
     from ray.serve._private import api
     from ray.serve.schema import ServeDeploySchema
 
+    try:
+        require_version("ray", ray.__version__)
+    except VersionError as error:
+        raise PoolError(str(error)) from error
     schema = ServeDeploySchema.model_validate(config)
     client = api.serve_start(
         http_options=schema.http_options.model_dump(),

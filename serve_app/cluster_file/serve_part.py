@@ -1,7 +1,7 @@
 """What Ray Serve itself reads of a config file, held against Serve's own types."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from ray.serve.config import AutoscalingConfig
@@ -12,6 +12,8 @@ from serve_app.cluster_file.document import Document
 from serve_app.cluster_file.problem import Place, Problem
 from serve_app.cluster_file.type_check import type_problems, unknown_keys
 
+HAPROXY_ENV: Final = "RAY_SERVE_ENABLE_HA_PROXY"
+
 
 def serve_problems(document: Document, apps: list[App]) -> Iterator[Problem]:
     """What Serve would refuse, and the keys that it would drop without a word."""
@@ -21,12 +23,30 @@ def serve_problems(document: Document, apps: list[App]) -> Iterator[Problem]:
         return
     yield from unknown_keys(document, (), ServeDeploySchema, document.values)
     yield from type_problems(document, (), ServeDeploySchema, document.values)
+    yield from _tls_problems(document)
     for app in apps:
         for place, entry in app.deployments():
             here = (*place, "autoscaling_config")
             if isinstance(entry.get("autoscaling_config"), dict):
                 yield from unknown_keys(document, here, AutoscalingConfig, entry["autoscaling_config"])
                 yield from _autoscaling_problems(document, app, entry["autoscaling_config"])
+
+
+def _tls_problems(document: Document) -> Iterator[Problem]:
+    """Serve would give the certificate to replicas alone, to which HAProxy speaks plain HTTP."""
+    options = document.values.get("http_options")
+    for key in ("ssl_certfile", "ssl_keyfile"):
+        if isinstance(options, dict) and options.get(key) and has_haproxy(document):
+            text = "does not work with HAProxy: end TLS in front of the port, as docs/security.md shows."
+            yield document.problem(("http_options", key), text)
+
+
+def has_haproxy(document: Document) -> bool:
+    """Whether the file switches on HAProxy, behind which ingress replicas have addresses of their own."""
+    inner: Any = document.values
+    for key in ("controller_options", "runtime_env", "env_vars", HAPROXY_ENV):
+        inner = inner.get(key) if isinstance(inner, dict) else None
+    return str(inner) == "1"
 
 
 def _misshapen(document: Document) -> Iterator[Problem]:

@@ -26,11 +26,10 @@ def command(message: str | None, model: str, profile: str | None, url: str, as_j
     """Ask and print; with JSON an answer a line."""
     if profile is not None and model != "auto":
         raise CommandError(f"Profile '{profile}' goes with auto: leave --model '{model}' out.")
-    from deployments.home import home
-    from serve_app.access.keys import read_key
+    from serve_app.console.own_key import own_key
     from serve_app.console.talk import Talk, TalkError
 
-    talk = Talk(url.rstrip("/"), read_key(home()), f"auto:{profile}" if profile else model)
+    talk = Talk(url.rstrip("/"), own_key(), f"auto:{profile}" if profile else model)
     try:
         for text in [message] if message else _lines():
             asyncio.run(_answer(talk, text, as_json))

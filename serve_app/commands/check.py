@@ -72,9 +72,8 @@ def _running(url: str) -> "list[Answer]":
     import aiohttp
     from tqdm import tqdm
 
-    from deployments.home import home
-    from serve_app.access.keys import read_key
     from serve_app.console.checker import check
+    from serve_app.console.own_key import own_key
 
     with tqdm(desc="requests", unit="request", file=sys.stderr) as bar:
 
@@ -83,6 +82,6 @@ def _running(url: str) -> "list[Answer]":
             bar.update()
 
         try:
-            return check(url, read_key(home()), progress)
+            return check(url, own_key(), progress)
         except (aiohttp.ClientError, OSError) as error:
             raise CommandError(f"Endpoint '{url}' does not answer: {error}.") from error

@@ -28,17 +28,10 @@ def command(
     as_json: bool,
 ) -> int:
     """Deploy; the exit code says whether it runs."""
-    from serve_app.console.connection import join
-    from serve_app.console.planning import checked, make_plan
-
-    document = checked(config, engine_flags)
-    join(address)
-    import ray
-
-    from serve_app.cluster_file.running import running_config
     from serve_app.console.deploying import deploy
+    from serve_app.console.planning import planned
 
-    plan = make_plan(document, running_config(), ray.cluster_resources())
+    document, plan = planned(config, engine_flags, address)
     print(plan.text(), file=sys.stderr)
     if plan.removes_service and not allow_delete:
         raise CommandError("This would leave no endpoint or no model. Mean it? Then add --allow-delete.")

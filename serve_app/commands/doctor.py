@@ -13,11 +13,11 @@ from serve_app.console.errors import FAILED
 @options.as_json
 def command(as_json: bool) -> int:
     """Print what was found."""
-    from deployments.home import home, store_url
+    from deployments.home import home, key_file, store_url
     from serve_app.console.doctor import examine
     from serve_app.console.text_table import table_text
 
-    findings = examine(home(), store_url())
+    findings = examine(home(), key_file(), store_url())
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:

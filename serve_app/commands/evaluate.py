@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="the models share processors: wait while any of them serves users",
 )
-@options.url
+@click.option("--url", help="the endpoint, without /v1 (default: any ingress replica that is alive)")
 @options.address
 @options.as_json
 def command(
@@ -44,24 +44,22 @@ def command(
     again: bool,
     concurrency: int,
     shared_machine: bool,
-    url: str,
+    url: str | None,
     address: str,
     as_json: bool,
 ) -> int:
     """Evaluate and print; 1 where questions had to be left open."""
     from deployments.evaluation.settings import PaceSettings
-    from deployments.home import local_key
     from serve_app.console.evaluation import DEFAULT_SUITES, load_suites
 
     suites = load_suites(files or sorted(DEFAULT_SUITES.glob("*.jsonl*")))
     try:
         pace = PaceSettings(concurrency=concurrency, shared_machine=shared_machine)
-        key = local_key()
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise CommandError(str(error)) from error
     wanted = models.split(",") if models else None
     try:
-        progress, records = _on_ray(address, url, key, suites, wanted, pace, again)
+        progress, records = _on_ray(address, url, suites, wanted, pace, again)
     except KeyboardInterrupt:
         raise CommandError("Stopped. What was answered is in the table; the same command goes on.") from None
     _report(records, as_json)
@@ -74,8 +72,7 @@ def command(
 
 def _on_ray(
     address: str,
-    url: str,
-    key: str,
+    url: str | None,
     suites: "list[Suite]",
     models: list[str] | None,
     pace: "PaceSettings",
@@ -84,13 +81,12 @@ def _on_ray(
     from serve_app.console.connection import connected
 
     with connected(address) as table:
-        return _evaluate(table, url, key, suites, models, pace, again)
+        return _evaluate(table, url, suites, models, pace, again)
 
 
 def _evaluate(
     table: "TableApi",
-    url: str,
-    key: str,
+    url: str | None,
     suites: "list[Suite]",
     models: list[str] | None,
     pace: "PaceSettings",
@@ -98,10 +94,15 @@ def _evaluate(
 ) -> "tuple[Progress, list[EvaluationRecord]]":
     from deployments.evaluation.client import EvaluationError
     from deployments.evaluation.session import Session, UnknownModelError
+    from deployments.keys.internal import internal_credential
     from serve_app.console.evaluation import evaluate
 
+    async def run() -> "tuple[Progress, list[EvaluationRecord]]":
+        key = internal_credential(await table.secret())
+        return await evaluate(Session(table, url, key, suites, models, pace, again))
+
     try:
-        return asyncio.run(evaluate(Session(table, url, key, suites, models, pace, again)))
+        return asyncio.run(run())
     except (EvaluationError, UnknownModelError) as error:
         raise CommandError(f"No evaluation: {error}") from error
     except ExceptionGroup as group:

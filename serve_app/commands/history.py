@@ -10,7 +10,10 @@ from serve_app.console import options
 from serve_app.console.errors import CommandError
 
 
-@click.command(help=f"{__doc__}\n\nWith NUMBER print that config, as YAML.")
+@click.command(
+    help=f"{__doc__}\n\nWith NUMBER print that config, as YAML.\n\n"
+    "+ added, - removed, ! restarted, ~ changed live, ? at Serve's next start."
+)
 @click.argument("number", type=int, required=False)
 @options.address
 @options.as_json
@@ -33,5 +36,6 @@ def command(number: int | None, address: str, as_json: bool) -> None:
     elif number is not None:
         print(yaml.safe_dump(shown[0].config, sort_keys=False), end="")
     else:
-        heads = ("number", "when", "who", "what", "healthy", "applications")
-        print(table_text(heads, [entry.line() for entry in found]))
+        heads = ("number", "when", "who", "what", "healthy", "changed")
+        before = [None, *found]
+        print(table_text(heads, [entry.line(last) for last, entry in zip(before, found, strict=False)]))

@@ -1,12 +1,14 @@
-"""List, create, rotate and revoke the API keys of this home."""
+"""List, create, rotate and revoke the API keys: on the head node, whose key file all nodes follow."""
 
 from datetime import datetime
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from serve_app.console.errors import CommandError
+
+if TYPE_CHECKING:
+    from serve_app.access.key_admin import KeyAdmin
 
 ACTIONS: Final = ("list", "create", "rotate", "revoke")
 DAY_S: Final = 86_400.0
@@ -30,19 +32,18 @@ def command(
     overlap_s: float,
 ) -> None:
     """Do it and say what came of it."""
-    from deployments.home import home
+    from deployments.home import first_key_file, key_file
     from serve_app.access.key_admin import KeyAdmin
-    from serve_app.access.keys import KEY_FILE, ensure_key
+    from serve_app.console.reach import require_head
 
-    ensure_key(home())
-    path = home() / KEY_FILE
+    require_head()
+    admin = KeyAdmin(key_file(), first_key_file())
     try:
         if action == "list":
-            _list(path)
+            _list(admin)
             return
         if not name:
             raise CommandError(f"'{action}' needs the NAME of a key.")
-        admin = KeyAdmin(path)
         if action == "create":
             limits = {} if usd_per_day is None else {"usd_per_day": usd_per_day}
             print(admin.create(name, roles or ("infer", "feedback"), limits, expires))
@@ -55,10 +56,8 @@ def command(
         raise CommandError(str(error)) from error
 
 
-def _list(path: Path) -> None:
+def _list(admin: "KeyAdmin") -> None:
     """One line a key: name, id, roles, end."""
-    from serve_app.access.keys import read_key_file
-
-    for entry in read_key_file(path).keys:
+    for entry in admin.entries():
         end = entry.expires_at.isoformat() if entry.expires_at else "no end"
         print(f"{entry.name:<20} {entry.identity}  {','.join(entry.roles):<30} {end}")

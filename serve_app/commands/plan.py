@@ -15,14 +15,7 @@ from serve_app.console import options
 @options.as_json
 def command(config: Path, engine_flags: bool, address: str, as_json: bool) -> None:
     """Check, compare, print."""
-    from serve_app.console.connection import join
-    from serve_app.console.planning import checked, make_plan
+    from serve_app.console.planning import planned
 
-    document = checked(config, engine_flags)
-    join(address)
-    import ray
-
-    from serve_app.cluster_file.running import running_config
-
-    plan = make_plan(document, running_config(), ray.cluster_resources())
+    _, plan = planned(config, engine_flags, address)
     print(json.dumps(plan.document(), indent=1) if as_json else plan.text())

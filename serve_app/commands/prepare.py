@@ -1,4 +1,4 @@
-"""Make what a config needs before it is deployed: weights, compiled loops, the first API key."""
+"""Make what a config needs before it is deployed: weights, compiled loops, HAProxy's program."""
 
 import sys
 from importlib import import_module
@@ -19,24 +19,23 @@ _BUILDER = "serve_app.app:build_model"
 @click.command(help=__doc__)
 @options.config
 def command(config: Path) -> None:
-    """Prepare, and say where the key is."""
-    print(f"API key file: {prepare(config)}")
+    """Prepare, and say where the first API key will be."""
+    from deployments.home import first_key_file
+
+    prepare(config)
+    print(f"API key file: {first_key_file()} (written by the head node when the pool first starts)")
 
 
-def prepare(config: Path) -> Path:
-    """Prepare every model's source, the compiled loops of a decision and the key; what is done is skipped.
-
-    Returns the file of the first API key.
-    """
+def prepare(config: Path) -> None:
+    """Prepare every model's source, compiled loops and HAProxy's program; what is done is skipped."""
     from tqdm import tqdm
 
-    from deployments.home import home
+    from deployments.home import home, key_file
     from deployments.model.files import WeightsError, prepare_source
-    from serve_app.access.keys import KEY_FILE, ensure_key
+    from serve_app.http.haproxy import launcher
 
     models = [model for model in models_of(config) if model.engine == "vllm"]
-    key_file = ensure_key(home())
-    _require_prices(config, key_file.with_name(KEY_FILE))
+    _require_prices(config, key_file())
     with tqdm(models, desc="models", unit="model", file=sys.stderr) as progress:
         for model in progress:
             progress.set_postfix_str(model.id)
@@ -45,20 +44,21 @@ def prepare(config: Path) -> Path:
             except WeightsError as error:
                 raise CommandError(str(error)) from error
     import_module("deployments.dispatch.dispatcher")  # compiles them, see policies.compiled
-    return key_file
+    launcher(home())
 
 
 def _require_prices(config: Path, keys: Path) -> None:
     """Raises CommandError where a limit in dollars meets a model without a price."""
     import yaml
 
-    from serve_app.access.keys import KeyRing
-    from serve_app.access.prices import require_prices
+    from serve_app.access.prices import keys_in, unpriced_in
 
     try:
-        require_prices(yaml.safe_load(config.read_text()), KeyRing(keys).keys)
-    except ValueError as error:
+        found = unpriced_in(yaml.safe_load(config.read_text()), keys_in(keys))
+    except (OSError, ValueError) as error:
         raise CommandError(f"Config '{config}': {error}", REFUSED) from error
+    if found:
+        raise CommandError(f"Config '{config}': " + "\n".join(text for _, text in found), REFUSED)
 
 
 def models_of(config: Path) -> "list[ModelConfig]":

@@ -41,14 +41,15 @@ curl -N {url}/v1/chat/completions \\
 @options.config
 def command(config: Path) -> None:
     """Prepare, start, wait, serve; everything that was started stops with the command."""
+    from deployments.home import first_key_file
     from serve_app.cluster_file.running import PoolError
     from serve_app.console.local_pool import LocalPool
 
-    key_file = prepare(config)
+    prepare(config)
     try:
         with LocalPool(config) as pool:
             pool.wait_with_bar()
-            _serve_until_stopped(pool, key_file)
+            _serve_until_stopped(pool, first_key_file())
     except PoolError as error:
         raise CommandError(str(error)) from error
 

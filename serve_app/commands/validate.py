@@ -16,12 +16,13 @@ from serve_app.console.errors import REFUSED
 @options.as_json
 def command(config: Path, engine_flags: bool, as_json: bool) -> int:
     """Print the problems, or that there are none."""
+    from deployments.home import key_file
     from serve_app.cluster_file.document import FileError
     from serve_app.cluster_file.validation import validated
 
     problems = []
     try:
-        validated(config, engine_flags)
+        validated(config, engine_flags, key_file())
     except FileError as error:
         problems = error.problems
     if as_json:

@@ -2,9 +2,12 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deployments.ray_token import use_token
 from serve_app.console.errors import CommandError, UnreachableError
 from serve_app.console.reach import reachable
 
@@ -28,9 +31,10 @@ def connected(address: str) -> "Iterator[TableApi]":
 def join(address: str) -> None:
     """Make this process a driver of the cluster. Raises UnreachableError where there is none."""
     found = reachable(address)  # before Ray is imported: that takes seconds, and its own search minutes
+    use_token(os.environ, Path.home())
     import ray
 
-    from deployments.table.actor import NAMESPACE
+    from deployments.table.names import NAMESPACE
 
     try:
         ray.init(address=found, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)

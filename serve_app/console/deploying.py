@@ -2,13 +2,14 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deployments.table.connect import find_table
 from deployments.table.errors import StorageUnavailableError, TableError
+from serve_app.cluster_file.changes import changes
 from serve_app.cluster_file.deploy_lock import BusyError, deploy_lock
-from serve_app.cluster_file.history import entries, record
+from serve_app.cluster_file.history import Entry, entries, record
 from serve_app.cluster_file.running import PoolError, apply_config, wait_until_running
 from serve_app.console.errors import CommandError
 from serve_app.console.local_pool import progress_bar
@@ -19,7 +20,7 @@ def deploy(config: Mapping[str, Any], running: Mapping[str, Any], what: str, tim
     """Apply `config` to a cluster that runs `running`. Raises CommandError where it went back."""
     try:
         with deploy_lock(who()):
-            _note(running, "found running", healthy=True, only_first=True)
+            _note(running, "found running", healthy=True, only_new=True)
             try:
                 _apply(config, timeout_s)
             except PoolError as error:
@@ -46,16 +47,26 @@ def _go_back(running: Mapping[str, Any], timeout_s: float, reason: PoolError) ->
     raise CommandError(f"{reason} The config before was applied again and runs.") from reason
 
 
-def _note(config: Mapping[str, Any], what: str, healthy: bool, only_first: bool = False) -> None:
-    """Write the history; where there is no table to write it to, that is said."""
+def _note(config: Mapping[str, Any], what: str, healthy: bool, only_new: bool = False) -> None:
+    """Write the history; where there is no table to write it to, that is said.
+
+    `only_new`: what runs is the newest healthy entry already, unless somebody applied another by other means.
+    """
 
     async def write() -> None:
         table = find_table()
-        if not only_first or (config["applications"] and not await entries(table)):
+        if not only_new or (config["applications"] and _is_new(await entries(table), config)):
             await record(table, who(), what, dict(config), healthy)
 
     try:
         asyncio.run(write())
     except (TableError, StorageUnavailableError) as error:
-        if not only_first:
+        if not only_new:
             print(f"The history has no entry for this: {error}", file=sys.stderr)
+
+
+def _is_new(found: Sequence[Entry], config: Mapping[str, Any]) -> bool:
+    healthy = [entry for entry in found if entry.healthy]
+    if not healthy:
+        return True
+    return any(change.kind != "ignored" for change in changes(healthy[-1].config, config))

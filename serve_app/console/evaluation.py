@@ -19,11 +19,11 @@ DEFAULT_SUITES: Final = found("suites")
 
 
 def load_suites(paths: Sequence[Path]) -> list[Suite]:
-    """The suites in these files. Raises CommandError that names file and line."""
+    """The suites in these files, or in shipped ones. Raises CommandError that names file and line."""
     if not paths:
         raise CommandError(f"No suite in '{DEFAULT_SUITES}'. Give one with --suite.")
     try:
-        suites = [load_suite(path) for path in paths]
+        suites = [load_suite(found(str(path))) for path in paths]
     except (SuiteError, OSError) as error:
         raise CommandError(str(error)) from error
     names = [suite.name for suite in suites]

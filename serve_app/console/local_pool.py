@@ -9,12 +9,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import yaml
 from tqdm import tqdm
 
+from deployments.ray_token import ensure_token
 from serve_app.cluster_file.running import Progress, apply_config, wait_until_running
+from serve_app.http import haproxy
+
+LOOPBACK: Final = "127.0.0.2"  # Ray takes 127.0.0.1 for the address by which other machines reach this one
 
 
 @contextmanager
@@ -35,6 +39,7 @@ def _haproxy(folder: str) -> dict[str, str]:
         for probe in (metrics, stats):
             probe.bind(("127.0.0.1", 0))
         return {
+            haproxy.BINARY_ENV: str(haproxy.launcher(Path(folder))),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
@@ -61,6 +66,7 @@ class LocalPool:
         self._environment = {
             **_haproxy(self._folder.name),
             **controller.get("runtime_env", {}).get("env_vars", {}),
+            "RAY_AUTH_MODE": "token",  # else whoever reaches one of its ports runs code here
             "RAY_worker_niceness": "0",  # Ray's 15 starves engines beside any busy process
             "RAY_USAGE_STATS_ENABLED": "0",
             "TOKENIZERS_PARALLELISM": "false",
@@ -70,11 +76,12 @@ class LocalPool:
     def __enter__(self) -> Self:
         for name, value in self._environment.items():
             os.environ.setdefault(name, value)
+        ensure_token(os.environ, Path.home())
         import ray  # after the environment: Ray reads it at import
 
         ray.init(
             address="local",
-            _node_ip_address="127.0.0.1",
+            _node_ip_address=LOOPBACK,
             dashboard_host="127.0.0.1",
             object_store_memory=200 * 2**20,
             log_to_driver=False,

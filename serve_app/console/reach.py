@@ -4,10 +4,11 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from serve_app.console.errors import UnreachableError
+from serve_app.console.errors import CommandError, UnreachableError
 
 PROBE_S: Final = 1.5
 _FLAG: Final = "--gcs-address="
@@ -28,9 +29,35 @@ def reachable(address: str) -> str:
     raise UnreachableError(f"No Ray cluster answers at {listed}. {_WAY_OUT}")
 
 
+def require_head() -> None:
+    """Raises CommandError where the clusters that this machine knows of all have their head on another one.
+
+    Nothing is asked of them: no cluster at all is no reason to refuse.
+    """
+    import psutil
+
+    heads = [_parsed(candidate)[0] for candidate in _candidates()]
+    own = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
+    if heads and not any(_is_here(head, own) for head in heads):
+        raise CommandError(
+            f"This machine belongs to the cluster of '{heads[0]}', where the head node reads the API keys. "
+            "Run it there: what is changed here holds nowhere."
+        )
+
+
+def _is_here(host: str, own: set[str]) -> bool:
+    """Whether an address or a name leads to this machine."""
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:  # nobody knows the name: it is not this machine's
+        return False
+    return any(address in own or ip_address(address).is_loopback for address in found)
+
+
 def _candidates() -> Iterator[str]:
     """Where `auto` looks, best first: RAY_ADDRESS alone, else the last `ray start`, then what runs here."""
-    if named := os.environ.get("RAY_ADDRESS"):
+    named = os.environ.get("RAY_ADDRESS", "auto")
+    if named not in ("", "auto"):
         yield named
         return
     found = dict.fromkeys((*_last_started(), *_running_here()))

@@ -46,6 +46,8 @@ def _share(value: float) -> str:
 
 def _health(row: ModelRow, taken_at_s: float) -> Text:
     usable = sum(is_usable(replica, taken_at_s) for replica in row.replicas)
+    if not usable and row.ready_in_s > 0.0:
+        return Text("asleep", style="green")
     style = "green" if usable and usable == len(row.replicas) else "yellow" if usable else "red"
     return Text(f"{usable}/{len(row.replicas)} warm", style=style)
 
@@ -157,13 +159,12 @@ def status_page(status: Mapping[str, Any], problems: Sequence[str]) -> Renderabl
     for name, state in sorted(status["applications"].items()):
         table.add_row(f"application {name}", Text(state, style="green" if state == "RUNNING" else "yellow"))
     for name, model in sorted(status["models"].items()):
-        good = model["usable"] > 0
-        table.add_row(
-            f"model {name}",
-            Text(
-                f"{model['usable']} of {model['replicas']} replicas usable", style="green" if good else "red"
-            ),
-        )
+        told, style = f"{model['usable']} of {model['replicas']} replicas usable", "red"
+        if model["usable"]:
+            style = "green"
+        elif model["ready_in_s"]:
+            told, style = f"asleep, would serve in {duration(model['ready_in_s'])}", "green"
+        table.add_row(f"model {name}", Text(told, style=style))
     policy = status["policy"]
     table.add_row("policy", version_name(policy.get("active")))
     if candidate := policy.get("candidate"):

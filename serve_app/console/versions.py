@@ -13,7 +13,7 @@ from policies.decider import version_name
 from policies.promotion.rollout import Candidate, RolloutState, Stage
 from serve_app.console.errors import CommandError
 
-Change = tuple[RolloutState, PolicyEvent | None]  # the new state, and what the history says of it
+Change = tuple[RolloutState, PolicyEvent]  # the new state, and what the history says of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Action:
     name: str
     version: int | None = None
     as_json: bool = False
+    by: str = "operator"  # whom the history names
 
 
 async def act(table: TableApi, action: Action, say: Callable[[str], None]) -> int:
     """The action on a table, on Ray or plain."""
-    events: list[PolicyEvent] = await table.policy_events()
-    state = await table.rollout()
     if action.name in {"list", "show"}:
+        events, state = await table.policy_events(), await table.rollout()
         shown = (
             versions(state, events)
             if action.name == "list"
@@ -37,21 +37,32 @@ async def act(table: TableApi, action: Action, say: Callable[[str], None]) -> in
         )
         say(json.dumps(shown) if action.as_json else _text(shown))
         return 0
-    changed, event = _ACT[action.name](state, action, events)
-    try:
-        changed = await table.set_rollout(changed)
-    except ConflictError as error:
-        raise CommandError(f"Nothing was changed. {error} The same command does that.") from error
-    if event is not None:
-        await table.policy_event(event)
+    changed = await make_change(table, action)
     say(json.dumps(asdict(changed)) if action.as_json else _summary(changed))
     return 0
 
 
+async def planned_change(table: TableApi, action: Action) -> tuple[RolloutState, RolloutState, PolicyEvent]:
+    """The state now, the state after an action, and the step for the history. Raises CommandError."""
+    events, state = await table.policy_events(), await table.rollout()
+    return state, *_ACT[action.name](state, action, events)
+
+
+async def make_change(table: TableApi, action: Action) -> RolloutState:
+    """Make an action's change and write it to the history. Raises CommandError where nothing was changed."""
+    _, changed, event = await planned_change(table, action)
+    try:
+        changed = await table.set_rollout(changed)
+    except ConflictError as error:
+        raise CommandError(f"Nothing was changed. {error} The same command does that.") from error
+    await table.policy_event(event)
+    return changed
+
+
 def versions(state: RolloutState, events: Sequence[PolicyEvent]) -> list[dict[str, object]]:
-    """One row a version, newest first; version 0 is the formula."""
+    """One row a version, newest first; version 0 is the priced rule."""
     rows: dict[int, dict[str, object]] = {
-        0: {"version": 0, "name": "formula", "state": "", "last": "always loaded"}
+        0: {"version": 0, "name": "priced", "state": "", "last": "always loaded"}
     }
     for event in sorted(events, key=lambda event: event.at_s):
         row = rows.setdefault(event.version, {"version": event.version, "name": version_name(event.version)})
@@ -90,7 +101,7 @@ def _shown(action: Action, state: RolloutState, events: Sequence[PolicyEvent]) -
         return _known(action, events)
     version = state.candidate.version if state.candidate is not None else state.active
     if version is None:
-        raise CommandError("The formula serves and no version is on trial: name the version to show.")
+        raise CommandError("The priced rule serves and no version is on trial: name the version to show.")
     return version
 
 
@@ -105,26 +116,28 @@ def _known(action: Action, events: Sequence[PolicyEvent]) -> int:
 def _promote(state: RolloutState, action: Action, events: Sequence[PolicyEvent]) -> Change:
     version, now_s = _known(action, events), time.time()
     changed = replace(state, candidate=Candidate(version, Stage.CANARY)).promoted(now_s)
-    return changed, PolicyEvent(version, now_s, "promoted", {"by": "operator"})
+    return changed, PolicyEvent(version, now_s, "promoted", {"by": action.by})
 
 
 def _rollback(state: RolloutState, action: Action, events: Sequence[PolicyEvent]) -> Change:
     if state.active is None and state.candidate is None:
-        raise CommandError("The formula serves and no candidate is on trial: nothing to roll back.")
+        raise CommandError("The priced rule serves and no candidate is on trial: nothing to roll back.")
     dropped = state.candidate.version if state.candidate is not None else state.active
     now_s = time.time()
-    event = PolicyEvent(dropped or 0, now_s, "rolled_back", {"reason": "operator"})
+    event = PolicyEvent(dropped or 0, now_s, "rolled_back", {"reason": "operator", "by": action.by})
     return state.rolled_back(now_s), event
 
 
 def _shadow(state: RolloutState, action: Action, events: Sequence[PolicyEvent]) -> Change:
     version, now_s = _known(action, events), time.time()
     candidate = Candidate(version, Stage.SHADOW, started_s=now_s, since_s=now_s)
-    return replace(state, candidate=candidate), PolicyEvent(version, now_s, "shadow", {"by": "operator"})
+    return replace(state, candidate=candidate), PolicyEvent(version, now_s, "shadow", {"by": action.by})
 
 
 def _pause(state: RolloutState, action: Action, events: Sequence[PolicyEvent]) -> Change:
-    return replace(state, paused=action.name == "pause"), None
+    kind = "paused" if action.name == "pause" else "resumed"
+    event = PolicyEvent(state.active or 0, time.time(), kind, {"by": action.by})
+    return replace(state, paused=action.name == "pause"), event
 
 
 Act = Callable[[RolloutState, Action, Sequence[PolicyEvent]], Change]

@@ -13,6 +13,7 @@ _TYPES = {
     409: "conflict_error",
     429: "rate_limit_error",
 }
+_COLD_S = 10.0  # until a model that starts is worth asking for again
 _MESSAGE_LIMIT = 1000  # characters of an engine's own message
 _ECHO_LIMIT = 64  # characters of the caller's text that a message may repeat
 CONTEXT_CODE = "context_length_exceeded"
@@ -42,6 +43,8 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.headers = dict(headers or {})
+        self.may_pass = False  # a moment later the answer may be another one
+        self.ready_in_s = 0.0  # above 0: a model was asked to wake for the request, and serves then
 
     @property
     def type(self) -> str:
@@ -75,17 +78,22 @@ def unauthorized() -> ApiError:
     return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
 
+def keys_unavailable() -> ApiError:
+    """503: which keys hold is not known, so none does; the operator's status says why."""
+    message = "API keys cannot be checked now. Try again; the operator's `fastserve status` says why."
+    return unavailable(message, "keys_unavailable", 2.0)
+
+
 def forbidden(roles: Sequence[str]) -> ApiError:
     """403: the key has none of the roles that a route takes."""
     names = " or ".join(f"'{role}'" for role in roles)
     return ApiError(403, f"This API key lacks the role {names}.", code="insufficient_permissions")
 
 
-def model_not_allowed(model: str) -> ApiError:
-    """403: the key may not use this model."""
-    return ApiError(
-        403, f"This API key may not use model {quoted(model)}.", code="model_not_allowed", param="model"
-    )
+def model_not_allowed(model: str, param: str = "model") -> ApiError:
+    """403: the key may not use this model, whether or not there is one."""
+    message = f"This API key may not use model {quoted(model)}."
+    return ApiError(403, message, code="model_not_allowed", param=param)
 
 
 def model_not_found(model: str, served: Sequence[str]) -> ApiError:
@@ -94,6 +102,30 @@ def model_not_found(model: str, served: Sequence[str]) -> ApiError:
     return ApiError(
         404, f"Model {quoted(model)} is not served. Served: {names}.", code="model_not_found", param="model"
     )
+
+
+def model_cold(model: str) -> ApiError:
+    """503: the pool is to have this model, but no replica of it has begun yet."""
+    return unavailable(f"Model {quoted(model)} is starting.", retry_after_s=_COLD_S)
+
+
+def model_asleep(model: str, ready_in_s: float) -> ApiError:
+    """503: the model had no replica; one starts now, because it was asked for."""
+    message = f"Model {quoted(model)} was asleep and starts now; it answers in about {ready_in_s:.0f} s."
+    error = unavailable(message, "model_asleep", ready_in_s)
+    error.may_pass, error.ready_in_s = True, ready_in_s
+    return error
+
+
+def model_unpriced(model: str, limit: str) -> ApiError:
+    """503: the model would slip through a limit in dollars; only the operator can help."""
+    message = (
+        f"{limit} is a limit in dollars, and model {quoted(model)} has price 0. It answers once its operator "
+        "gives it a price."
+    )
+    error = unavailable(message, "model_unpriced", may_retry=False)
+    error.headers["x-fastserve-degraded"] = "prices"
+    return error
 
 
 def profile_not_found(name: str, known: Sequence[str]) -> ApiError:
@@ -134,20 +166,29 @@ def body_too_large(limit_bytes: int) -> ApiError:
     return ApiError(413, f"The body is larger than {limit_bytes} bytes.", code="request_too_large")
 
 
-def bodies_too_large(limit_bytes: int) -> ApiError:
+def body_too_rich(all_bytes: int, limit_bytes: int) -> ApiError:
+    """413: the body would not even have room if it were the only one."""
+    message = f"The body comes to {all_bytes} bytes once it is parsed; all may hold {limit_bytes}."
+    return ApiError(413, message, code="request_too_large")
+
+
+def bodies_too_large(limit_bytes: int, whose: str = "all") -> ApiError:
     """503: the bodies under way leave no room for one more."""
-    message = f"The bodies of all requests under way may hold {limit_bytes} bytes. Send this one again later."
+    message = f"Bodies under way, of {whose}, may hold {limit_bytes} bytes of memory. Send this one later."
     return ApiError(503, message, code="bodies_too_large", headers={"retry-after": "1"})
 
 
-def body_too_slow(limit_s: float) -> ApiError:
+def body_too_slow(limit_s: float, bytes_per_s: int) -> ApiError:
     """408: the body did not arrive in time."""
-    return ApiError(408, f"The body did not arrive within {limit_s:g} s.", code="request_timeout")
+    message = f"The body must arrive within {limit_s:g} s, or at {bytes_per_s} bytes/s from then on."
+    return ApiError(408, message, code="request_timeout")
 
 
 def context_too_long(context_tokens: int, param: str) -> ApiError:
     """400: prompt and answer cannot fit. Clients look for the words "maximum context length"."""
-    message = f"The request is too long: the {_CONTEXT_WORDS} is {context_tokens} tokens, prompt and answer."
+    message = (
+        f"This model's {_CONTEXT_WORDS} is {context_tokens} tokens, prompt and answer; the request is longer."
+    )
     return ApiError(400, message, code=CONTEXT_CODE, param=param)
 
 
@@ -209,5 +250,5 @@ def from_upstream(status: int, body: bytes) -> ApiError:
     if code == CONTEXT_CODE or (status in (400, 413, 422) and _TOO_LONG.search(message)):
         status, code = 400, CONTEXT_CODE
         if _CONTEXT_WORDS not in message:
-            message = f"The request is over the model's {_CONTEXT_WORDS}: {message}"
+            message = f"This model's {_CONTEXT_WORDS} is exceeded: {message}"
     return ApiError(status, message, code=code or "invalid_request", param=param)

@@ -1,34 +1,40 @@
-"""The guard before the ingress: strips control headers, lets no body in that is too large or too slow.
+"""The guard before the ingress: strips control headers; no body is read from who is not admitted, and none
+that is too large or too slow.
 
 Serve loads it through RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH into every HTTP server it makes: the ingress
 replicas' own (HAProxy mode) and the Python proxy's. It stands outside of everything that counts or queues
-requests, so half-open bodies hold nothing but their sockets. Bound to Ray 2.60.
+requests, so half-open bodies hold nothing but their sockets and what has come of them. Bound to Ray 2.60.
 """
 
 import asyncio
+import json
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.middleware import Middleware
 
+from deployments.bound_versions import require_version
 from serve_app.config import IngressConfig
-from serve_app.http.bodies import Bodies, Room
+from serve_app.http.admission import ADMISSION, Admission, Admitted
+from serve_app.http.bodies import Bodies, Room, held_bytes, likely_bytes
 from serve_app.http.cors import App, Cors
-from serve_app.http.encoding import decoded
+from serve_app.http.encoding import Decoding
 from serve_app.http.errors import (
     ApiError,
     bad_request,
     body_too_large,
+    body_too_rich,
     body_too_slow,
     unavailable,
 )
-from serve_app.http.request import Header, Receive, Send, send_error
+from serve_app.http.haproxy import REFUSAL
+from serve_app.http.request import Header, Receive, Request, Send, error_head, send_error
+from serve_app.http.until_close import UntilClose
 
 HOOK_ENV = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 HOOK = "serve_app.http.guard:middlewares"
-BYTES_ENV = "FASTSERVE_BODY_BYTES"
-TOTAL_ENV = "FASTSERVE_BODIES_BYTES"
-SECONDS_ENV = "FASTSERVE_BODY_S"
+LIMITS_ENV = "FASTSERVE_BODY_LIMITS"
 
 MARK = b"x-fastserve-guard"
 _MARK_HEADER = (MARK, b"1")
@@ -45,17 +51,31 @@ _CONTROL = frozenset(
     }
 )
 _CONTROL_PREFIX = b"x-serve-"
-_DISCARD_BYTES = 64 * 1024 * 1024
+_MORE_BYTES = 1024 * 1024  # that a client may send after it was refused, before its connection is closed
+_MORE_S = 0.5
+_OF_SERVE = "/-/"  # paths that Serve answers itself
+_NO_BODY_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on the bodies of requests."""
+
+    most_bytes: int  # of one body
+    total_bytes: int  # that all bodies under way come to
+    grace_s: float  # after it a body must have come at `bytes_per_s`
+    bytes_per_s: int
 
 
 class Guard:
     """ASGI middleware; see the module."""
 
-    def __init__(self, app: App, max_bytes: int, max_s: float, total_bytes: int) -> None:
+    def __init__(self, app: App, limits: Limits, admission: Admission = ADMISSION) -> None:
         self._app = app
-        self._max_bytes = max_bytes
-        self._max_s = max_s
-        self._bodies = Bodies(total_bytes)
+        self._limits = limits
+        self._admission = admission
+        self._bodies = Bodies(limits.total_bytes)
+        self._decoding = Decoding()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -64,73 +84,123 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with self._bodies.room() as room:
+        try:
+            headers = clean(scope["headers"])
+            visitor = self._visitor(scope["method"], scope["path"], headers)
+        except ApiError as error:
+            await refuse(error, self._error_body(scope, error), scope["headers"], receive, send)
+            return
+        most_bytes = min(self._limits.most_bytes, visitor.most_bytes or self._limits.most_bytes)
+        with self._bodies.room(visitor.caller) as room:
             try:
-                headers = clean(scope["headers"])
-                body = await self._body(headers, receive, room)
+                body = await self._body(headers, receive, room, most_bytes)
             except ApiError as error:
-                error.headers["connection"] = (
-                    "close"  # what is left of the body must not be read as a request
-                )
-                await send_error(send, error)
+                await refuse(error, self._error_body(scope, error), headers, receive, send)
                 return
             if body is not None:
                 scope["headers"] = _of_decoded(headers, len(body))
                 await self._app(scope, _Replay(body, receive), send)
 
-    async def _body(self, headers: list[Header], receive: Receive, room: Room) -> bytes | None:
-        """The whole body, decoded; None where the client left before its end. Raises ApiError."""
-        body = await self._in_time(headers, receive, room)
-        encoding = next((value for name, value in headers if name == b"content-encoding"), b"")
-        if not body or not encoding:
+    def _error_body(self, scope: dict[str, Any], error: ApiError) -> bytes:
+        return self._admission.error_body(scope["path"], error)
+
+    def _visitor(self, method: str, path: str, headers: list[Header]) -> Admitted:
+        """Who sends a body, and how much of it. Raises ApiError. Serve answers HAProxy's health checks."""
+        if path.startswith(_OF_SERVE):
+            return Admitted("", _NO_BODY_BYTES)
+        return self._admission.admitted(Request(method, path, dict(headers)))
+
+    async def _body(
+        self, headers: list[Header], receive: Receive, room: Room, most_bytes: int
+    ) -> bytes | None:
+        """The whole body, decoded, with room for what it comes to; None where the client left before its end.
+
+        Raises ApiError.
+        """
+        body = await self._read(headers, receive, room, most_bytes)
+        encoding = b", ".join(value for name, value in headers if name == b"content-encoding")
+        if not body:
             return body
-        plain = await decoded(body, encoding, self._max_bytes)
-        room.take(len(plain) - len(body))
-        return plain
+        if encoding:
+            body = await self._decoding.decoded(body, encoding, most_bytes)
+        all_bytes = held_bytes(body)
+        if all_bytes > room.most_bytes:
+            raise body_too_rich(all_bytes, room.most_bytes)
+        room.hold(all_bytes)
+        return body
 
-    async def _in_time(self, headers: list[Header], receive: Receive, room: Room) -> bytes | None:
-        refusal: ApiError | None = None
-        try:
-            async with asyncio.timeout(self._max_s):
-                try:
-                    return await self._read(headers, receive, room)
-                except ApiError as error:
-                    refusal = error
-                    await _discard(receive)
-        except TimeoutError:
-            pass  # a client that is refused may be slow, too: it is told why it was refused
-        raise refusal or body_too_slow(self._max_s)
+    async def _read(
+        self, headers: list[Header], receive: Receive, room: Room, most_bytes: int
+    ) -> bytes | None:
+        """The body as it was sent, None where the client left. Raises ApiError (408, 413, 503).
 
-    async def _read(self, headers: list[Header], receive: Receive, room: Room) -> bytes | None:
-        """The body as it was sent, None where the client left. Raises ApiError (413, 503)."""
-        declared = next((value for name, value in headers if name == b"content-length"), b"")
-        room.take(self._within_cap(int(declared)) if declared.isdigit() else 0)
-        parts, size = [], 0
+        There is room for all of it or none: of many at once, each with a part, none would come to its end.
+        """
+        limits, loop = self._limits, asyncio.get_running_loop()
+        declared = _declared(headers)
+        _within(declared, most_bytes)
+        room.hold(min(likely_bytes(declared), room.most_bytes))
+        parts, size, began_s = [], 0, loop.time()
         while True:
-            message = await receive()
+            try:
+                async with asyncio.timeout_at(began_s + limits.grace_s + size / limits.bytes_per_s):
+                    message = await receive()
+            except TimeoutError:
+                raise body_too_slow(limits.grace_s, limits.bytes_per_s) from None
             if message["type"] == "http.disconnect":
                 return None
             part = message.get("body", b"")
-            size = self._within_cap(size + len(part))
-            room.take(size - room.held_bytes)
+            size += len(part)
+            _within(size, most_bytes)
+            room.hold(min(likely_bytes(max(size, declared)), room.most_bytes))
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _within_cap(self, size: int) -> int:
-        if size > self._max_bytes:
-            raise body_too_large(self._max_bytes)
-        return size
+
+def _declared(headers: list[Header]) -> int:
+    """Bytes of the body by its own account; 0 without one."""
+    declared = next((value for name, value in headers if name == b"content-length"), b"")
+    return int(declared) if declared.isdigit() else 0
+
+
+def _within(size: int, most_bytes: int) -> None:
+    if size > most_bytes:
+        raise body_too_large(most_bytes)
+
+
+async def refuse(error: ApiError, body: bytes, headers: list[Header], receive: Receive, send: Send) -> None:
+    """Say why at once, then close: what is left of the body must not be read as a request.
+
+    A client that is still sending may go on for a moment, so that it comes to read the answer. HAProxy gives
+    the answer in our place and closes, see serve_app.http.haproxy.
+    """
+    if not _declared(headers) and all(name != b"transfer-encoding" for name, _ in headers):
+        await send_error(send, error, body=body)
+        return
+    error.headers |= {"connection": "close", REFUSAL: _in_a_header(body)}
+    head = error_head(error, body)
+    await send({"type": "http.response.start", "status": error.status, "headers": head})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await _discard(receive)
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _in_a_header(body: bytes) -> str:
+    return json.dumps(json.loads(body))  # in ASCII, on one line
 
 
 async def _discard(receive: Receive) -> None:
-    """Let a client finish sending, within bounds: one that is cut off while it sends never reads why."""
-    left = _DISCARD_BYTES
-    while left > 0:
-        message = await receive()
-        left -= len(message.get("body", b"")) + 1
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
+    left = _MORE_BYTES
+    try:
+        async with asyncio.timeout(_MORE_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b"")) + 1
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        pass
 
 
 class _Replay:
@@ -181,29 +251,37 @@ def require_mark(headers: dict[bytes, bytes]) -> None:
         raise unavailable("The endpoint's guard is not in place.", "guard_missing")
 
 
-def environment(max_bytes: int, max_s: float, total_bytes: int) -> dict[str, str]:
+def environment(limits: Limits) -> dict[str, str]:
     """Environment of a process whose HTTP server must have the guard."""
-    limits = {BYTES_ENV: str(max_bytes), SECONDS_ENV: str(max_s), TOTAL_ENV: str(total_bytes)}
-    return {HOOK_ENV: HOOK, **limits}
+    values = (limits.most_bytes, limits.total_bytes, limits.grace_s, limits.bytes_per_s)
+    return {HOOK_ENV: HOOK, LIMITS_ENV: ",".join(map(str, values))}
+
+
+def limits_of(config: IngressConfig) -> Limits:
+    """The bounds that a config sets."""
+    return Limits(config.body_bytes, config.bodies_bytes, config.body_s, config.body_bytes_per_s)
 
 
 def middlewares() -> list[Middleware]:
     """The hook that Serve calls."""
-    defaults = IngressConfig()
-    guard = Middleware(
-        Guard,
-        max_bytes=int(os.environ.get(BYTES_ENV, defaults.body_bytes)),
-        max_s=float(os.environ.get(SECONDS_ENV, defaults.body_s)),
-        total_bytes=int(os.environ.get(TOTAL_ENV, defaults.bodies_bytes)),
-    )
-    return [Middleware(Cors), guard]
+    limits = limits_of(IngressConfig())
+    if given := os.environ.get(LIMITS_ENV):
+        most, total, grace_s, bytes_per_s = given.split(",")
+        limits = Limits(int(most), int(total), float(grace_s), int(bytes_per_s))
+    guard = Middleware(Guard, limits=limits)
+    return [guard, Middleware(Cors), Middleware(UntilClose)]  # the last one is outermost
 
 
 def require_installed() -> None:
-    """Raises RuntimeError unless Serve puts the guard into the HTTP servers of this process."""
+    """Raises RuntimeError unless Serve puts the guard into the HTTP servers of this process.
+
+    VersionError, which is one, for a Ray whose hooks this code does not know.
+    """
+    import ray
     from ray.serve._private.http_util import configure_http_middlewares
     from ray.serve.config import HTTPOptions
 
+    require_version("ray", ray.__version__)
     if os.environ.get(HOOK_ENV) != HOOK:
         raise RuntimeError(
             f"{HOOK_ENV} is {os.environ.get(HOOK_ENV)!r}, must be '{HOOK}': the endpoint needs its guard."

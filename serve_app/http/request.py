@@ -24,6 +24,13 @@ class Request:
     headers: dict[bytes, bytes]
     body: bytes = b""
 
+    @property
+    def credential(self) -> bytes | None:
+        """The key as `Authorization` has it; Anthropic's clients send it as `x-api-key`."""
+        given = self.headers.get(b"authorization")
+        named = self.headers.get(b"x-api-key")
+        return given if given or not named else b"Bearer " + named
+
     def require_json(self) -> None:
         """Raises ApiError (415) unless the body is declared as JSON."""
         declared = self.headers.get(b"content-type", b"application/json")
@@ -46,8 +53,7 @@ async def read_body(receive: Receive) -> bytes:
 
 async def send_bytes(send: Send, status: int, body: bytes, headers: Iterable[Header] = ()) -> None:
     """A whole JSON answer."""
-    head = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.start", "status": status, "headers": [*_head(body), *headers]})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -56,7 +62,21 @@ async def send_json(send: Send, value: object, headers: Iterable[Header] = ()) -
     await send_bytes(send, 200, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), headers)
 
 
-async def send_error(send: Send, error: ApiError, headers: Iterable[Header] = ()) -> None:
-    """An error as the whole answer."""
-    own = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
-    await send_bytes(send, error.status, error.body(), [*own, *headers])
+def error_head(error: ApiError, body: bytes) -> list[Header]:
+    """The headers of an error as the whole answer."""
+    return [*_head(body), *_own(error)]
+
+
+async def send_error(
+    send: Send, error: ApiError, headers: Iterable[Header] = (), body: bytes | None = None
+) -> None:
+    """An error as the whole answer; `body` where it is not in OpenAI's shape."""
+    await send_bytes(send, error.status, body or error.body(), [*_own(error), *headers])
+
+
+def _head(body: bytes) -> list[Header]:
+    return [_JSON, (b"content-length", b"%d" % len(body))]
+
+
+def _own(error: ApiError) -> list[Header]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]

@@ -2,12 +2,13 @@
 
 import hashlib
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from deployments.records.graded import PREFIX
 from deployments.records.records import FeedbackRecord
+from deployments.steady_clock import wall_s
 from deployments.table.api import TableApi
 from deployments.table.errors import StorageUnavailableError, TableError
 from serve_app.access.feedback_tokens import FeedbackTokenError
@@ -26,6 +27,7 @@ VERDICT_STATUS: Final[Mapping[str, int]] = {
     "cancelled": 409,
 }
 MAX_CORRECTION_CHARACTERS: Final = 100_000
+MOST_BYTES: Final = 1024 * 1024  # of a vote's body: a correction with every character escaped
 
 _FORMS: Final = ("score", "thumb", "correction", "comparison")
 _FIELDS: Final = frozenset({"decision_id", "metric", "token", *_FORMS})
@@ -103,6 +105,8 @@ def _metric(value: object) -> str:
         raise FeedbackError(
             "metric", "'metric' must be a letter and up to 63 letters, digits, '_', '.' or '-'."
         )
+    if value.startswith(PREFIX):
+        raise FeedbackError("metric", f"'metric' must not begin with '{PREFIX}': the pool grades under that.")
     if value == BROWSER_METRIC:
         raise FeedbackError(
             "metric", f"'metric' must not be '{BROWSER_METRIC}': it is reserved for votes by token."
@@ -164,6 +168,35 @@ _MESSAGES = {
 }
 
 
+def body_schema() -> dict[str, Any]:
+    """The body that the route takes, in words of JSON Schema."""
+    decision: dict[str, Any] = {"type": "string", "pattern": f"^{_DECISION_ID.pattern}$"}
+    forms = {
+        "score": {"type": "number", "minimum": 0, "maximum": 1},
+        "thumb": {"enum": list(_THUMBS)},
+        "correction": {"type": "string", "pattern": r"\S"},
+        "comparison": {
+            "type": "object",
+            "required": ["decision_id", "preferred"],
+            "properties": {"decision_id": decision, "preferred": {"enum": list(_PREFERENCES)}},
+            "additionalProperties": False,
+        },
+    }
+    metric = {"type": "string", "pattern": f"^{_METRIC.pattern}$", "not": {"const": BROWSER_METRIC}}
+    return {
+        "type": "object",
+        "required": ["decision_id"],
+        "properties": {
+            "decision_id": decision,
+            "metric": metric,
+            "token": {"type": ["string", "null"]},
+            **forms,
+        },
+        "oneOf": [{"required": [form]} for form in _FORMS],
+        "additionalProperties": False,
+    }
+
+
 class FeedbackApi:
     """The route; a vote is durable before it is acknowledged."""
 
@@ -185,7 +218,7 @@ class FeedbackApi:
             raise bad_request(str(error), error.param) from None
         if feedback.token is not None:
             key_id = self._key_behind(feedback.token, feedback.decision_id)
-        verdict = await self._store(feedback.record(key_id, time.time()))
+        verdict = await self._store(feedback.record(key_id, wall_s()))
         status = VERDICT_STATUS[verdict]
         if status != 200:
             message, code = _MESSAGES[verdict]

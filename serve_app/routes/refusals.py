@@ -10,15 +10,20 @@ from serve_app.http.errors import (
     bad_request,
     context_too_long,
     missing_capability,
+    model_asleep,
     model_not_allowed,
+    model_unpriced,
     overloaded,
     unavailable,
 )
 
 _NOT_MEANT = frozenset({Reason.NOT_NAMED, Reason.WEIGHT})
+_DRAINED_S = 60.0  # an operator who drains a model takes longer than a second
 
 
-def refusal(error: NoModelError, call: Call, models: Mapping[str, ModelRow]) -> ApiError:
+def refusal(
+    error: NoModelError, call: Call, models: Mapping[str, ModelRow], dollar_limit: str = ""
+) -> ApiError:
     """The answer to a request that masks out every model.
 
     What may pass by waiting (load, health) comes before what will not (context, capability, permission): a
@@ -31,8 +36,18 @@ def refusal(error: NoModelError, call: Call, models: Mapping[str, ModelRow]) -> 
         return unavailable("The pool has no model yet.", "no_models")
     if Reason.OVER_LIMIT in kinds:
         return overloaded(f"No capacity is left for '{model}'.", "overloaded")
-    if Reason.UNHEALTHY in kinds:
-        return unavailable(f"No healthy replica can answer for '{model}'.")
+    if kinds == {Reason.DRAINED}:
+        message = f"'{model}' takes no requests now: an operator drains it."
+        return unavailable(message, "model_drained", _DRAINED_S)
+    if error.wakes:
+        return model_asleep(error.wakes, error.ready_in_s)
+    if Reason.UNHEALTHY in kinds or Reason.ASLEEP in kinds:
+        silent = unavailable(f"No healthy replica can answer for '{model}'.")
+        silent.may_pass = True
+        return silent
+    if Reason.UNPRICED in kinds:
+        free = sorted(name for name, why in reasons.items() if why == Reason.UNPRICED)
+        return model_unpriced(free[0], dollar_limit)
     if Reason.CONTEXT in kinds:
         contexts = [models[m].card.context_tokens for m, why in reasons.items() if why == Reason.CONTEXT]
         return context_too_long(max(contexts), call.prompt_field)

@@ -8,16 +8,24 @@ from deployments.records.snapshot import ReplicaRow
 
 PERIOD_S = 0.25
 NEVER = float("inf")
+_GONE_S = 12.0  # of silence, as long as the table still lists a replica for certain
 
 
 class Attempt:
-    """A try in progress. `limit_s` is the loop time at which the watch ends it; `reason` says why it did."""
+    """A try in progress. `limit_s` is the loop time at which the watch ends it; `reason` says why it did.
 
-    __slots__ = ("limit_s", "reason", "row", "send_limit_s", "timer")
+    From `limit_s` to `patient_until_s` it goes on while its engine is in the middle of a long step: what
+    another's prompt delays is not broken, and what was begun cannot be had elsewhere. `is_bound`: it cannot
+    be had elsewhere, so that a replica which is only late with its report is waited for.
+    """
+
+    __slots__ = ("is_bound", "limit_s", "patient_until_s", "reason", "row", "send_limit_s", "timer")
 
     def __init__(self, row: ReplicaRow, limit_s: float, timer: asyncio.Timeout) -> None:
         self.row = row
         self.limit_s = limit_s
+        self.patient_until_s = 0.0
+        self.is_bound = False
         self.send_limit_s = NEVER
         self.reason = ""
         self.timer = timer
@@ -35,6 +43,9 @@ class Silence(Protocol):
     def silent(self, limit_s: float) -> frozenset[str]:
         """Replicas not heard of for `limit_s`."""
 
+    def in_a_step(self, row: ReplicaRow) -> bool:
+        """Whether the replica's engine is in the middle of a long step."""
+
 
 class Watch:
     """Looks at all tries a few times a second."""
@@ -48,11 +59,16 @@ class Watch:
         """End the tries that are over their limit, whose client does not read, or whose replica is silent."""
         if not self.attempts:
             return
-        silent = self._silence.silent(self._silent_s())
+        silent_s = self._silent_s()
+        silent = self._silence.silent(silent_s)
+        gone = self._silence.silent(max(silent_s, _GONE_S)) if silent else silent
         for attempt in tuple(self.attempts):
-            if now_s >= attempt.limit_s:
+            if now_s >= attempt.limit_s and not self._is_patient(attempt, now_s):
                 attempt.expire("timeout", now_s)
             elif now_s >= attempt.send_limit_s:
                 attempt.expire("reader", now_s)
-            elif attempt.row.replica in silent:
+            elif attempt.row.replica in (gone if attempt.is_bound else silent):
                 attempt.expire("silent", now_s)
+
+    def _is_patient(self, attempt: Attempt, now_s: float) -> bool:
+        return now_s < attempt.patient_until_s and self._silence.in_a_step(attempt.row)

@@ -34,6 +34,7 @@ _STATUS_OF_CODE: Final = {
     "rate_limit_exceeded": 429,
     CONTEXT_CODE: 400,
 }
+_ENGINE_DEAD: Final = "EngineCore encountered an issue"  # vLLM's words, to all requests that it had
 _LONGEST_RETRY_S: Final = 86_400.0
 
 
@@ -41,7 +42,8 @@ class TryFailedError(Exception):
     """A try gave no token. `code` says why; `gone`: nobody listens; `busy`: it refused for load.
 
     `refusal` is what the caller of this one model is told, where there is more to say than that it failed.
-    `retry_after_s` is when the upstream wants to be asked again, 0 where it does not say.
+    `retry_after_s` is when the upstream wants to be asked again, 0 where it does not say. `lost`: the replica
+    had the request and was not heard of again, as when it died of it. `dead`: its engine is, it says.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class TryFailedError(Exception):
         refusal: ApiError | None = None,
         retry_after_s: float = 0.0,
         is_fault: bool = True,
+        lost: bool = False,
+        dead: bool = False,
     ) -> None:
         super().__init__(code)
         self.code = code
@@ -60,6 +64,8 @@ class TryFailedError(Exception):
         self.busy = busy
         self.refusal = refusal
         self.retry_after_s = retry_after_s
+        self.dead = dead
+        self.lost = lost or dead
         self.is_fault = is_fault and not busy  # of the replica: enough of them eject it
 
     @property
@@ -74,6 +80,12 @@ class ContextExceededError(TryFailedError):
     def __init__(self, refusal: ApiError) -> None:
         super().__init__(CONTEXT_CODE, refusal=refusal, is_fault=False)
         self.refusal: ApiError = refusal
+
+
+def refuses_usage(refusal: ApiError) -> bool:
+    """Whether an upstream does not know `stream_options`, by which its usage is asked for."""
+    said = f"{refusal.param} {refusal.message}"
+    return 400 <= refusal.status < 500 and ("stream_options" in said or "include_usage" in said)
 
 
 def refused(model: str, status: int, body: bytes, headers: Mapping[str, str]) -> TryFailedError | ApiError:
@@ -96,7 +108,7 @@ def refused(model: str, status: int, body: bytes, headers: Mapping[str, str]) ->
         return TryFailedError(code, refusal=said, is_fault=False)  # another model may take it
     if 400 <= status < 500 and status != 408:
         return said
-    return TryFailedError(code, retry_after_s=retry_after_s)
+    return TryFailedError(code, retry_after_s=retry_after_s, dead=_ENGINE_DEAD in said.message)
 
 
 def error_inside(
@@ -108,7 +120,7 @@ def error_inside(
     if isinstance(found, ApiError):
         return TryFailedError(code, refusal=found, is_fault=False)
     if found.code == f"status:{status}":
-        return TryFailedError(code, refusal=found.refusal, retry_after_s=found.retry_after_s)
+        return TryFailedError(code, refusal=found.refusal, retry_after_s=found.retry_after_s, dead=found.dead)
     return found
 
 

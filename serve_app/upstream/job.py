@@ -1,11 +1,20 @@
 """One request on its way through the pool: what was asked of it, and what came of it."""
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from deployments.dispatch.dispatch import Dispatch
+from deployments.keys.entries import Priority
+from deployments.keys.key import Key
+from policies.observation import OUTPUT_TOKENS, TPOT_S
 from policies.outcome import Outcome, Status
 from serve_app.body.calls import Call
 from serve_app.upstream.transcript import Tokens
+from serve_app.waiting.room import Place, Visit
+
+_LEAST_COST_S: Final = 0.001  # of a slot
 
 
 @dataclass(slots=True)
@@ -20,6 +29,7 @@ class Result:
     http_status: int = 0  # what the client saw; 0 while nothing was sent
     first_byte_s: float | None = None  # loop times
     sent_s: float | None = None  # when the first try went out
+    waited_s: float = 0.0  # for slots of models
     prompt_tokens: int = 0
     output_tokens: int = 0
     tokens_estimated: bool = False  # counted from the text that was relayed: no usage came
@@ -49,6 +59,18 @@ class Result:
         )
 
 
+class Trace(Protocol):
+    """What a request shows of itself where it is traced; serve_app.tracing has it."""
+
+    headers: Mapping[str, str]  # for the model: the context of the try that is under way
+
+    def attempt(self, model: str, replica: str, result: Result, now_s: float) -> AbstractContextManager[None]:
+        """One try, as long as the context lasts."""
+
+    def finished(self, result: Result) -> None:
+        """What the whole request came to."""
+
+
 @dataclass(slots=True)
 class Job:
     """One request after dispatch, which decided what is tried in which order. Times are the loop's."""
@@ -58,10 +80,12 @@ class Job:
     dispatch: Dispatch
     began_s: float
     limit_s: float  # seconds allowed in all, for the message
-    cache_salt: str
+    key: Key
     headers: list[tuple[bytes, bytes]]  # of the answer, whoever gives it
     with_limit: bool = True  # a default limit on the answer is sent; not where it leaves the prompt no room
     result: Result = field(default_factory=Result)
+    trace: Trace | None = None
+    place: Place | None = None  # at a model, of the tries that go there
 
     @property
     def decision_id(self) -> str:
@@ -72,6 +96,19 @@ class Job:
     def deadline_s(self) -> float:
         """Loop time at which the whole request must be over."""
         return self.began_s + self.limit_s
+
+    @property
+    def priority(self) -> Priority:
+        """What was asked for, but never above the key's."""
+        return "batch" if self.dispatch.request.preferences.is_batch else self.key.priority
+
+    def visit(self, model: str) -> Visit:
+        """What the waiting room has to know of the request, to give it a place at `model`."""
+        observed, columns = self.dispatch.observation, self.dispatch.columns
+        tpot_s = float(observed.rows[columns.index[model], TPOT_S]) if model in columns.index else 0.0
+        cost_s = max(tpot_s * float(observed.prompt[OUTPUT_TOKENS]), _LEAST_COST_S)
+        key = self.key
+        return Visit(model, key.key_id, key.weight, self.priority, cost_s, self.deadline_s)
 
     @property
     def prompt_tokens(self) -> int:

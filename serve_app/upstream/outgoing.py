@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 
+from deployments.records.operation import OPERATIONS
 from deployments.records.snapshot import ModelCard
 from serve_app.body.calls import Call
 from serve_app.body.strict_json import Body, dump
 
-_WITH_STREAM_OPTIONS = frozenset({"/v1/chat/completions", "/v1/completions"})
 _LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
 
 def hides_usage(call: Call) -> bool:
     """Whether a stream's usage is requested for our own count only, and taken out of the answer again."""
     options = call.body.get("stream_options") or {}
-    return call.stream and call.path in _WITH_STREAM_OPTIONS and not options.get("include_usage")
+    return call.stream and OPERATIONS[call.path].has_stream_options and not options.get("include_usage")
 
 
 def outgoing(
@@ -24,35 +24,42 @@ def outgoing(
     salt: str,
     *,
     with_limit: bool = True,
+    with_usage: bool = True,
 ) -> bytes:
     """The bytes to send to `card`'s model: the caller's own where nothing has to change.
 
     `defaults` are the profile's generation defaults; the card's come after them. `with_limit` False leaves
     out their limit on the answer: the caller asked for none, and the prompt leaves no room for it.
+    `with_usage` False: a model that does not know `stream_options` gets none that the caller did not send.
     """
     body: Body = call.body
     changes: Body = {}
-    if call.model != card.model:
+    if body.get("model") != card.model:  # `auto`, an alias, or a model that cannot answer
         changes["model"] = card.model
     without = frozenset() if with_limit and call.prompt.max_tokens is None else _LIMITS
     for source in (defaults, card.generation_defaults):
         for name, value in source.items():
             if body.get(name) is None and name not in changes and name not in without:
                 changes[name] = value
-    if card.engine == "vllm" and "embeddings" not in call.prompt.needs:
+    if card.engine == "vllm" and call.prompt.generates:
         changes["cache_salt"] = salt
     limit = call.prompt.max_tokens
     if limit is not None and limit >= card.context_tokens:
         changes[call.max_tokens_field] = (
             None  # never binds: the engine's own limit, what the prompt leaves, does
         )
-    if hides_usage(call):
+    if hides_usage(call) and not with_usage:
+        changes["stream_options"] = None
+    elif hides_usage(call):
         options = call.body.get("stream_options") or {}
         kept = {name: value for name, value in options.items() if name != "continuous_usage_stats"}
         changes["stream_options"] = {**kept, "include_usage": True}
     if not changes and not call.changed:
         return raw
-    return dump(body | changes)
+    whole = body | changes
+    if whole.get("stream_options", ...) is None:
+        del whole["stream_options"]
+    return dump(whole)
 
 
 def has_default_limit(call: Call, card: ModelCard, defaults: Mapping[str, object]) -> bool:

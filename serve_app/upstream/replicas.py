@@ -1,6 +1,7 @@
 """The replicas as the ingress reaches them: which one takes a request, and the HTTP client to it."""
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import aiohttp
@@ -10,10 +11,12 @@ from deployments.dispatch.dispatcher import View
 from deployments.records.snapshot import ReplicaRow, ReplicaState
 from deployments.table.outbox import Outbox
 from serve_app.config import Deadlines
+from serve_app.upstream.choice import Ask, Choice, FirstTokenChoice
 from serve_app.upstream.ejection import Ejections
 
 _KEEPALIVE_S = 60.0  # below the 75 s of a replica's server, so that it is never the replica who closes first
 _READ_BYTES = 65_536
+_LONG_STEP_S = 2.0
 
 
 class ReplicaView(View, Protocol):
@@ -32,9 +35,12 @@ class ReplicaView(View, Protocol):
 class Upstreams:
     """Chooses replicas and holds the connections to them."""
 
-    def __init__(self, view: ReplicaView, ejections: Ejections) -> None:
+    def __init__(
+        self, view: ReplicaView, ejections: Ejections, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.ejections = ejections
         self._view = view
+        self._choice = FirstTokenChoice(view.replica_in_flight, clock)
         self._session: aiohttp.ClientSession | None = None
         self._turn = 0
 
@@ -55,28 +61,63 @@ class Upstreams:
         if self._session is not None:
             await self._session.close()
 
-    async def post(self, row: ReplicaRow, path: str, body: bytes, decision_id: str) -> aiohttp.ClientResponse:
-        """Send a request; returns at its response's head. Raises aiohttp.ClientError or OSError."""
+    async def post(
+        self,
+        row: ReplicaRow,
+        path: str,
+        body: bytes,
+        decision_id: str,
+        more: Mapping[str, str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send a request, with `more` headers; returns at its response's head.
+
+        Raises aiohttp.ClientError or OSError.
+        """
         assert self._session is not None, "open() comes first"
         headers = {"x-request-id": decision_id, "authorization": f"Bearer {self._view.secret}"}
+        if more is not None:
+            headers.update(more)
         return await self._session.post(row.url + path, data=body, headers=headers, allow_redirects=False)
 
     def pick(self, model: str, tried: Collection[str] = ()) -> ReplicaRow | None:
-        """The usable replica of `model` with the least load per slot; equals take turns.
+        """The usable replica of `model` with the least load per slot; equals take turns."""
+        rows = self._healthy(self.usable(model), tried)
+        if len(rows) < 2:
+            return rows[0] if rows else None
+        self._turn += 1
+        start = self._turn % len(rows)
+        return min(rows[start:] + rows[:start], key=self._load)
 
-        Ejected replicas come in only where no other is left: the last healthy one is never left out.
+    def pick_for(self, ask: Ask, model: str, tried: Collection[str] = ()) -> Choice | None:
+        """The usable replica of `model` that is predicted to give the first token first.
+
+        A model with one replica costs no more than to see that.
         """
-        usable = [row for row in self.usable(model) if row.replica not in tried]
-        if not usable:
+        usable = self.usable(model)
+        rows = self._healthy(usable, tried)
+        if not rows:
             return None
+        if len(usable) == 1:
+            return Choice(rows[0], None)
+        return self._choice.choose(rows, ask, max(len(self._view.snapshot.ingresses), 1))
+
+    def slots(self, model: str) -> int:
+        """Requests that the replicas of `model` can work on at once."""
+        return sum(max(row.slots, 1) for row in self._healthy(self.usable(model), ()))
+
+    def forget(self, known: frozenset[str]) -> None:
+        """Drop what is remembered of replicas that the table does not know any more."""
+        self.ejections.forget(known)
+        self._choice.forget(known)
+
+    def _healthy(self, usable: list[ReplicaRow], tried: Collection[str]) -> list[ReplicaRow]:
+        """Those not tried. Ejected replicas come in only where no other is left: the last healthy one is
+        never left out."""
+        rows = [row for row in usable if row.replica not in tried]
         ejected = self.ejections.current()
         if ejected:
-            usable = [row for row in usable if row.replica not in ejected] or usable
-        if len(usable) == 1:
-            return usable[0]
-        self._turn += 1
-        start = self._turn % len(usable)
-        return min(usable[start:] + usable[:start], key=self._load)
+            rows = [row for row in rows if row.replica not in ejected] or rows
+        return rows
 
     def usable(self, model: str) -> list[ReplicaRow]:
         """Replicas that are warm and not silent, ejected ones included."""
@@ -111,6 +152,16 @@ class Upstreams:
             if row.state is not ReplicaState.COLD and snapshot.taken_at_s - row.pushed_at_s + age_s > limit_s
         )
 
+    def in_a_step(self, row: ReplicaRow) -> bool:
+        """Whether the replica's engine is in the middle of a step that takes long, by its own account."""
+        now = self.row(row.replica)
+        return now is not None and now.state is ReplicaState.WARM and now.step_s >= _LONG_STEP_S
+
+    def row(self, replica: str) -> ReplicaRow | None:
+        """A replica as the table has it now."""
+        models = self._view.snapshot.models.values()
+        return next((one for model in models for one in model.replicas if one.replica == replica), None)
+
     def known(self) -> frozenset[str]:
         """Every replica in the snapshot."""
         return frozenset(r.replica for model in self._view.snapshot.models.values() for r in model.replicas)
@@ -123,11 +174,18 @@ class Upstreams:
 class PoolView(ReplicaView, Protocol):
     """deployments.table.view.TableView, as the endpoint sees it. Nothing here waits."""
 
+    @property
+    def ingress(self) -> str:
+        """The name under which the table knows this replica."""
+
     def begin(self, model: str, replica: str) -> None:
         """A request was sent there."""
 
     def end(self, model: str, replica: str) -> None:
         """It is finished."""
+
+    def count_waiting(self, model: str, change: int) -> None:
+        """So many more wait for the model."""
 
     @property
     def outbox(self) -> Outbox:

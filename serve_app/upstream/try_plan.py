@@ -1,4 +1,4 @@
-"""Which model is tried next: the named one, or the best, the next best, then all again."""
+"""Which model is tried next: the named one and its chain, or the best and the next best, then all again."""
 
 from deployments.dispatch.dispatch import Dispatch
 from deployments.records.snapshot import ReplicaRow
@@ -13,7 +13,8 @@ class TryPlan:
         self.tried: set[str] = set()
         self._columns = dispatch.columns
         self._left = most
-        self._queue = models * (most if dispatch.is_named else 2)
+        first = models[:1] if dispatch.is_named else []  # another of its replicas comes before its chain
+        self._queue = first + models * (most if dispatch.is_named else 2)
 
     def next(self) -> str | None:
         """The model to try now; None where no try is left."""

@@ -22,7 +22,8 @@ class FakeEndpoint:
         self, answer: Callable[[str, str], str], delay_s: float = 0.0, open_to_all: bool = False
     ) -> None:
         self.answer = answer
-        self.open_to_all = open_to_all  # without it only KEY is let in
+        self.open_to_all = open_to_all  # without it only `key` is let in
+        self.key = KEY
         self.fault: Callable[[str, str], int | str | None] = lambda model, prompt: None
         self.delay_s = delay_s
         self.asked: Counter[tuple[str, str]] = Counter()
@@ -45,7 +46,7 @@ class FakeEndpoint:
         await self._runner.cleanup()
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        if not self.open_to_all and request.headers.get("authorization") != f"Bearer {KEY}":
+        if not self.open_to_all and request.headers.get("authorization") != f"Bearer {self.key}":
             return web.json_response(
                 {"error": {"message": "Wrong key.", "code": "invalid_api_key"}}, status=401
             )

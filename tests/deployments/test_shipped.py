@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from deployments.shipped import found, shipped
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.wheel import ROOT, build_wheel
 
 ELSEWHERE = """
 import sys
@@ -32,7 +31,7 @@ names = ["suites/customer-service.jsonl", "suites/recommendation.jsonl"]
 for path in EvaluatorSettings(suites=names).paths():
     assert path.is_relative_to(site), path
     assert load_suite(path).items
-assert shipped("scripts/cpu-engine.lock").is_file()
+assert shipped("locks/cpu-engine.lock").is_file()
 """
 
 
@@ -51,18 +50,9 @@ def test_a_name_that_nothing_has_stays_as_it_was_given() -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with nothing but the unpacked wheel, built from a copy of the tracked files."""
+    """A folder with nothing but the unpacked wheel."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    tracked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(tracked, cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
-    for name in (os.fsdecode(name) for name in names if name):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).symlink_to(ROOT / name)
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*build, "-w", folder, source], check=True, capture_output=True, text=True)
-    (wheel,) = folder.glob("*.whl")
+    wheel = build_wheel(folder)
     assert wheel.name.startswith("fastserve_dispatch-")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")

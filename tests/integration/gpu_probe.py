@@ -28,6 +28,9 @@ class Probe:
     def __init__(self, config: ModelConfig, weights: str) -> None:
         self._config, self._weights = config, weights
 
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve hands over live settings, which change no device."""
+
     def devices(self) -> dict[str, Any]:
         """The devices that Ray gave to this replica."""
         return {
@@ -96,7 +99,6 @@ def reports(handle: Any, replicas: int) -> list[dict[str, Any]]:
 def probe(config: ModelConfig, replicas: int, weights: str) -> dict[str, Any]:
     """What the replicas of one model report."""
     options = deployment_options(config)
-    del options["autoscaling_config"]
     deployment = serve.deployment(Probe, num_replicas=replicas, **options)  # type: ignore[arg-type]
     small = config.replace(context_tokens=512)  # the context of the small model
     handle = serve.run(deployment.bind(small, weights), name=config.app_name, route_prefix=None)

@@ -21,6 +21,7 @@ from deployments.table.publisher import decode_snapshot
 from policies.profile import is_auto
 from policies.promotion.rollout import RolloutState
 from serve_app.console.local_pool import LocalPool
+from tests.model_parts import parted
 
 KEY = "fs-integration-key-0123456789"
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +43,8 @@ def free_ports(count: int) -> list[int]:
 def model_app(name: str, replicas: int = 1, **args: Any) -> dict[str, Any]:
     """A Serve app of one simulated model."""
     simulated = FAST_MODEL | args.pop("simulated", {})
+    capabilities = ["chat", "tools", "json", "embeddings"]
+    arguments, live = parted({"capabilities": capabilities, "drain_s": 5.0, **args})
     return {
         "name": f"model-{name}",
         "route_prefix": None,
@@ -51,13 +54,10 @@ def model_app(name: str, replicas: int = 1, **args: Any) -> dict[str, Any]:
             "engine": "simulated",
             "num_cpus": 0.05,
             "context_tokens": 4096,
-            "capabilities": ["chat", "tools", "json", "embeddings"],
-            "autoscaling": {"min_replicas": replicas, "max_replicas": replicas},
-            "drain_s": 5.0,
             "simulated": simulated,
-            **args,
+            **arguments,
         },
-        "deployments": [{"name": "Model", "user_config": {"faults": {}}}],  # absent, faults would stay
+        "deployments": [{"name": "Model", "num_replicas": replicas, "user_config": live}],
     }
 
 
@@ -70,9 +70,9 @@ def document(port: int, models: list[dict[str, Any]], ingresses: int = 2) -> dic
     ingress["deployments"][0]["num_replicas"] = ingresses
     made["http_options"]["port"] = port
     switches = made["controller_options"]["runtime_env"]["env_vars"]
-    for name, value in switches.items():
-        switches[name] = value.replace("timeout http-request 15s", "timeout http-request 3s")
-    made["applications"] = [ingress, *models]
+    dashboard = next(app for app in made["applications"] if app["name"] == "dashboard")
+    switches["FASTSERVE_REQUEST_S"] = "3"
+    made["applications"] = [ingress, dashboard, *models]
     return made
 
 
@@ -159,7 +159,7 @@ class Cluster:
         """What a method of the table's actor returns, asked again while it is away."""
         import ray
 
-        from deployments.table.actor import NAME, NAMESPACE
+        from deployments.table.names import NAME, NAMESPACE
 
         deadline_s = time.monotonic() + timeout_s
         while True:
@@ -174,7 +174,7 @@ class Cluster:
         """Process id of the table's actor."""
         from ray.util.state import list_actors
 
-        from deployments.table.actor import NAME
+        from deployments.table.names import NAME
 
         actors = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
         return next(int(actor.pid) for actor in actors if actor.name == NAME)

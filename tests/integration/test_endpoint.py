@@ -39,7 +39,7 @@ def sdk(cluster):
 def test_auto_answers_and_the_headers_tell_who(sdk):
     answer = sdk.chat.completions.with_raw_response.create(model="auto", messages=HELLO)
     assert answer.parse().model == answer.headers["x-fastserve-model"] in ("alpha", "beta")
-    assert answer.headers["x-fastserve-policy"] == "formula"
+    assert answer.headers["x-fastserve-policy"] == "priced"
     assert answer.headers["x-fastserve-decision-id"]
     assert len(answer.headers.get_list("x-request-id")) == 1
 
@@ -108,7 +108,7 @@ def test_a_profile_is_used_and_named_in_explain(cluster):
     with cluster.client() as client:
         assert client.post("/v1/chat/completions", json=body).status_code == 200
         explained = client.post("/v1/dispatch/explain", json=body).json()
-    assert explained["policy"] == "formula"
+    assert explained["policy"] == "priced"
     assert explained["profile"] == "customer-service"
     assert {one["model"] for one in explained["candidates"] if not one["masked"]} == {"alpha", "beta"}
     assert sum(one["probability"] for one in explained["candidates"]) == pytest.approx(1.0)

@@ -44,7 +44,6 @@ def with_evaluator(cluster: Any, suite: Path, **pace: Any) -> dict[str, Any]:
     """The cluster's config and an evaluator of that suite."""
     changed = copy.deepcopy(cluster.base)
     config = {
-        "endpoint": cluster.url,
         "suites": [str(suite)],
         "models": ["alpha", "beta"],
         "interval_s": 1.0,

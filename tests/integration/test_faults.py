@@ -9,6 +9,7 @@ import time
 import pytest
 
 from deployments import sse
+from tests.integration.console import Console
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +20,7 @@ def with_faults(cluster, model, **faults):
     """The base config with faults switched on in one model, live."""
     changed = copy.deepcopy(cluster.base)
     app = next(app for app in changed["applications"] if app["name"] == f"model-{model}")
-    app["deployments"][0]["user_config"] = {"faults": faults}
+    app["deployments"][0]["user_config"]["faults"] = faults
     return changed
 
 
@@ -145,3 +146,32 @@ def test_sigkill_of_one_ingress_replica_leaves_the_other(cluster):
             time.sleep(0.05)
     assert statuses.count(200) == len(statuses)
     cluster.wait_for(lambda: len(cluster.pids("fastserve", "Ingress")) == 2, 60.0)
+
+
+def test_a_model_that_cannot_start_is_named_and_disturbs_nobody(restored, load, tmp_path):
+    """Its replicas crash one after the other: status says which and why, and no request is given to them."""
+    cluster = restored
+    others = [("fastserve", "Ingress"), ("model-alpha", "Model"), ("model-beta", "Model")]
+    before = [cluster.pids(*name) for name in others]
+    changed = cluster.with_model("gamma")
+    changed["applications"][-1]["args"] |= {
+        "engine": "openai",
+        "simulated": None,
+        "upstream": {"base_url": "http://127.0.0.1:9/v1", "key_env": "FASTSERVE_NO_SUCH_KEY"},
+    }
+
+    def is_named():
+        problems = json.loads(Console(tmp_path).run("status", "--json").stdout)["problems"]
+        return any("model-gamma" in problem and "FASTSERVE_NO_SUCH_KEY" in problem for problem in problems)
+
+    with load(cluster, ["alpha", "beta", "auto"], 4, max_tokens=8) as running:
+        cluster.deploy(changed, wait=False)
+        cluster.wait_for(is_named, 60.0)
+        with cluster.client() as client:
+            asked = client.post("/v1/chat/completions", json={"model": "gamma", "messages": HELLO})
+    assert asked.status_code in (404, 503), asked.text
+    assert len(running.answers) > 50
+    assert [answer for answer in running.answers if not answer.is_whole] == []
+    assert [cluster.pids(*name) for name in others] == before
+    models = cluster.snapshot().models
+    assert "gamma" not in models or models["gamma"].requests == 0

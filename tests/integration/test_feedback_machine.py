@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from msgspec import structs
 
+from deployments.keys.watch import KeyWatch
 from deployments.records.records import OutcomeRecord
 from deployments.table.store.store import Store
 from deployments.table.table import Table
 from policies.outcome import Outcome, Status
-from serve_app.access.keys import KEY_FILE
 from serve_app.config import IngressConfig
 from serve_app.ingress import Ingress
 from serve_app.routes.feedback import BROWSER_METRIC
@@ -49,10 +49,8 @@ class FeedbackMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         home = Path(self.folder.name)
         entries = "".join(f"- name: {name}\n  key: {key}\n" for name, key in KEYS.items())
-        (home / KEY_FILE).touch(0o600)
-        (home / KEY_FILE).write_text(f"keys:\n{entries}")
-        (home / "key").touch(0o600)
-        (home / "key").write_text(KEYS["ann"])
+        (home / "keys.yaml").touch(0o600)
+        (home / "keys.yaml").write_text(f"keys:\n{entries}")
         self.patch = pytest.MonkeyPatch()
         self.patch.setenv("FASTSERVE_HOME", str(home))
         self.patch.delenv("FASTSERVE_API_KEY", raising=False)
@@ -61,7 +59,9 @@ class FeedbackMachine(RuleBasedStateMachine):
         self.do(self._start())
 
     async def _start(self) -> None:
-        self.table = Table(Store(f"sqlite:///{self.folder.name}/store.sqlite3"))
+        home = Path(self.folder.name)
+        watch = KeyWatch(home / "keys.yaml", home / "key", environ={})
+        self.table = Table(Store(f"sqlite:///{home}/store.sqlite3"), key_watch=watch)
         await self.table.register_model(card("good"))
         self.pushing = asyncio.create_task(self._push())
         self.ingress = Ingress(IngressConfig(), self.table, "ingress-0")

@@ -1,11 +1,15 @@
 """What guards the endpoint in HAProxy mode: control headers, large and slow bodies, half-open connections."""
 
 import json
+import os
 import socket
 import time
 
 import httpx
+import psutil
 import pytest
+
+from serve_app.console.doctor import Ports, listeners, port_findings
 
 pytestmark = pytest.mark.integration
 
@@ -57,6 +61,28 @@ def test_300_half_open_bodies_do_not_disturb_anybody(cluster):
     finally:
         for connection in half_open:
             connection.close()
+
+
+def test_a_stranger_is_refused_before_its_body_has_come_and_replicas_are_not_blamed(cluster):
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n"
+    for _ in range(20):
+        with socket.create_connection(address(cluster), timeout=10.0) as connection:
+            connection.sendall(head + b" " * 40_000)
+            received = b""
+            while part := connection.recv(65_536):  # until the server closes it
+                received += part
+        assert b" 401 " in received.split(b"\r\n")[0]
+        assert json.loads(received.partition(b"\r\n\r\n")[2])["error"]["code"] == "invalid_api_key"
+        assert b"www-authenticate: Bearer" in received
+    with cluster.client() as client:
+        assert client.post("/v1/chat/completions", json=BODY).status_code == 200
+
+
+def test_nothing_of_ours_listens_beyond_loopback(cluster):
+    found = listeners(psutil.Process().children(recursive=True))
+    assert [one for one in port_findings(found, Ports.of(os.environ)) if one.level == "problem"] == []
+    proxy = {one.port for one in found if one.program.startswith("haproxy")}
+    assert Ports.of(os.environ).monitors < proxy, "or this test looked at nothing"
 
 
 def test_headers_that_never_end_are_cut_off_and_disturb_nobody(cluster):

@@ -48,7 +48,8 @@ LEARNER = {
         "min_gain": -1.0,
     },
     "canary": {
-        "ladder": [0.3, 0.6], "min_requests": 10, "min_step_s": 3.0, "shadow_requests": 10, "margin": 0.5,
+        "ladder": [0.25, 0.5], "min_requests": 10, "min_step_s": 3.0, "shadow_requests": 10, "margin": 0.14,
+        "min_slice_s": 2.0, "slice_latencies": 1.0, "slice_requests": 1,
     },
     "alarms": {"yardstick_share": 0.2, "false_alarm_every": 1000.0, "late_margin": 0.5},
 }  # fmt: skip
@@ -190,7 +191,7 @@ def test_kills_at_every_step_and_a_bad_policy(restored: Cluster, tmp_path: Path)
         assert loop.state().active == version
         users.score = 0.0  # from now on nobody likes its answers
         took_s = loop.wait_for(lambda: loop.state().active is None, 60.0)
-        loop.wait_for(lambda: users.deciding() == {"formula"}, 20.0)
+        loop.wait_for(lambda: users.deciding() == {"priced"}, 20.0)
     assert users.failed == []
     last = loop.table("policy_events")[-1]
     assert last.kind == "rolled_back"
@@ -229,9 +230,9 @@ def kill_while_training(loop: Cluster) -> None:
 
 def kill_while_on_trial(loop: Cluster) -> None:
     kill(loop.table_pid())
-    loop.wait_for(lambda: on_trial(loop, "canary", 0.3), 60.0)
+    loop.wait_for(lambda: on_trial(loop, "canary", 0.25), 60.0)
     kill(next(iter(loop.pids("learner", "Learner").values())))
-    loop.wait_for(lambda: on_trial(loop, "canary", 0.6), 60.0)
+    loop.wait_for(lambda: on_trial(loop, "canary", 0.5), 60.0)
     kill(loop.table_pid())
     loop.wait_for(lambda: loop.state().active is not None, 60.0)
 

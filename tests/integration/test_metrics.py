@@ -11,12 +11,19 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from deployments.metrics.names import METRICS
 from tests.integration.running import EXPORT_S, Cluster
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 Key = tuple[str, ...]
 
+# Labels that Ray and Prometheus' client give to a series of their own accord, besides those declared.
+SHARED_LABELS = frozenset(
+    {"application", "deployment", "replica", "Component", "NodeAddress", "SessionName", "Version", "WorkerId"}
+    | {"otel_scope_name", "otel_scope_version", "otel_scope_schema_url", "le"}
+)
+OURS = ("ray_fastserve_", "ray_gen_ai_")
 REQUESTS = ("requested", "model", "status", "error_code")
 
 
@@ -114,6 +121,18 @@ def test_counters_stay_exact_after_an_ingress_replica_was_replaced(cluster: Clus
     time.sleep(2.0)
     expected = first + script(cluster)
     assert settle(requests_total, expected, before) == expected
+
+
+def test_every_series_of_ours_is_declared_with_its_labels(cluster: Cluster) -> None:
+    assert ask(cluster, "alpha") == 200
+    quiet()
+    declared = {name: set(metric.labels) for metric in METRICS for name in metric.series}
+    found = {name: samples for name, samples in scrape().items() if name.startswith(OURS)}
+    assert {name for name in found if name not in declared} == set()
+    assert found.keys() >= {"ray_fastserve_requests_total", "ray_fastserve_keys"}
+    for name, samples in found.items():
+        for tags, _ in samples:
+            assert declared[name] <= tags.keys() <= declared[name] | SHARED_LABELS, name
 
 
 def test_the_tables_own_count_is_that_of_the_store(cluster: Cluster) -> None:

@@ -43,3 +43,20 @@ def test_a_model_leaves_with_its_streams_ended(restored):
     assert text.rstrip().endswith("data: [DONE]")
     assert '"error"' not in text
     cluster.wait_for(lambda: "gamma" not in cluster.served(), 30.0)
+
+
+def test_a_price_changes_live_and_a_changed_engine_starts_before_the_old_one_stops(restored, load):
+    cluster = restored
+    before = cluster.pids("model-beta", "Model")
+    changed = copy.deepcopy(cluster.base)
+    beta = next(app for app in changed["applications"] if app["name"] == "model-beta")
+    beta["deployments"][0]["user_config"]["price"] = {"prompt_usd_per_mtok": 7.0}
+    cluster.deploy(changed)
+    cluster.wait_for(lambda: cluster.snapshot().models["beta"].card.prompt_usd_per_mtok == 7.0, 30.0)
+    assert cluster.pids("model-beta", "Model") == before
+    with load(cluster, ["beta"], 4, max_tokens=8) as running:
+        beta["args"]["simulated"]["max_sequences"] = 7
+        cluster.deploy(changed)
+        cluster.wait_for(lambda: not before.keys() & cluster.pids("model-beta", "Model").keys(), 60.0)
+    assert len(running.answers) > 50
+    assert [a for a in running.answers if not a.is_whole] == []

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.decider import FORMULA, NAMED, Decider, learned, version_name
+from policies.decider import FORMULA, NAMED, PRICED, Decider, learned, version_name
 
 WORDS = st.from_regex(r"[a-z][a-z ]{0,8}", fullmatch=True)
 DECIDERS = st.builds(
@@ -20,6 +20,7 @@ def test_what_is_written_is_read_again(decider: Decider) -> None:
 @pytest.mark.parametrize(
     ("text", "decider", "label"),
     [
+        ("priced", PRICED, "priced"),
         ("formula", FORMULA, "formula"),
         ("named", NAMED, "named"),
         ("learned@7", learned(7), "learned"),
@@ -46,7 +47,7 @@ def test_other_texts_are_refused(text: str) -> None:
 
 
 def test_a_version_of_the_rollout_has_a_name() -> None:
-    assert (version_name(None), version_name(7)) == ("formula", "learned@7")
+    assert (version_name(None), version_name(7)) == ("priced", "learned@7")
 
 
 @pytest.mark.parametrize(

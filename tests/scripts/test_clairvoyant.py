@@ -20,7 +20,8 @@ def _loaded(seed: int, n: int = 40) -> tuple[QueueSimulator, Episode]:
         np.zeros(n + 1, dtype=np.int64),
         np.array([1.0, 1.0, 0.2, 10.0]),
     )
-    simulator = QueueSimulator([ModelSpec("a", slots=4, kv_tokens=1500), ModelSpec("b", slots=2)], table)
+    models = [ModelSpec("a", slots=4, kv_tokens=1500), ModelSpec("b", slots=2)]
+    simulator = QueueSimulator(models, table, in_flight_per_slot=np.inf)
     simulator.load(0, episode)
     simulator.look(0)
     for step in range(n - 1):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.compare import losses
+from scripts.compare import divided, losses
 
 
 def document(**values: tuple[str, float]) -> dict[str, object]:
@@ -26,3 +26,11 @@ def test_figures_of_one_side_only_are_left_out() -> None:
         losses([document(old=("<=", 1.0), zero=("<=", 0.0))], [document(new=("<=", 1.0), zero=("<=", 1.0))])
         == {}
     )
+
+
+def test_what_follows_two_dashes_belongs_to_the_benchmark() -> None:
+    assert divided(["main", "decision", "--rounds", "3", "--", "--models", "2,8"]) == (
+        ["main", "decision", "--rounds", "3"],
+        ["--models", "2,8"],
+    )
+    assert divided(["main", "simulator"]) == (["main", "simulator"], [])

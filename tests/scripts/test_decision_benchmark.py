@@ -36,15 +36,17 @@ def test_a_short_run_reports_every_case_and_its_bars() -> None:
     cases = report.results["cases"]
     assert isinstance(cases, list)
     assert [(case["models"], case["policy"]) for case in cases] == [
-        (2, "formula"),
+        (2, "priced"),
         (2, "learned"),
-        (8, "formula"),
+        (8, "priced"),
         (8, "learned"),
     ]
     assert all(0.0 < case["p50_us"] <= case["p99_us"] for case in cases)
     assert [bar.name for bar in report.bars] == [
-        "decision.formula.p50_us",
-        "decision.formula.p99_us",
+        "decision.priced.p50_us",
+        "decision.priced.p99_us",
         "decision.learned.p50_us",
         "decision.learned.p99_us",
+        "features, 8 kB, p50_us",
+        "tokens, 8 kB, p50_us",
     ]

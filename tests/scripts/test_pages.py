@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 from pydantic import TypeAdapter
 
-from scripts import config_page, readme, results, rooms
+from scripts import config_page, metrics_page, performance, readme, reliability, results, rooms
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
@@ -22,6 +22,18 @@ def _in_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_configuration_page_is_up_to_date() -> None:
     assert config_page.PAGE.read_text() == config_page.page()
+
+
+def test_the_page_of_metrics_is_up_to_date() -> None:
+    assert metrics_page.PAGE.read_text() == metrics_page.page()
+
+
+def test_the_page_of_promises_is_up_to_date() -> None:
+    assert reliability.PAGE.read_text() == reliability.page()
+
+
+def test_the_page_of_costs_is_up_to_date() -> None:
+    assert performance.PAGE.read_text() == performance.page()
 
 
 def test_the_page_of_rooms_is_up_to_date() -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from deployments.keys.watch import KeyWatch
 from deployments.model.config import ModelConfig
 from deployments.model.model import Model
 from deployments.model.server import EngineServer
@@ -17,8 +18,10 @@ from deployments.table.store.store import Store
 from deployments.table.table import Table
 from serve_app.config import IngressConfig
 from serve_app.http.cors import Cors
-from serve_app.http.guard import Guard
+from serve_app.http.guard import Guard, Limits
+from serve_app.http.until_close import UntilClose
 from serve_app.ingress import Ingress
+from tests.model_parts import parted
 
 KEY = "fs-test-key-0123456789abcdef"
 
@@ -69,10 +72,11 @@ class Pool:
         engine = (
             {"engine": "openai"} if "upstream" in config else {"engine": "simulated", "simulated": simulated}
         )
-        made = ModelConfig.model_validate({"id": name, "drain_s": 0.2, **engine, **config})
+        args, live = parted({"id": name, "drain_s": 0.2, **engine, **config})
         replica = replica or f"{name}-{len(self.models)}"
         model = LocalModel.__new__(LocalModel)
-        await model.__init__(made, self.table, "127.0.0.1", replica)  # type: ignore[misc]
+        model.__init__(ModelConfig.model_validate(args), self.table, "127.0.0.1", replica)  # type: ignore[misc]
+        await model.reconfigure(live)
         self.models.append(model)
         for _ in range(100):
             if any(row.replica == replica for row in self.ingress.upstreams.usable(name)):
@@ -90,12 +94,12 @@ class Pool:
 
 async def make_pool(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pool, Any]:
     monkeypatch.setenv("FASTSERVE_HOME", str(path))
-    monkeypatch.setenv("FASTSERVE_API_KEY", KEY)
-    table = Table(Store(f"sqlite:///{path / 'table.sqlite3'}"))
+    watch = KeyWatch(path / "keys.yaml", path / "key", environ={"FASTSERVE_API_KEY": KEY})
+    table = Table(Store(f"sqlite:///{path / 'table.sqlite3'}"), key_watch=watch)
     ingress = Ingress(IngressConfig(), table, "ingress-1")
     await ingress.start()
-    guard = Guard(CancelAtDisconnect(ingress.app()), 4 * 1024 * 1024, 1.0, 128 * 1024 * 1024)
-    server = EngineServer(Cors(guard), "127.0.0.1")
+    guard = Guard(CancelAtDisconnect(ingress.app()), Limits(4 * 2**20, 128 * 2**20, 1.0, 65_536))
+    server = EngineServer(UntilClose(Cors(guard)), "127.0.0.1")
     await server.start()
     client = httpx.AsyncClient(
         base_url=server.url, headers={"authorization": f"Bearer {KEY}"}, timeout=30.0, trust_env=False

@@ -67,7 +67,7 @@ def test_the_ingress_gets_the_guard_whatever_the_controller_has():
     options = ingress_options(IngressConfig(body_bytes=4096, body_s=2.5))
     environment = options["ray_actor_options"]["runtime_env"]["env_vars"]
     assert environment[HOOK_ENV] == HOOK
-    assert (environment["FASTSERVE_BODY_BYTES"], environment["FASTSERVE_BODY_S"]) == ("4096", "2.5")
+    assert environment["FASTSERVE_BODY_LIMITS"] == "4096,469762048,2.5,65536"
 
 
 def test_the_builders_build():

@@ -2,12 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.types import ASGIApp
 
+from deployments.model.settings import ModelSettings
 from deployments.records.records import EngineRecord
 
 
@@ -42,6 +41,8 @@ class RateWindow:
 
 
 PATIENCE = 20.0  # with the default limit longer than any request may take
+LAST_PATIENCE = 120.0  # of a model's last replica: with the default limit an hour
+STEPS = 10.0  # times its longest step of late, which an engine always has
 
 
 class EngineError(RuntimeError):
@@ -56,20 +57,31 @@ class EngineStats:
     waiting: int = 0
     slots: int = 1  # sequences it can run at once
     kv_use: float = 0.0  # [0, 1]
+    kv_tokens: int = 0  # that the KV cache holds; 0: not known
     prefix_hit_rate: float = 0.0  # share of prompt tokens found in the prefix cache
     tokens_per_s: float = 0.0  # output tokens, over the last seconds
     gpu_share: float = 0.0  # [0, 1]
     progressed_s: float = 0.0
     is_computing: bool = False  # its processes or devices work, such as on a step that takes long
+    longest_step_s: float = 0.0  # of late: as long a step is to be expected again
 
-    def is_stalled(self, now_s: float, limit_s: float) -> bool:
+    def is_stalled(self, now_s: float, limit_s: float, patience: float = PATIENCE) -> bool:
         """Whether requests are in the engine and it made no step for `limit_s`.
 
         A step under way is no stall: a long prompt may take that long, and would take the next replica too.
-        One that never ends is: computing buys `PATIENCE` times the limit.
+        One that never ends is: computing buys `patience` times the limit. An engine of which long steps are
+        known has the time for several of them, computing or not: on a full machine its processes wait.
         """
-        patience = PATIENCE if self.is_computing else 1.0
-        return self.running + self.waiting > 0 and now_s - self.progressed_s > limit_s * patience
+        limit_s *= patience if self.is_computing else 1.0
+        return self._is_busy and now_s - self.progressed_s > max(limit_s, STEPS * self.longest_step_s)
+
+    def step_s(self, now_s: float) -> float:
+        """How long the step under way takes so far; 0 where nothing is computed."""
+        return max(0.0, now_s - self.progressed_s) if self._is_busy and self.is_computing else 0.0
+
+    @property
+    def _is_busy(self) -> bool:
+        return self.running + self.waiting > 0
 
 
 class Engine(ABC):
@@ -102,14 +114,14 @@ class Engine(ABC):
             EngineError: it is not; the replica must be replaced.
         """
 
-    def reconfigure(self, settings: Mapping[str, Any]) -> None:
-        """Apply live settings from `user_config`. Engines without any refuse them.
+    def reconfigure(self, settings: ModelSettings) -> None:
+        """Apply what an engine reads of a model's live settings; called before `start` and at each change.
 
         Raises:
-            ValueError: the engine has no such setting.
+            ValueError: faults for an engine that has none to switch.
         """
-        if settings:
-            raise ValueError(f"Engine {type(self).__name__} has no live settings, got {sorted(settings)}.")
+        if settings.faults is not None:
+            raise ValueError("'faults' goes with engine 'simulated' only: take it out of user_config.")
 
     @abstractmethod
     async def stop(self) -> None:

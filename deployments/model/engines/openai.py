@@ -19,9 +19,10 @@ from deployments.model.engines.http import (
     send_json,
     until_disconnected,
 )
+from deployments.model.settings import ModelSettings
+from deployments.records.operation import ENGINE_PATHS
 from deployments.records.records import EngineRecord
 
-PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"})
 KEPT_HEADERS = frozenset({"content-type", "retry-after", "openai-processing-ms", "x-request-id"})
 READ_TIMEOUT_S = 600.0
 
@@ -34,10 +35,16 @@ class OpenAiEngine(Engine):
             raise ValueError(f"Model '{config.id}' has no 'upstream'.")
         self._config = config
         self._upstream: Upstream = config.upstream
+        self._slots = ModelSettings().max_ongoing_requests
         self._running = 0
         self._failures = 0  # in a row
         self._progressed_s = time.monotonic()
         self._finished: list[EngineRecord] = []
+
+    def reconfigure(self, settings: ModelSettings) -> None:
+        """An endpoint has no slots: what the replica lets in stands for them."""
+        super().reconfigure(settings)
+        self._slots = settings.max_ongoing_requests
 
     async def start(self) -> ASGIApp:
         """Open the connection pool.
@@ -64,7 +71,7 @@ class OpenAiEngine(Engine):
             await send_json(send, 200, {})
         elif method == "GET" and path == "/v1/models":
             await send_json(send, 200, {"object": "list", "data": [self._card()]})
-        elif method == "POST" and path in PATHS:
+        elif method == "POST" and path in ENGINE_PATHS:
             await self._post(scope, receive, send)
         else:
             await send_error(send, 404, f"No endpoint '{method} {path}'.", code="not_found")
@@ -84,13 +91,13 @@ class OpenAiEngine(Engine):
             message = f"The body must be a JSON object with model '{self._config.id}'."
             await send_error(send, 404, message, param="model", code="model_not_found")
             return
-        self._progressed_s = time.monotonic() if not self._running else self._progressed_s
         self._running += 1
         try:
             async with until_disconnected(receive):
                 await self._forward(scope, body, send)
         finally:
             self._running -= 1
+            self._progressed_s = time.monotonic()
 
     async def _forward(self, scope: Scope, body: bytes, send: Send) -> None:
         began_s, first_s, started = time.monotonic(), None, False
@@ -104,8 +111,7 @@ class OpenAiEngine(Engine):
                 await send({"type": "http.response.start", "status": answer.status, "headers": _kept(answer)})
                 started = True
                 async for part in answer.content.iter_any():
-                    self._progressed_s = time.monotonic()
-                    first_s = first_s or self._progressed_s
+                    first_s = first_s or time.monotonic()
                     await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -129,11 +135,12 @@ class OpenAiEngine(Engine):
         self._failures = self._failures + 1 if failed else 0
 
     def stats(self) -> EngineStats:
-        """Only what this replica can see: its own requests."""
+        """Only what this replica can see: its own requests. An endpoint shows no steps, so none is missed:
+        a plain answer may take minutes."""
         return EngineStats(
             running=self._running,
-            slots=self._config.max_ongoing_requests,
-            progressed_s=self._progressed_s,
+            slots=self._slots,
+            progressed_s=time.monotonic() if self._running else self._progressed_s,
         )
 
     def take_finished(self) -> list[EngineRecord]:

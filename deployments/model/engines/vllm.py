@@ -5,11 +5,12 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.bound_versions import VersionError, require_version
 from deployments.home import home
 from deployments.model.config import ModelConfig
 from deployments.model.engines.base import Engine, EngineError, EngineStats
@@ -42,6 +43,7 @@ class VllmEngine(Engine):
         Raises:
             EngineError: a flag that vLLM does not know, or weights that it cannot load.
         """
+        _require_bound_version()
         from vllm.entrypoints.launchers.api_server.app_state import init_app_state
         from vllm.entrypoints.launchers.app import build_app
         from vllm.third_party import pynvml
@@ -72,6 +74,8 @@ class VllmEngine(Engine):
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineError(f"vLLM cannot load '{source}': {error}") from error
         self._slots = int(vllm_config.scheduler_config.max_num_seqs)
+        cache = vllm_config.cache_config
+        self._kv_tokens = int(cache.num_gpu_blocks or 0) * int(cache.block_size)
         self._gpus = GpuLoad(pynvml)
         self._processes = ProcessLoad()
         tasks = await self._llm.get_supported_tasks()
@@ -108,12 +112,18 @@ class VllmEngine(Engine):
             waiting=waiting,
             slots=self._slots * count,
             kv_use=sum(logger.kv_use for logger in self._loggers) / count if unfinished else 0.0,
+            kv_tokens=self._kv_tokens,
             prefix_hit_rate=sum(logger.prefix_hit_rate for logger in self._loggers) / count,
             tokens_per_s=sum(logger.tokens_per_s for logger in self._loggers),
             gpu_share=gpu_share,
-            is_computing=gpu_share > 0 or self._processes.sample()[0] > BUSY_CORES,
+            is_computing=gpu_share > 0 or self._is_computing(),
             progressed_s=max((logger.progressed_s for logger in self._loggers), default=time.monotonic()),
+            longest_step_s=max((logger.longest_step_s for logger in self._loggers), default=0.0),
         )
+
+    def _is_computing(self) -> bool:
+        """Whether vLLM's processes compute, or would if the machine let them: on a full one they get less."""
+        return self._processes.sample()[0] > BUSY_CORES or self._processes.children_wait_for_cores
 
     def take_finished(self) -> list[EngineRecord]:
         """The finished requests, the choices of one request merged; those still answering are kept."""
@@ -143,6 +153,15 @@ class VllmEngine(Engine):
         await asyncio.to_thread(self._llm.shutdown)
 
 
+def _require_bound_version() -> None:
+    import vllm
+
+    try:
+        require_version("vllm", vllm.__version__)
+    except VersionError as error:
+        raise EngineError(str(error)) from error
+
+
 def _resolve(source: str) -> str:
     """A folder for a built-in model or a path; a hub name stays as it is."""
     if source.startswith(BUILTIN) or Path(source).expanduser().is_dir():
@@ -150,11 +169,14 @@ def _resolve(source: str) -> str:
     return source
 
 
+NO_DOMAIN: Final = "media.invalid"  # vLLM takes an empty list for all the world
+
+
 def command_line(config: ModelConfig, path: str) -> list[str]:
     """vLLM's command-line flags: ours from the config, then `engine_args`, which win.
 
-    A model with the capability `tools` gets `TOOL_FLAGS`; one that does not call as Hermes does names its
-    own parser.
+    A model that does not call tools as Hermes does names its own parser. Whether requests with tools reach
+    it, its capabilities say, which change live.
     `true` becomes `--flag`, `false` becomes `--no-flag`, an object becomes JSON.
     """
     flags: dict[str, JsonValue] = {
@@ -165,13 +187,13 @@ def command_line(config: ModelConfig, path: str) -> list[str]:
         "pipeline-parallel-size": config.pipeline_parallel,
         "disable-log-stats": True,
         "disable-fastapi-docs": True,
+        **TOOL_FLAGS,
+        "allowed-media-domains": [NO_DOMAIN],
     }
     if config.ranks > 1:
         flags["distributed-executor-backend"] = "ray" if config.multi_node else "mp"
     if config.revision is not None:
         flags["revision"] = config.revision
-    if "tools" in config.capabilities:
-        flags.update(TOOL_FLAGS)
     flags.update({name.replace("_", "-"): value for name, value in config.engine_args.items()})
     return [word for name, value in flags.items() for word in _flag(name, value)]
 

@@ -52,6 +52,7 @@ def _least(values: Iterable[float | None]) -> float | None:
 
 RATE_WINDOW_S = 2.0
 PREFIX_WINDOW_S = 60.0
+FORGETTING = 0.999  # of the longest step, with each one that follows
 
 
 class StatLogger(StatLoggerBase):  # type: ignore[misc]
@@ -65,6 +66,7 @@ class StatLogger(StatLoggerBase):  # type: ignore[misc]
         self.waiting = 0
         self.kv_use = 0.0
         self.progressed_s = time.monotonic()
+        self.longest_step_s = 0.0
         self.finished: defaultdict[str, list[EngineRecord]] = defaultdict(list)
         self._tokens = RateWindow(RATE_WINDOW_S)
         self._prefix_queries = RateWindow(PREFIX_WINDOW_S)
@@ -78,7 +80,9 @@ class StatLogger(StatLoggerBase):  # type: ignore[misc]
         engine_idx: int = 0,
     ) -> None:
         """Take the numbers of one engine step."""
-        self.progressed_s = now_s = time.monotonic()
+        now_s = time.monotonic()
+        self.longest_step_s = max(now_s - self.progressed_s, self.longest_step_s * FORGETTING)
+        self.progressed_s = now_s
         if scheduler_stats is not None:
             self.waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
             self.kv_use = scheduler_stats.kv_cache_usage

@@ -277,6 +277,27 @@ def prune_evaluations(connection: Connection, before_s: float) -> int:
     return deleted
 
 
+def forget(connection: Connection, key_id: str, decision_id: str) -> dict[str, int]:
+    """Deletes some of the decisions of a key, or the one that is not "", with all that belongs to them.
+
+    Returns how many rows of each table; all 0 at the end. SQLite overwrites what it deletes.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+    decisions, feedback = schema.decisions.c, schema.feedback.c
+    meant = decisions.key_id == key_id if key_id else decisions.decision_id == decision_id
+    found = list(connection.scalars(select(decisions.decision_id).where(meant).limit(CHUNK)))
+    if key_id:
+        voted = select(feedback.decision_id).where(feedback.key_id == key_id).limit(CHUNK)
+        found += connection.scalars(voted)
+    tables = (schema.decisions, schema.outcomes, schema.feedback)
+    chosen = found or [decision_id]
+    return {
+        table.name: connection.execute(delete(table).where(table.c.decision_id.in_(chosen))).rowcount
+        for table in tables
+    }
+
+
 def prune(connection: Connection, before_s: float) -> int:
     """Deletes some of the decisions, outcomes and votes from before; returns how many, 0 at the end."""
     deleted = 0
@@ -310,6 +331,17 @@ def write_state(connection: Connection, name: str, value: bytes) -> None:
 def read_state(connection: Connection, name: str) -> bytes | None:
     """One value of the table's own state."""
     return connection.scalar(select(schema.state.c.value).where(schema.state.c.name == name))
+
+
+def write_sealed_state(connection: Connection, name: str, value: bytes) -> None:
+    """`write_state` of a secret: sealed with the store's key."""
+    write_state(connection, name, _sealer(connection).seal(value, schema.state.name))
+
+
+def read_sealed_state(connection: Connection, name: str) -> bytes | None:
+    """What `write_sealed_state` stored; None also where no key of the key file opens it, which is logged."""
+    sealed = read_state(connection, name)
+    return None if sealed is None else _sealer(connection).try_open(sealed, schema.state.name)
 
 
 def read_rollout(connection: Connection) -> tuple[int, bytes | None]:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
 
 metadata = MetaData()
 
@@ -93,5 +93,36 @@ rollout = Table(
 )
 
 ROLLOUT_ID: Final = 1
+
+spending = Table(
+    "spending",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("span_s", Integer, primary_key=True, autoincrement=False),  # a minute or an hour, from start_s on
+    Column("start_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("nano_usd", BigInteger, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("holder", String, primary_key=True),
+    Column("account", String, primary_key=True),
+    Column("resource", String, primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+    Column("charged", BigInteger, nullable=False),
+    Column("renewed_s", Float, nullable=False),
+)
+
+rates = Table(
+    "rates",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("resource", String, primary_key=True),
+    Column("used", Float, nullable=False),  # at updated_s; it comes back with time
+    Column("updated_s", Float, nullable=False),
+)
 
 Index("evaluations_by_model", evaluations.c.model)

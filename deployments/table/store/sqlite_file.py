@@ -4,13 +4,14 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Engine, Table, create_engine, event, insert, select
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, insert, select
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from deployments.table.store import schema
 from deployments.table.store.migrations import migrate, revision
 
+READS: Final = "reads"
 CORRUPT: Final = ("malformed", "not a database", "unsupported file format")
 SMALL_TABLES: Final = (
     schema.state,
@@ -19,6 +20,7 @@ SMALL_TABLES: Final = (
     schema.feedback,
     schema.policy_events,
     schema.rollout,
+    schema.spending,
 )
 
 
@@ -74,8 +76,12 @@ def _configure(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _begin(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN")
+def _begin(connection: Connection) -> None:
+    """A transaction that writes takes its lock at once, and waits for it: one that has read before could not,
+    because what it has read may have changed. Execution option `reads`: it will not write.
+    """
+    reads = connection.get_execution_options().get(READS, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def move_aside(url: URL) -> Path:

@@ -146,7 +146,7 @@ class Store:
         if engine is None:
             raise self._unavailable()
         try:
-            with engine.connect() as connection:
+            with engine.execution_options(**{sqlite_file.READS: True}).connect() as connection:
                 return operation(connection)
         except SQLAlchemyError as error:
             raise self._translate(error) from error

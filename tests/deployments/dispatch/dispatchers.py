@@ -44,6 +44,9 @@ class MadeQuality:
             raise RuntimeError("shape")
         return np.full(len(models), 0.5), np.full(len(models), 0.1)
 
+    def least_prediction(self, models: tuple[str, ...], floor: float, alpha: float) -> float | None:
+        return None
+
 
 class MadeLoaders:
     """Takes `bad` for unusable bytes."""

@@ -25,13 +25,13 @@ class Steerable:
 
     def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[F64, F64]:
         hard = features.dense[MATHS] > 0
-        mean = np.array([0.9 if name == "large" or not hard else 0.2 for name in models])
+        mean = np.array([0.9 if name == "large" or not hard else 0.0 for name in models])
         return mean, np.full(len(models), 0.05)
 
 
 def dispatcher(wall: Clock, key_usd_per_day: float = 0.0) -> Dispatcher:
     rows = (
-        model("large", accuracy=0.8, tpot_s=0.04, usd=20.0),
+        model("large", accuracy=0.8, tpot_s=0.3, usd=20.0),
         model("small", accuracy=0.7, tpot_s=0.01, usd=0.2),
     )
     settings = {"guard": {"key_usd_per_day": key_usd_per_day}, "epsilon": 0.0}
@@ -67,7 +67,7 @@ def test_a_gadget_prefix_raises_the_alarm_and_gets_baseline_dispatch() -> None:
         wall.now_s = i * 60.0
         prefix = "".join(gadgets.choices("abcdefgh ", k=20)) + " equation "
         results.append(send(made, i, "attacker", prefix + honest(i)))
-        assert send(made, i, "victim", honest(i))[2] == "formula"
+        assert send(made, i, "victim", honest(i))[2] == "priced"
     first = next(i for i, (_, _, policy) in enumerate(results) if policy == "formula;fallback=alarm")
     assert first < 200
     large = [name == "large" for name, _, policy in results if policy == "formula;fallback=alarm"]

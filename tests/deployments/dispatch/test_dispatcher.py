@@ -19,7 +19,7 @@ from policies.decider import NAMED
 from policies.decision import draw
 from policies.observation import Observation
 from policies.outcome import Outcome, Status
-from policies.policy import FormulaPolicy
+from policies.priced import PricedPolicy
 from policies.profile import UnknownProfileError
 from policies.promotion.rollout import Candidate, RolloutState, Stage
 from policies.prompt.features import unpack
@@ -47,12 +47,12 @@ def observation_of(record: DecisionRecord) -> Observation:
     )
 
 
-def test_the_choice_is_the_formulas_and_its_probability_is_logged() -> None:
+def test_the_choice_is_the_rules_and_its_probability_is_logged() -> None:
     dispatched = dispatcher().dispatch(ask())
-    pi = FormulaPolicy().probabilities(dispatched.observation, dispatched.record.epsilon)
+    pi = PricedPolicy().probabilities(dispatched.observation, dispatched.record.epsilon)
     assert dispatched.record.probabilities == tuple(pi.tolist())
     assert dispatched.record.propensity == pi[dispatched.decision.index]
-    assert dispatched.record.policy == "formula"
+    assert dispatched.record.policy == "priced"
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,7 +62,7 @@ def test_replay_from_the_record_reproduces_the_choice(
 ) -> None:
     asked = ask(decision_id, text=text, weights=Weights(accuracy, latency, 0.1))
     record = dispatcher(epsilon=0.05).dispatch(asked).record
-    again = FormulaPolicy().decide(observation_of(record), record.seed, record.epsilon)
+    again = PricedPolicy().decide(observation_of(record), record.seed, record.epsilon)
     assert (again.model, again.propensity) == (record.model, record.propensity)
     assert record.models[draw(np.array(record.probabilities), record.seed)] == record.model
     assert unpack(record.features).ids.dtype == np.int32
@@ -80,7 +80,7 @@ def test_explain_shows_what_dispatch_does_and_changes_nothing() -> None:
         assert shown[name]["masked"] == (name in dispatched.reasons)
     assert shown["small"]["reason"] == "over its limit"
     assert shown["small"]["score"] is None
-    assert before["policy"] == "formula"
+    assert before["policy"] == "priced"
     assert list(before) == ["policy", "profile", "epsilon", "caller", "candidates"]
 
 
@@ -189,7 +189,7 @@ def test_a_session_stays_with_its_model_while_that_is_healthy() -> None:
     for session, chosen in first.items():
         again = made.dispatch(ask("d1", "auto:chat", session=session))
         assert again.decision.model == chosen
-        assert str(again.decision.decider) == "formula;sticky"
+        assert str(again.decision.decider) == "priced;sticky"
         assert again.decision.propensity == 1.0
         assert again.decision.probabilities.sum() == 1.0
         assert len(again.ranking) == 2
@@ -233,7 +233,7 @@ def test_a_new_model_gets_a_small_share_until_it_is_known() -> None:
     ):
         made.view.snapshot = snapshot(*pool(), known, version=known.requests + 2)  # type: ignore[misc]
         got = Counter(made.dispatch(ask(f"d{i}")).decision.model for i in range(200))
-        assert got["star"] == 200
+        assert got["star"] >= 190
 
 
 def test_on_the_first_day_every_model_is_new_and_none_is_held_back() -> None:
@@ -273,7 +273,7 @@ def test_the_log_keeps_whose_turn_it_was_apart_from_who_decided() -> None:
 
 def test_a_session_is_assigned_to_one_version_throughout() -> None:
     made = dispatcher(profiles={"chat": {"sticky": True}})
-    rollout = RolloutState(candidate=Candidate(8, Stage.CANARY, share=0.5))
+    rollout = RolloutState(active=8, yardstick_share=0.5)
     made.host.hold(8, Made((0.0, 0.0, 1.0)))
     made.view.snapshot = snapshot(*pool(), version=2, rollout=rollout)  # type: ignore[misc]
     turns = {
@@ -339,7 +339,7 @@ def test_an_alarmed_key_gets_the_formula_without_the_quality_model() -> None:
     made.host.quality = MadeQuality("q1")
     record = made.dispatch(ask(key_id="k")).record
     assert (record.policy, record.quality_revision) == ("formula;fallback=alarm", "")
-    assert made.dispatch(ask(key_id="calm")).record.policy == "formula"
+    assert made.dispatch(ask(key_id="calm")).record.policy == "priced"
 
 
 def test_outcomes_move_the_weights_of_their_profile_only() -> None:

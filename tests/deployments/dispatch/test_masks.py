@@ -9,7 +9,10 @@ from deployments.dispatch.dispatcher import Dispatcher
 from deployments.dispatch.masks import Mask, NoModelError, Reason, keep_probation
 from deployments.dispatch.settings import DispatchSettings
 from deployments.records.snapshot import Estimate, ModelRow, ReplicaState
+from policies.arrays import F64
+from policies.prompt.features import PromptFeatures
 from tests.deployments.dispatch.asking import ask
+from tests.deployments.dispatch.dispatchers import MadeQuality
 from tests.deployments.pools import View, model, snapshot
 
 
@@ -47,12 +50,47 @@ def test_a_model_with_too_much_in_flight_is_over_its_limit() -> None:
     assert not dispatcher.dispatch(request).reasons
     view.flight = {"a": 4}
     assert dispatcher.dispatch(request).reasons == {"a": Reason.OVER_LIMIT.value}
+    view.flight = {"a": 4, "b": 100}  # all are full: who may wait is not for dispatch to say
+    assert not dispatcher.dispatch(request).reasons
+    assert dispatcher.dispatch(ask(requested="a")).decision.model == "a"
 
 
 def test_the_quality_floor_masks_by_evaluation_and_leaves_the_unknown() -> None:
     settings = DispatchSettings.model_validate({"profiles": {"good": {"quality_floor": 0.6}}})
     rows = (model("bad", evaluated=0.4), model("good", evaluated=0.8), model("unknown", accuracy=0.1))
     assert reasons(*rows, settings=settings, requested="auto:good") == {"bad": Reason.QUALITY.value}
+
+
+class Told(MadeQuality):
+    """Predicts .3 of the first model and .8 of the others, and asks for .6."""
+
+    least: float | None = 0.6
+
+    def predict(self, features: PromptFeatures, models: tuple[str, ...]) -> tuple[F64, F64]:
+        return np.array([0.3] + [0.8] * (len(models) - 1)), np.full(len(models), 0.1)
+
+    def least_prediction(self, models: tuple[str, ...], floor: float, alpha: float) -> float | None:
+        assert (floor, alpha) == (0.5, 0.1)
+        return self.least
+
+
+@pytest.mark.parametrize(
+    ("least", "masked"),
+    [(0.6, {"a"}), (0.9, {"a"}), (np.inf, {"a"}), (0.1, set()), (None, set())],
+)
+def test_a_floor_with_alpha_masks_by_what_is_predicted_of_this_prompt(
+    least: float | None, masked: set[str]
+) -> None:
+    profile = {"quality_floor": 0.5, "alpha": 0.1}
+    settings = DispatchSettings.model_validate({"profiles": {"p": profile}})
+    rows = (model("a", evaluated=0.9), model("b", evaluated=0.2))
+    dispatcher = Dispatcher(View(snapshot(*rows)), settings)
+    dispatcher.host.quality = quality = Told("r")
+    quality.least = least
+    found = dispatcher.explain(ask(requested="auto:p")).reasons
+    assert found == dict.fromkeys(masked, Reason.FLOOR.value)
+    assert dispatcher.host.fallbacks["floor"] == (least is None)
+    assert dispatcher.host.fallbacks["floor unreachable"] == (least == np.inf)
 
 
 def test_the_quality_floor_looks_at_the_profiles_own_tasks() -> None:
@@ -140,3 +178,13 @@ def test_probation_leaves_a_new_model_that_is_alone() -> None:
     mask = Mask(("a", "b"), np.array([False, True]), {"a": "unhealthy"})
     keep_probation(mask, np.array([False, True]), 0.0, 1)
     assert mask.allowed.tolist() == [False, True]
+
+
+def test_a_drained_model_gets_no_request_by_name_or_by_auto() -> None:
+    settings = DispatchSettings.model_validate({"limits": {"drained": ["b"]}})
+    rows = (model("a"), model("b"))
+    assert reasons(*rows, settings=settings) == {"b": Reason.DRAINED.value}
+    assert reasons(*rows, settings=settings, requested="b") == {
+        "a": "another model was named",
+        "b": Reason.DRAINED,
+    }

@@ -15,8 +15,9 @@ from policies.latency.model import LatencyModel, LatencyParameters
 from policies.learned.checkpoint import new_manifest
 from policies.learned.policy import LearnedPolicy
 from policies.observation import Observation
-from policies.policy import FormulaPolicy, Policy
-from policies.promotion.rollout import Candidate, RolloutState, Stage
+from policies.policy import Policy
+from policies.priced import PricedPolicy
+from policies.promotion.rollout import Candidate, RolloutState, Stage, Step
 from policies.prompt.features import extract
 from policies.quality.data import QualityData, ScoredAnswer
 from policies.quality.model import QualityModel
@@ -42,10 +43,19 @@ def host(clock: Clock | None = None) -> PolicyHost:
     return PolicyHost(DispatchSettings(), MadeLoaders(), clock or time.perf_counter)
 
 
-def test_without_a_version_the_formula_decides() -> None:
+def test_without_a_version_the_priced_rule_decides() -> None:
     probabilities, decider = host().choose(SEEN, None, 0.05)
-    assert str(decider) == "formula"
-    assert np.array_equal(probabilities, host().formula.probabilities(SEEN, 0.05))
+    assert str(decider) == "priced"
+    assert np.array_equal(probabilities, host().rule.probabilities(SEEN, 0.05))
+
+
+def test_the_formula_steps_in_where_a_row_holds_no_number() -> None:
+    kept = host()
+    broken = observe([0.9, 0.8, 0.3], [1.0, 0.4, 0.2], ttft_s=[np.nan, 0.1, 0.1])
+    probabilities, decider = kept.choose(broken, None, 0.0)
+    assert str(decider) == "formula;fallback=nonfinite"
+    assert probabilities.sum() == pytest.approx(1.0)
+    assert kept.fallbacks["nonfinite"] == 1
 
 
 def test_an_active_version_decides() -> None:
@@ -127,31 +137,24 @@ def test_whatever_a_policy_gives_the_choice_can_be_sampled(
     assert probabilities[2] == 0.0
 
 
-def test_the_canary_gets_its_share_by_decision() -> None:
-    state = RolloutState(active=1, candidate=Candidate(2, Stage.CANARY, share=0.25), yardstick_share=0.0)
+def test_the_canary_gets_its_share_of_slices_and_in_them_every_request() -> None:
+    candidate = Candidate(2, Stage.CANARY, slice_s=10.0, steps=(Step(0.0, 0.25),))
+    state = RolloutState(active=1, candidate=candidate, yardstick_share=0.0)
     kept = host()
-    drawn = Counter(kept.assigned(state, f"d{i}", "key") for i in range(8_000))
-    assert set(drawn) == {1, 2}
-    assert 0.23 < drawn[2] / 8_000 < 0.27
+    drawn = [{kept.assigned(state, f"d{i}", 10.0 * number + i) for i in range(10)} for number in range(400)]
+    assert all(len(versions) == 1 for versions in drawn)
+    assert sum(versions == {2} for versions in drawn) == 100
 
 
-def test_a_canary_by_key_is_the_same_for_every_request_of_a_key() -> None:
-    kept = PolicyHost(DispatchSettings(canary_by_key=True), MadeLoaders())
-    state = RolloutState(candidate=Candidate(2, Stage.CANARY, share=0.5))
-    for key in map(str, range(20)):
-        assert len({kept.assigned(state, f"d{i}", key) for i in range(20)}) == 1
-    assert {kept.assigned(state, "d", str(key)) for key in range(50)} == {None, 2}
-
-
-def test_no_active_version_means_the_formula() -> None:
-    assert host().assigned(RolloutState(), "d", "k") is None
+def test_no_active_version_means_the_priced_rule() -> None:
+    assert host().assigned(RolloutState(), "d", 0.0) is None
 
 
 def test_a_shadow_is_asked_and_never_used() -> None:
     state = RolloutState(candidate=Candidate(2, Stage.SHADOW, share=1.0))
     kept = host()
     kept.hold(2, Made((0.0, 1.0, 0.0)))
-    assert kept.assigned(state, "d", "k") is None
+    assert kept.assigned(state, "d", 0.0) is None
     assert kept.shadow(state, SEEN, 0.0, seed=1) == "2:b"
     kept.hold(2, Made(error=RuntimeError("boom")))
     assert kept.shadow(state, SEEN, 0.0, seed=1) == ""
@@ -205,12 +208,12 @@ def test_a_quality_model_that_fails_is_left_out() -> None:
     assert kept.fallbacks["quality"] == 1
 
 
-def test_a_new_beta_changes_the_formula_and_no_trained_policy() -> None:
+def test_a_new_beta_changes_the_rule_and_no_trained_policy() -> None:
     kept = host()
     policy = Made()
     kept.hold(1, policy)
     kept.reconfigure(DispatchSettings(beta=3.0))
-    assert kept.formula.beta == 3.0
+    assert kept.rule.beta == kept.formula.beta == 3.0
     assert policy.beta == 1.0
 
 
@@ -242,12 +245,12 @@ def artifact_host() -> PolicyHost:
     return PolicyHost(DispatchSettings(), ArtifactLoaders())
 
 
-def test_an_untrained_policy_is_exactly_the_formula(checkpoint: bytes) -> None:
+def test_an_untrained_policy_is_exactly_the_priced_rule(checkpoint: bytes) -> None:
     kept = artifact_host()
     assert kept.install("policy:3", "r", checkpoint)
     probabilities, decider = kept.choose(OBSERVED, 3, 0.0)
     assert str(decider) == "learned@3"
-    assert np.allclose(probabilities, FormulaPolicy().probabilities(OBSERVED), atol=1e-12)
+    assert np.allclose(probabilities, PricedPolicy().probabilities(OBSERVED), atol=1e-12)
 
 
 def test_a_quality_model_keeps_its_revision_and_does_not_know_strangers(quality: QualityModel) -> None:
@@ -273,15 +276,15 @@ def test_no_bytes_stop_the_host(name: str, data: bytes) -> None:
     kept = artifact_host()
     assert not kept.install(name, "r", data)
     assert kept.fallbacks["artifact"] == 1
-    assert str(kept.choose(OBSERVED, None, 0.0)[1]) == "formula"
+    assert str(kept.choose(OBSERVED, None, 0.0)[1]) == "priced"
 
 
 def test_a_share_of_the_requests_is_left_to_the_version_before() -> None:
     kept = host()
-    drawn = Counter(kept.assigned(RolloutState(active=3, previous=2), f"d{i}", "key") for i in range(8_000))
+    drawn = Counter(kept.assigned(RolloutState(active=3, previous=2), f"d{i}", 0.0) for i in range(8_000))
     assert set(drawn) == {2, 3}
     assert 0.04 < drawn[2] / 8_000 < 0.06
-    assert None in {kept.assigned(RolloutState(active=3), f"d{i}", "key") for i in range(200)}  # the formula
+    assert None in {kept.assigned(RolloutState(active=3), f"d{i}", 0.0) for i in range(200)}  # the formula
 
 
 def test_versions_in_use_are_kept_however_many_came_after_them() -> None:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from deployments.dispatch.dispatcher import Dispatcher
 from deployments.dispatch.masks import Reason
@@ -12,16 +11,8 @@ from deployments.dispatch.settings import DispatchSettings
 from deployments.dispatch.tokenizers import Tokenizers
 from deployments.records.snapshot import ModelRow, Snapshot, tokenizer_artifact
 from tests.deployments.dispatch.asking import ask
+from tests.deployments.dispatch.byte_tokenizer import of_bytes
 from tests.deployments.pools import View, model, snapshot
-
-
-def of_bytes() -> bytes:
-    """A tokenizer's file: each byte is a token, and every prompt is cut to ten by default."""
-    vocabulary = {character: i for i, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    made = Tokenizer(models.BPE(vocabulary, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.enable_truncation(10)
-    return made.to_str().encode()
 
 
 def with_tokenizer(row: ModelRow, tokenizer: str = "t") -> ModelRow:
@@ -57,6 +48,16 @@ def test_nothing_is_counted_where_the_bounds_decide(prompt: Prompt) -> None:
     assert loaded().undecided(pool(), "auto", prompt) == set()
 
 
+async def test_a_long_text_is_counted_in_pieces_and_no_further_than_matters() -> None:
+    text = "word " * 60_000
+    roomy = await loaded().counted(pool(299_000), "auto", Prompt(text))
+    assert len(text) - 20 < roomy.counts["t"] <= len(text) - 2
+    small = await loaded().counted(pool(10_000), "counted", Prompt("x" * 150_000))
+    assert 10_000 < small.counts["t"] < 70_000
+    unbroken = await loaded().counted(pool(390_000), "counted", Prompt("x" * 399_999))
+    assert 390_000 < unbroken.counts["t"] <= 399_997
+
+
 def test_only_the_named_model_counts() -> None:
     assert loaded().undecided(pool(), "other", Prompt("x" * 100)) == set()
     assert loaded().undecided(pool(), "counted", Prompt("x" * 100)) == {"t"}
@@ -79,6 +80,15 @@ async def test_a_tokenizer_is_fetched_once_and_only_where_the_table_has_it() -> 
     for _ in range(2):
         await made.refresh(pool(), fetch)
     assert fetched == ["tokenizer:t"]
+
+
+async def test_the_tokenizer_of_a_model_that_left_is_forgotten() -> None:
+    async def fetch(name: str) -> tuple[str, bytes]:
+        raise AssertionError(name)
+
+    made = loaded()
+    await made.refresh(snapshot(model("other")), fetch)
+    assert made.wanted(pool()) == ["t"]  # fetched again when it comes back
 
 
 async def test_a_file_that_cannot_be_read_leaves_the_bounds() -> None:

@@ -22,7 +22,7 @@ def item(tmp_path: Path) -> Item:
 
 
 async def ask(endpoint: FakeEndpoint, item: Item, key: str = KEY) -> object:
-    client = EvaluationClient(endpoint.url, key)
+    client = EvaluationClient(lambda: endpoint.url, key)
     try:
         return await client.ask("good", item)
     finally:
@@ -30,7 +30,7 @@ async def ask(endpoint: FakeEndpoint, item: Item, key: str = KEY) -> object:
 
 
 async def test_an_answer_has_text_tokens_and_times(endpoint: FakeEndpoint, item: Item) -> None:
-    client = EvaluationClient(endpoint.url + "/", KEY)
+    client = EvaluationClient(lambda: endpoint.url + "/", KEY)
     answer = await client.ask("good", item)
     await client.close()
     assert (answer.text, answer.prompt_tokens, answer.output_tokens, answer.error) == ("It is 3", 1, 3, None)
@@ -58,14 +58,14 @@ async def test_an_item_that_cannot_be_served_is_an_answer_with_its_error(
     endpoint: FakeEndpoint, item: Item
 ) -> None:
     endpoint.fault = lambda model, prompt: 400
-    client = EvaluationClient(endpoint.url, KEY)
+    client = EvaluationClient(lambda: endpoint.url, KEY)
     answer = await client.ask("good", item)
     await client.close()
     assert (answer.text, answer.error) == ("", "context_length_exceeded")
 
 
 async def test_nobody_there_is_transient(item: Item) -> None:
-    client = EvaluationClient("http://127.0.0.1:9", KEY)
+    client = EvaluationClient(lambda: "http://127.0.0.1:9", KEY)
     with pytest.raises(TransientError):
         await client.ask("good", item)
     await client.close()

@@ -13,14 +13,14 @@ import pytest
 from deployments.evaluation.evaluator import Evaluator, left_today, model_revision
 from deployments.evaluation.session import Session, UnknownModelError
 from deployments.evaluation.settings import BudgetSettings, EvaluatorSettings, PaceSettings
-from deployments.home import local_key
+from deployments.keys.internal import internal_credential
 from deployments.learning.quality_fit import fit_quality
 from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from deployments.table.store.store import Store
 from deployments.table.table import Table
 from policies.outcome import Outcome, Status
 from policies.quality.model import QualityModel
-from tests.deployments.fake_endpoint import KEY, FakeEndpoint, card, right, sums, sums_file, warm
+from tests.deployments.fake_endpoint import FakeEndpoint, card, right, sums, sums_file, warm
 
 
 class Ground:
@@ -67,6 +67,7 @@ class Ground:
 async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
     async with FakeEndpoint(right) as endpoint:
         ground = Ground(tmp_path, endpoint)
+        endpoint.key = internal_credential(await ground.table.secret())
         await ground.serve("good", "poor")
         pushing = asyncio.create_task(ground.keep_pushing())
         yield ground
@@ -94,7 +95,7 @@ async def until(condition: Any, timeout_s: float = 120.0) -> None:
 
 
 async def test_it_evaluates_reports_and_publishes_a_quality_model(ground: Ground) -> None:
-    evaluator = Evaluator(lambda: KEY, ground.table)
+    evaluator = Evaluator(ground.table)
     await evaluator.reconfigure(ground.config())
 
     async def published() -> bool:
@@ -122,7 +123,7 @@ async def test_it_evaluates_reports_and_publishes_a_quality_model(ground: Ground
 
 async def test_a_model_that_comes_later_is_asked_first(ground: Ground) -> None:
     ground.endpoint.delay_s = 0.15
-    evaluator = Evaluator(lambda: KEY, ground.table)
+    evaluator = Evaluator(ground.table)
     await evaluator.reconfigure(ground.config(pace={"concurrency": 1}, interval_s=60.0))
     await until(lambda: _asked(ground, "good", 2))
     await ground.serve("new")
@@ -142,7 +143,7 @@ async def _asked(ground: Ground, model: str, count: int) -> bool:
 
 
 async def test_a_changed_revision_is_evaluated_anew(ground: Ground) -> None:
-    evaluator = Evaluator(lambda: KEY, ground.table)
+    evaluator = Evaluator(ground.table)
     await evaluator.reconfigure(ground.config())
     await until(lambda: _complete(ground, {"good": 12, "poor": 12}))
     await ground.serve("poor", revision="r2")
@@ -156,14 +157,14 @@ async def _complete(ground: Ground, counts: dict[str, int]) -> bool:
 
 async def test_a_killed_evaluator_and_a_killed_table_leave_every_item_once(ground: Ground) -> None:
     ground.endpoint.delay_s = 0.05
-    first = Evaluator(lambda: KEY, ground.table)
+    first = Evaluator(ground.table)
     await first.reconfigure(ground.config())
     await until(lambda: _asked(ground, "good", 5))
     await first.stop()
     await ground.table.close()
     ground.table = ground.new_table()
     await ground.serve("good", "poor")
-    second = Evaluator(lambda: KEY, ground.table)
+    second = Evaluator(ground.table)
     await second.reconfigure(ground.config())
     await until(lambda: _complete(ground, {"good": 12, "poor": 12}))
     await second.stop()
@@ -174,7 +175,7 @@ async def test_a_killed_evaluator_and_a_killed_table_leave_every_item_once(groun
 async def test_a_bad_suite_is_named_and_the_others_are_asked(ground: Ground) -> None:
     bad = ground.folder / "bad.jsonl"
     bad.write_text('{"task": "x"}\n')
-    evaluator = Evaluator(lambda: KEY, ground.table)
+    evaluator = Evaluator(ground.table)
     await evaluator.reconfigure(ground.config(suites=[str(bad), str(ground.file), "nowhere.jsonl"]))
     await until(lambda: _complete(ground, {"good": 12, "poor": 12}))
     status = await evaluator.status()
@@ -184,7 +185,7 @@ async def test_a_bad_suite_is_named_and_the_others_are_asked(ground: Ground) -> 
 
 
 async def test_the_days_budget_is_kept_and_said(ground: Ground) -> None:
-    evaluator = Evaluator(lambda: KEY, ground.table)
+    evaluator = Evaluator(ground.table)
     await evaluator.reconfigure(ground.config(budget={"tokens_per_day": 130}))
     await until(lambda: _asked(ground, "good", 2))
 
@@ -200,7 +201,7 @@ async def test_the_days_budget_is_kept_and_said(ground: Ground) -> None:
 
 
 async def test_without_suites_it_waits_and_bad_settings_change_nothing(ground: Ground) -> None:
-    evaluator = Evaluator(lambda: KEY, ground.table)
+    evaluator = Evaluator(ground.table)
     await evaluator.reconfigure(None)
     with pytest.raises(ValueError, match="did you mean 'suites'"):
         await evaluator.reconfigure({"suite": []})
@@ -212,7 +213,8 @@ async def test_without_suites_it_waits_and_bad_settings_change_nothing(ground: G
 
 
 async def test_a_wrong_key_is_a_problem_not_a_crash(ground: Ground) -> None:
-    evaluator = Evaluator(lambda: "wrong", ground.table)
+    ground.endpoint.key = "another"
+    evaluator = Evaluator(ground.table)
     await evaluator.reconfigure(ground.config())
 
     async def said() -> bool:
@@ -224,7 +226,7 @@ async def test_a_wrong_key_is_a_problem_not_a_crash(ground: Ground) -> None:
 
 
 async def test_votes_renew_the_model_without_another_fit(ground: Ground, fits: list[int]) -> None:
-    evaluator = Evaluator(lambda: KEY, ground.table)
+    evaluator = Evaluator(ground.table)
     await evaluator.reconfigure(ground.config(interval_s=1.0, fit={"votes_every_s": 1.0}))
 
     async def revision() -> str:
@@ -269,7 +271,7 @@ async def test_votes_are_joined_to_the_decisions_that_they_are_about(
         await ground.table.feedback(FeedbackRecord(d.decision_id, "k", "quality", 1.0, d.created_s))
     compared = FeedbackRecord("d20", "k", "quality", 0.0, now_s, detail="d21")
     await ground.table.feedback(compared)
-    evaluator = Evaluator(lambda: KEY, ground.table)
+    evaluator = Evaluator(ground.table)
     feedback = await evaluator._feedback()
     assert feedback[-1].received_s == now_s
     votes = await evaluator._votes(feedback, evaluator.settings)
@@ -279,7 +281,9 @@ async def test_votes_are_joined_to_the_decisions_that_they_are_about(
 async def test_a_session_asks_records_and_returns_its_records(ground: Ground) -> None:
     seen: list[int] = []
     suite = sums(ground.folder)
-    session = Session(ground.table, ground.endpoint.url, KEY, [suite], ["good"], PaceSettings())
+    session = Session(
+        ground.table, ground.endpoint.url, ground.endpoint.key, [suite], ["good"], PaceSettings()
+    )
     progress, records = await session.run(lambda p: seen.append(p.done))
     assert (progress.planned, progress.done, len(records), seen[-1]) == (12, 12, 12, 12)
     progress, records = await session.run(lambda p: None)
@@ -291,7 +295,7 @@ async def test_a_session_asks_records_and_returns_its_records(ground: Ground) ->
 
 
 async def test_a_session_names_an_unknown_model(ground: Ground) -> None:
-    session = Session(ground.table, ground.endpoint.url, KEY, [sums(ground.folder)], ["bad"])
+    session = Session(ground.table, ground.endpoint.url, ground.endpoint.key, [sums(ground.folder)], ["bad"])
     with pytest.raises(UnknownModelError, match=r"Model 'bad' is not in the pool\. In the pool: 'good'"):
         await session.run(lambda p: None)
 
@@ -325,16 +329,3 @@ def test_what_the_day_leaves_counts_only_the_last_24_hours(monkeypatch: pytest.M
     tokens, usd = left_today([record(1.0), record(99_000.0)], budget)
     assert (tokens, usd) == (85, pytest.approx(0.9))
     assert left_today([record(99_000.0)], BudgetSettings()) == (float("inf"), float("inf"))
-
-
-def test_the_local_key_is_the_environments_or_the_files(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("FASTSERVE_HOME", str(tmp_path))
-    monkeypatch.delenv("FASTSERVE_API_KEY", raising=False)
-    with pytest.raises(OSError, match="key"):
-        local_key()
-    (tmp_path / "key").write_text("from-file\n")
-    assert local_key() == "from-file"
-    monkeypatch.setenv("FASTSERVE_API_KEY", "from-environment")
-    assert local_key() == "from-environment"

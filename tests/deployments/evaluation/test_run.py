@@ -58,7 +58,7 @@ def make(
 ) -> tuple[EvaluationRun, Pace]:
     p = Pace(PaceSettings.model_validate({"concurrency": 2, "user_share": 0.0, **pace}), lambda: 0.0)
     p.see(idle())
-    client = EvaluationClient(endpoint.url, KEY)
+    client = EvaluationClient(lambda: endpoint.url, KEY)
     return EvaluationRun(table, client, CARDS, p, give_up_s), p
 
 
@@ -237,7 +237,7 @@ async def test_a_refused_key_ends_the_round_with_its_reason(
     table: Table, endpoint: FakeEndpoint, suite: Suite
 ) -> None:
     _, pace = make(table, endpoint)
-    run = EvaluationRun(table, EvaluationClient(endpoint.url, "wrong"), CARDS, pace)
+    run = EvaluationRun(table, EvaluationClient(lambda: endpoint.url, "wrong"), CARDS, pace)
     with pytest.raises(ExceptionGroup) as error:
         await run.run(jobs(suite))
     assert error.group_contains(EvaluationError, match="refused the key")

@@ -12,7 +12,7 @@ from deployments.learning.settings import LearnerSettings, TrainingSettings
 from deployments.records.records import EvaluationRecord
 from deployments.records.snapshot import Snapshot
 from policies.learned.policy import LearnedPolicy
-from policies.policy import FormulaPolicy
+from policies.priced import PricedPolicy
 from policies.prompt.features import extract, pack
 from tests.deployments.pools import NOW_S, model
 
@@ -99,8 +99,8 @@ def test_it_says_what_is_missing() -> None:
     assert "10 items" in run_job(job(evaluations(10))).missing
 
 
-def test_the_formula_is_the_incumbent_until_a_version_is_active(result: JobResult) -> None:
-    assert isinstance(incumbent_of(job([])), FormulaPolicy)
+def test_the_priced_rule_is_the_incumbent_until_a_version_is_active(result: JobResult) -> None:
+    assert isinstance(incumbent_of(job([])), PricedPolicy)
     assert isinstance(incumbent_of(job([], incumbent=result.checkpoint)), LearnedPolicy)
 
 

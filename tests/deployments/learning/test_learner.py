@@ -20,7 +20,8 @@ from policies.outcome import Status
 from policies.promotion.alarms import AlarmSettings
 from policies.promotion.canary import CanarySettings
 from policies.promotion.gates import Verdict
-from policies.promotion.rollout import Candidate, RolloutState, Stage
+from policies.promotion.rollout import Candidate, RolloutState, Stage, Step
+from policies.promotion.slices import serves
 from policies.promotion.spending import level
 from policies.training.network import DispatchNetwork
 from serve_app.console.errors import CommandError
@@ -34,7 +35,16 @@ SETTINGS = LearnerSettings(
     retry_s=1.0,
     min_new_items=1,
     cooldown_s=50.0,
-    canary=CanarySettings(ladder=(0.5,), min_requests=20, min_step_s=5.0, shadow_requests=10, margin=0.3),
+    canary=CanarySettings(
+        ladder=(0.5,),
+        min_requests=20,
+        min_step_s=5.0,
+        shadow_requests=10,
+        min_slice_s=2.0,
+        slice_latencies=1.0,
+        slice_requests=1,
+        margin=0.14,
+    ),
 )
 
 
@@ -91,6 +101,16 @@ class Pool:
         await self.table.report_ingress("i", self.count, {}, decisions, outcomes)
         self.clock.now_s += 0.1
 
+    async def slices(self, count: int, **fields: object) -> None:
+        """Slices of the canary under way; `fields` change the outcomes of the candidate's."""
+        for _ in range(10 * int(SETTINGS.canary.min_slice_s) * count):
+            candidate = (await self.state()).candidate
+            if candidate is not None and serves(candidate, self.clock.now_s + 0.1):
+                await self.traffic(1, **({"policy": f"learned@{candidate.version}"} | fields))  # type: ignore[arg-type]
+            else:
+                await self.traffic(1, "formula")
+            self.clock.now_s -= 0.1
+
     async def serve(self, seconds: float, **fields: object) -> None:
         """What version 1, active, and the formula before it decide; `fields` change the former's outcomes."""
         for _ in range(int(seconds / 2.0)):
@@ -107,10 +127,9 @@ class Pool:
     async def to_active(self) -> None:
         """All the way up the ladder."""
         await self.to_canary()
-        for _ in range(6):
-            await self.traffic(10, "learned@1")
-            await self.traffic(10, "formula")
+        await self.slices(24)
         await self.restarted().watch()
+        assert (await self.state()).active == 1
 
 
 @pytest.fixture
@@ -127,9 +146,8 @@ async def test_a_candidate_goes_from_training_to_active_over_restarts(pool: Pool
     state = await pool.state()
     assert state.candidate is not None
     assert (state.candidate.stage, state.candidate.share) == ("canary", 0.5)
-    for _ in range(6):
-        await pool.traffic(10, "learned@1")
-        await pool.traffic(10, "formula")
+    for _ in range(24):
+        await pool.slices(1)
         await pool.restarted().watch()
     state = await pool.state()
     assert (state.active, state.previous, state.candidate) == (1, None, None)
@@ -139,10 +157,9 @@ async def test_a_candidate_goes_from_training_to_active_over_restarts(pool: Pool
 
 async def test_a_failing_canary_goes_back_and_learning_rests(pool: Pool) -> None:
     await pool.to_canary()
-    for _ in range(4):
-        await pool.traffic(10, "formula")
-        await pool.traffic(10, "learned@1", failed=True)
-    await pool.learner.watch()
+    for _ in range(20):
+        await pool.slices(1, failed=True)
+        await pool.learner.watch()
     state = await pool.state()
     assert (state.active, state.candidate) == (None, None)
     pool.clock.now_s += 10.0
@@ -190,12 +207,30 @@ async def test_the_share_left_to_the_version_before_follows_the_setting(pool: Po
 
 async def test_a_canary_whose_version_always_raises_goes_back(pool: Pool) -> None:
     await pool.to_canary()
-    await pool.traffic(20, "formula")
-    await pool.traffic(12, "formula;fallback=error", assigned=1)
+    await pool.slices(20, assigned=1, policy="formula;fallback=error")
     await pool.learner.watch()
     assert (await pool.state()).candidate is None
     last = (await pool.table.policy_events())[-1]
-    assert (last.kind, last.detail) == ("rolled_back", {"reason": "6 of 6 requests failed"})
+    assert last.kind == "rolled_back"
+
+
+async def test_the_candidates_slice_ends_at_once_when_its_requests_fail(pool: Pool) -> None:
+    await pool.to_canary()
+    held = 0
+    for _ in range(80):
+        await pool.traffic(1, "formula")
+        state = (await pool.state()).candidate
+        assert state is not None
+        if serves(state, pool.clock.now_s):
+            await pool.traffic(5, "learned@1", failed=True)
+            await pool.learner.watch()
+            held += 1
+            break
+    state = (await pool.state()).candidate
+    assert held
+    assert state is not None
+    assert state.held_until_s > pool.clock.now_s
+    assert not serves(state, pool.clock.now_s)
 
 
 async def test_a_canary_about_which_nothing_is_learned_goes_back_in_time(pool: Pool) -> None:
@@ -241,7 +276,8 @@ async def test_the_active_version_is_guarded_while_another_waits_or_is_on_trial(
     await pool.to_active()
     now_s = pool.clock.now_s
     await pool.table.put_artifact("policy:2", "2", checkpoint())
-    candidate = Candidate(2, stage, share=0.01, started_s=now_s, since_s=now_s)
+    steps = (Step(now_s, 0.05),)
+    candidate = Candidate(2, stage, share=0.05, started_s=now_s, since_s=now_s, steps=steps)
     await pool.table.set_rollout(replace(await pool.state(), candidate=candidate))
     await pool.serve(60.0, failed=True)
     await pool.learner.watch()
@@ -341,7 +377,7 @@ async def command(pool: Pool, action: str, version: int | None = None) -> str:
 async def test_an_operator_can_promote_roll_back_shadow_and_pause(pool: Pool) -> None:
     await pool.learner.learn()
     assert "active: learned@1" in await command(pool, "promote", 1)
-    assert "active: formula" in await command(pool, "rollback")
+    assert "active: priced" in await command(pool, "rollback")
     assert "shadow" in await command(pool, "shadow", 1)
     assert "paused: yes" in await command(pool, "pause")
     assert "learned@1" in await command(pool, "list")

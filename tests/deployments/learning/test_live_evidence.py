@@ -6,8 +6,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from deployments.learning.live_evidence import Finished, compared, finished, normalised_reward
-from deployments.records.records import DecisionRecord, OutcomeRecord
+from deployments.learning.live_evidence import (
+    Finished,
+    compared,
+    finished,
+    normalised_reward,
+    sliced,
+    votes_by_decision,
+)
+from deployments.records.records import DecisionRecord, FeedbackRecord, OutcomeRecord
+from policies.observation import MODEL_COLUMN
 from policies.outcome import Status
 from tests.deployments.traffic import decision, outcome
 
@@ -93,3 +101,36 @@ def test_a_record_of_an_earlier_version_is_charged_to_whoever_decided() -> None:
     del stored["assigned"]
     assert msgspec.convert(stored, DecisionRecord).charged_version == 7
     assert decision("d", 10.0, "formula").charged_version == 0
+
+
+def test_only_the_metrics_of_the_settings_are_votes() -> None:
+    said = [
+        FeedbackRecord("d", "k", metric, score, 1.0) for metric, score in (("helpful", 0.2), ("toxic", 1.0))
+    ]
+    assert votes_by_decision(said, ("helpful",)) == {"d": pytest.approx(0.2)}
+
+
+def test_what_a_slice_takes_off_a_reward_does_not_depend_on_queues_or_on_who_decides() -> None:
+    record = decision("d", 10.0, "learned@7", assigned=7)
+    slow = msgspec.structs.replace(record, rows=tuple(_later(row, 30.0) for row in record.rows))
+    quick, late = (read(one, outcome(one, 11.0))[0] for one in (record, slow))
+    assert sliced(quick, 7) == sliced(late, 7)
+    assert sliced(quick, 7).tested
+    assert not sliced(quick, 6).tested
+    assert sliced(quick, 7).created_s == 10.0
+
+
+def _later(row: tuple[float, ...], e2e_s: float) -> tuple[float, ...]:
+    changed = list(row)
+    changed[MODEL_COLUMN["e2e_s"]] = e2e_s
+    return tuple(changed)
+
+
+def test_without_latency_a_slow_answer_is_worth_as_much_as_a_quick_one() -> None:
+    record = decision("d", 10.0)
+    slow, quick = (
+        finished([(record, outcome(record, 40.0, e2e_s=e2e_s))], {}, 2.0, counts_latency=False)[0]
+        for e2e_s in (30.0, 1.0)
+    )
+    assert slow.reward == quick.reward
+    assert (slow.expected == quick.expected).all()

@@ -81,6 +81,31 @@ def test_unfinished_and_answered_by_another_model_are_left_out() -> None:
     assert latency_samples([(decision, None), logged(model="large")]) == []
 
 
+def test_one_key_gives_no_more_than_its_part_of_what_is_learned() -> None:
+    def by(key: str, count: int) -> list[tuple[DecisionRecord, OutcomeRecord | None]]:
+        decision, outcome = logged()
+        return [(msgspec.structs.replace(decision, key_id=key), outcome)] * count
+
+    honest = [pair for n in range(10) for pair in by(f"user-{n}", 200)]
+    assert len(latency_samples([*honest, *by("flood", 20_000)])) == 2_000 + 500  # a fifth of all
+    assert len(latency_samples(by("only", 3_000))) == 3_000  # who is alone is all there is
+    assert len(latency_samples([*by("main", 3_000), *by("test", 3)])) == 200 + 3  # never less than that
+
+
+def test_the_newest_requests_of_a_key_are_used() -> None:
+    decision, outcome = logged()
+    pairs = [
+        (
+            msgspec.structs.replace(decision, key_id=key),
+            replace(outcome, outcome=replace(ANSWERED, output_tokens=n)),
+        )
+        for n in range(1, 301)
+        for key in ("a", "b")
+    ][:-200]
+    samples = latency_samples([*pairs, *[(msgspec.structs.replace(decision, key_id="a"), outcome)] * 5_000])
+    assert [one.output_tokens for one in samples[-200:]] == [21] * 200
+
+
 def test_an_older_observation_is_left_out() -> None:
     decision, outcome = logged()
     assert latency_samples([(msgspec.structs.replace(decision, observation_version=0), outcome)]) == []

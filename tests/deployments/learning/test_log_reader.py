@@ -8,6 +8,7 @@ import pytest
 
 from deployments.learning.live_evidence import compared
 from deployments.learning.log_reader import LogReader, newest
+from deployments.learning.settings import LEARNED_METRICS
 from deployments.records.records import DecisionRecord
 from deployments.table.store.store import Store
 from deployments.table.table import Table
@@ -29,7 +30,7 @@ async def report(table: Table, *decisions: DecisionRecord, ended: bool = True) -
 
 
 def reader(table: Table, settle_s: float = 0.0) -> LogReader:
-    return LogReader(table, 0.0, target_s=5.0, settle_s=settle_s)
+    return LogReader(table, 0.0, target_s=5.0, settle_s=settle_s, metrics=LEARNED_METRICS)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,15 @@ import pytest
 from pydantic import ValidationError
 
 from deployments.model.config import ModelConfig, deployment_options
+from deployments.model.settings import ModelSettings
 
 
 def config(**changes: Any) -> ModelConfig:
     return ModelConfig.model_validate({"id": "small", "source": "builtin:smollm2-135m", **changes})
+
+
+def settings(**changes: Any) -> ModelSettings:
+    return ModelSettings.model_validate(changes)
 
 
 def environment(parsed: ModelConfig) -> dict[str, str]:
@@ -29,15 +34,13 @@ def test_a_typing_error_fails_at_load() -> None:
         ({"upstream": {"base_url": "http://x/v1"}}, "'upstream' goes with engine 'openai'"),
         ({"simulated": {}}, "'simulated' goes with engine 'simulated'"),
         ({"source": ""}, "needs a 'source'"),
-        ({"weight": -1}, "greater than or equal to 0"),
-        ({"accuracy_prior": 1.5}, "less than or equal to 1"),
         ({"tensor_parallel": 2, "num_gpus": 1}, "it must be 2"),
         ({"tensor_parallel": 2, "pipeline_parallel": 2, "num_gpus": 2}, "it must be 4"),
         ({"multi_node": True, "num_gpus": 1}, "more than one GPU"),
         ({"multi_node": True, "tensor_parallel": 2}, "more than one GPU"),
         ({"env": {"HF_TOKEN": "hf_x"}}, "visible in Ray's API"),
-        ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "less than min_replicas, 3"),
-        ({"capabilities": ["chat", "toolz"]}, "Input should be"),
+        ({"price": {}}, "'price' changes live and is no argument"),
+        ({"autoscaling": {}}, "write 'autoscaling_config' or 'num_replicas'"),
     ],
 )
 def test_what_cannot_work_fails_at_load(changes: dict[str, Any], message: str) -> None:
@@ -46,12 +49,14 @@ def test_what_cannot_work_fails_at_load(changes: dict[str, Any], message: str) -
 
 
 def test_the_card_says_what_the_config_says() -> None:
-    card = config(
-        weight=0,
-        capabilities=["chat", "tools"],
-        price={"prompt_usd_per_mtok": 1, "completion_usd_per_mtok": 2},
-        generation_defaults={"temperature": 0},
-    ).card()
+    card = config().card(
+        settings(
+            weight=0,
+            capabilities=["chat", "tools"],
+            price={"prompt_usd_per_mtok": 1, "completion_usd_per_mtok": 2},
+            generation_defaults={"temperature": 0},
+        )
+    )
     assert (card.model, card.engine, card.weight) == ("small", "vllm", 0.0)
     assert card.capabilities == {"chat", "tools"}
     assert (card.prompt_usd_per_mtok, card.completion_usd_per_mtok) == (1.0, 2.0)
@@ -59,29 +64,26 @@ def test_the_card_says_what_the_config_says() -> None:
 
 
 def test_the_revision_changes_with_what_decides_the_answers_only() -> None:
-    revision = config().card().revision
-    assert (
-        config(weight=0.3, price={"prompt_usd_per_mtok": 9}, max_ongoing_requests=3).card().revision
-        == revision
-    )
-    assert config(engine_args={"dtype": "float32"}).card().revision != revision
-    assert config(source="builtin:tiny").card().revision != revision
+    plain = settings()
+    revision = config().card(plain).revision
+    priced = settings(weight=0.3, price={"prompt_usd_per_mtok": 9}, max_ongoing_requests=3)
+    assert config().card(priced).revision == revision
+    assert config().card(settings(generation_defaults={"temperature": 0})).revision != revision
+    assert config(engine_args={"dtype": "float32"}).card(plain).revision != revision
+    assert config(source="builtin:tiny").card(plain).revision != revision
 
 
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FASTSERVE_HOME", raising=False)
-    monkeypatch.delenv("FASTSERVE_STORE", raising=False)
-
-
-def test_a_replica_finds_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_gets_its_own_variables_and_nothing_of_the_builders_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("FASTSERVE_HOME", "/state")
     variables = environment(config(num_gpus=1, env={"A": "b"}))
-    assert variables == {"FASTSERVE_HOME": "/state", "A": "b"}
+    assert variables == {"VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0", "A": "b"}
 
 
 def test_a_cpu_engine_has_as_many_threads_as_cpus_unless_told_otherwise() -> None:
     assert environment(config(num_cpus=2.5)) == {
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "2",
     }
@@ -95,7 +97,7 @@ def test_one_gpu_goes_to_the_replica_itself() -> None:
         "num_cpus": 1.0,
         "num_gpus": 1.0,
         "accelerator_type": "H100",
-        "runtime_env": {"env_vars": {"A": "b"}},
+        "runtime_env": {"env_vars": {"VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0", "A": "b"}},
     }
     assert "placement_group_bundles" not in options
 
@@ -122,5 +124,4 @@ def test_the_app_name_has_no_slash() -> None:
 
 
 def test_serve_waits_longer_than_the_replica_drains() -> None:
-    options = deployment_options(config(drain_s=100))
-    assert options["graceful_shutdown_timeout_s"] > 100
+    assert deployment_options(config())["graceful_shutdown_timeout_s"] > settings().drain_s

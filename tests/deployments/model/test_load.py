@@ -21,6 +21,9 @@ def test_a_busy_child_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         cores, memory_bytes = load.sample()
         child.kill()
     assert cores > 0.05
+    assert load.children_wait_for_cores
+    load.sample()
+    assert not load.children_wait_for_cores
     assert memory_bytes > 10e6
 
 

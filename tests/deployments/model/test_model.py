@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ import aiohttp
 import pytest
 
 from deployments.model.config import ModelConfig
-from deployments.model.engines.base import EngineError
+from deployments.model.engines.base import LAST_PATIENCE, PATIENCE, EngineError, EngineStats
 from deployments.model.model import Model
 from deployments.records.snapshot import ReplicaRow, ReplicaState, tokenizer_artifact
 from deployments.table.errors import TableError
 from deployments.table.store.store import Store
 from deployments.table.table import Table
+from tests.model_parts import parted
 
+MODEL = ModelConfig.model_validate({"id": "small", "engine": "simulated"})
 SLOW = {"decode_step_s": 0.02, "decode_step_per_sequence_s": 0.0}
 
 
@@ -30,13 +34,11 @@ async def table_fixture(tmp_path: Path) -> AsyncIterator[Table]:
 async def started(
     table: Any, simulated: dict[str, Any] | None = None, is_removed: bool = False, **config: Any
 ) -> Model:
-    parsed = ModelConfig.model_validate(
-        {"id": "small", "engine": "simulated", "simulated": simulated or SLOW, "drain_s": 5, **config}
-    )
-    model: Model = Model.__new__(Model)
-    await model.__init__(  # type: ignore[misc]
-        parsed, table, host="127.0.0.1", replica="r1", is_removed=lambda: is_removed
-    )
+    values = {"id": "small", "engine": "simulated", "simulated": simulated or SLOW, "drain_s": 5, **config}
+    args, live = parted(values)
+    parsed = ModelConfig.model_validate(args)
+    model = Model(parsed, table, host="127.0.0.1", replica="r1", is_removed=lambda: is_removed)
+    await model.reconfigure(live)
     return model
 
 
@@ -142,15 +144,49 @@ async def test_a_stalled_engine_is_told_and_fails_its_health_check(table: Table)
     async with serving(table, stall_s=0.3) as model:
         found = await until_state(table, ReplicaState.WARM)
         await model.check_health()
-        model.reconfigure({"faults": {"stalled": True}})
+        await model.reconfigure({"stall_s": 0.3, "faults": {"stalled": True}})
         hung = asyncio.create_task(chat(table, found.url, 5))
         await until_state(table, ReplicaState.STALLED)
         with pytest.raises(EngineError, match=r"'small' made no step for 0\.3 s"):
             await model.check_health()
-        model.reconfigure({})
+        await model.reconfigure({"stall_s": 0.3})
         assert (await hung)[0] == 200
         await until_state(table, ReplicaState.WARM)
         await model.check_health()
+
+
+@pytest.mark.parametrize(
+    ("others", "is_computing", "is_replaced"),
+    [
+        ([], True, False),
+        ([ReplicaState.WARM], True, True),
+        ([ReplicaState.STALLED, ReplicaState.COLD], True, False),
+        ([], False, True),
+    ],
+    ids=["the last one", "another serves", "no other serves", "it computes nothing"],
+)
+async def test_the_last_replica_of_a_model_is_not_replaced_for_slowness(
+    table: Table, monkeypatch: pytest.MonkeyPatch, others: Any, is_computing: bool, is_replaced: bool
+) -> None:
+    async with serving(table, stall_s=0.1) as model:
+        found = await until_state(table, ReplicaState.WARM)
+        for number, state in enumerate(others):
+            await table.push_replica(replace(found, replica=f"other-{number}", state=state), [])
+        while len((await table.snapshot("", 0, 0.0)).models["small"].replicas) <= len(others):
+            await asyncio.sleep(0.02)
+        progressed_s = time.monotonic() - 0.1 * (PATIENCE + 5)
+        stats = EngineStats(running=1, progressed_s=progressed_s, is_computing=is_computing)
+        monkeypatch.setattr(model._engine, "stats", lambda: stats)
+        assert model.state() is ReplicaState.STALLED
+        if is_replaced:
+            with pytest.raises(EngineError, match="made no step"):
+                await model.check_health()
+        else:
+            await model.check_health()
+            long_ago = replace(stats, progressed_s=progressed_s - 0.1 * LAST_PATIENCE)
+            monkeypatch.setattr(model._engine, "stats", lambda: long_ago)
+            with pytest.raises(EngineError, match="made no step"):  # that is no slowness any more
+                await model.check_health()
 
 
 async def test_an_idle_engine_is_not_stalled(table: Table) -> None:
@@ -175,10 +211,40 @@ async def test_serve_leaves_once_and_the_collector_finds_nothing_to_do(table: Ta
     assert await row(table) is None
 
 
+async def test_live_settings_reach_the_table_and_the_door_without_a_restart(table: Table) -> None:
+    async with serving(table) as model:
+        found = await until_state(table, ReplicaState.WARM)
+        await model.reconfigure({"price": {"prompt_usd_per_mtok": 3}, "weight": 0, "max_ongoing_requests": 1})
+        async with asyncio.timeout(5):
+            while (await table.snapshot("", 0, 0.0)).models["small"].card.weight:
+                await asyncio.sleep(0.02)
+        card = (await table.snapshot("", 0, 0.0)).models["small"].card
+        assert (card.prompt_usd_per_mtok, card.weight) == (3.0, 0.0)
+        running = asyncio.create_task(chat(table, found.url, 50))
+        while not model.record_autoscaling_stats()["ongoing"]:
+            await asyncio.sleep(0.01)
+        assert (await chat(table, found.url, 1))[0] == 429
+        assert (await running)[0] == 200
+
+
+async def test_a_replica_is_never_known_without_its_settings(table: Table) -> None:
+    cards = []
+
+    class Watched(LateTable):
+        async def register_model(self, card: Any) -> None:
+            cards.append(card.weight)
+
+    async with serving(Watched(table, failures=0), weight=0.25):
+        assert cards == [0.25]
+        with pytest.raises(EngineError, match="user_config null"):
+            await Model(MODEL, table, host="127.0.0.1", replica="r2").check_health()
+
+
 async def test_unknown_live_settings_are_refused(table: Table) -> None:
     async with serving(table) as model:
-        with pytest.raises(ValueError, match="one live setting, 'faults'"):
-            model.reconfigure({"speed": 2})
+        with pytest.raises(ValueError, match="Unknown key 'speed'"):
+            await model.reconfigure({"speed": 2})
+        assert model.settings.drain_s == 5
 
 
 class LateTable:

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.model.engines.http import read_body, send_json
 from deployments.model.server import Admission, EngineServer
+from deployments.records.operation import BACKLOG_HEADER
 
 
 class Held:
@@ -115,6 +116,15 @@ async def test_a_client_that_leaves_frees_its_place() -> None:
         async with asyncio.timeout(2):
             while admission.ongoing:
                 await asyncio.sleep(0.01)
+
+
+async def test_requests_that_wait_in_an_ingress_count_for_the_autoscaler() -> None:
+    admission = Admission(lambda: "right", 4, Held())
+    async with serving(admission) as (url, client):
+        async with client.post(url, data=b"now", headers={BACKLOG_HEADER: "7"}):
+            assert admission.wanted == admission.ongoing + 7
+        async with client.post(url, data=b"now"):  # nobody waits any more
+            assert admission.wanted == admission.ongoing
 
 
 class Leaving:

@@ -56,6 +56,15 @@ def test_who_is_silent_goes() -> None:
     assert rows.models({}) == {}
 
 
+def test_a_model_that_has_a_replica_is_not_forgotten() -> None:
+    """Its app was renamed: the farewell of the old app comes when the new one serves already."""
+    rows = rows_with(ROW)
+    assert not rows.retire("m")
+    assert "m" in rows.models({})
+    rows.drop(ROW.replica)
+    assert rows.retire("m")
+
+
 def test_a_dump_brings_back_who_was_there_a_moment_ago() -> None:
     dump = rows_with(ROW, replace(ROW, replica="r2")).dump(0.0)
     soon, later, much_later = LiveRows(), LiveRows(), LiveRows()

@@ -1,6 +1,7 @@
 """What the table learns from outcomes and evaluations, and keeps in its checkpoint."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +29,14 @@ def test_only_the_models_own_failures_count_as_errors() -> None:
     assert statistics.read("m", 0.0).error_rate == pytest.approx(0.25)
     assert statistics.read("m", 0.0).requests == 6
     assert statistics.of("m").statuses == {"ok": 3, "failed": 1, "rejected": 1, "cancelled": 1}
+
+
+def test_what_a_request_waited_for_its_model_to_wake_is_not_the_models_latency() -> None:
+    statistics = TableStatistics()
+    waited = replace(outcome(Status.OK, ttft_s=20.1, e2e_s=21.0), ingress_s=20.0)
+    statistics.add(waited, 0.0)
+    reading = statistics.read("m", 0.0)
+    assert (reading.ttft_s.p50, reading.e2e_s.p50) == pytest.approx((0.1, 1.0))
 
 
 def test_only_answers_tell_how_fast_a_model_is() -> None:

@@ -23,6 +23,7 @@ from deployments.records.records import (
 )
 from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState, Snapshot
 from deployments.table.errors import ConflictError, FencedError, StorageUnavailableError
+from deployments.table.store import ledger
 from deployments.table.store.store import Store
 from deployments.table.table import Table
 from deployments.table.upkeep import Retention
@@ -290,3 +291,47 @@ async def test_a_closed_table_has_no_background_work(tmp_path: Path) -> None:
     await table.snapshot("", 0, 1.0)
     await table.close()
     assert not table._background.running
+
+
+async def test_what_is_forgotten_leaves_nothing_behind_but_that_it_was(table: Table, tmp_path: Path) -> None:
+    names = [f"mine-{number}" for number in range(600)]  # more than one statement takes
+    await table.report_ingress(
+        "i", 1, {}, [*map(decision, names), decision("other", "k2")], [outcome("mine-0"), outcome("other")]
+    )
+    for name, key in (("mine-0", "k"), ("other", "k2")):
+        vote = FeedbackRecord(name, key, "thumb", 1.0, time.time())
+        assert await table.feedback(vote) == "new"
+    assert await table.forget("k", "", "ann") == {"decisions": 600, "outcomes": 1, "feedback": 1}
+    assert [d.decision_id for d, _ in await table.transitions(0.0, 1000)] == ["other"]
+    assert await table.feedback(FeedbackRecord("mine-0", "k", "thumb", 1.0, 1.0)) == "unknown"
+    assert await table.forget("", "other", "ann") == {"decisions": 1, "outcomes": 1, "feedback": 1}
+    assert await table.feedback_records(0.0) == []
+    audited = [detail for _, detail in await table.config_changes("records forgotten")]
+    assert [(one["by"], one["key_id"], sum(one["deleted"].values())) for one in audited] == [
+        ("ann", "k", 602),
+        ("ann", "", 3),
+    ]
+    with pytest.raises(ValueError, match="not both"):
+        await table.forget("k", "other", "ann")
+
+
+async def test_a_vote_waits_with_its_decision_while_the_store_takes_none(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Disk full: reads work, and a transaction that writes nothing ends well."""
+    write = ledger.write_decisions
+
+    def full(*_: object) -> int:
+        raise StorageUnavailableError("disk full")
+
+    await table.snapshot("", 0, 1.0)
+    monkeypatch.setattr(ledger, "write_decisions", full)
+    with pytest.raises(StorageUnavailableError):
+        await table.report_ingress("i", 1, {}, [decision("a")], [])
+    vote = FeedbackRecord("a", "k", "thumb", 1.0, 1.0)
+    with pytest.raises(StorageUnavailableError, match="wait for the store"):
+        await table.feedback(vote)
+    monkeypatch.setattr(ledger, "write_decisions", write)
+    await table.report_ingress("i", 2, {}, [decision("a")], [])
+    assert await table.feedback(vote) == "new"
+    assert await table.feedback(replace(vote, decision_id="nobody")) == "unknown"

@@ -12,6 +12,7 @@ from deployments.table import outbox as outbox_module
 from deployments.table.errors import StorageUnavailableError, TableError
 from deployments.table.view import TableView
 from policies.outcome import Outcome, Status
+from policies.scaling import Planned
 
 
 def decision(name: str) -> DecisionRecord:
@@ -42,6 +43,8 @@ class Table:
         in_flight: dict[str, int],
         decisions: list[DecisionRecord],
         outcomes: list[OutcomeRecord],
+        url: str = "",
+        planned: dict[str, Planned] | None = None,
     ) -> int:
         self.reports += 1
         if self.error:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.learned.features import ANSWER_SPREAD, FEATURES, network_inputs, request_inputs
+from policies.learned.features import FEATURES, network_inputs, request_inputs
 from policies.observation import CALLER_COLUMN, MODEL_COLUMN, MODEL_FIELDS, PROMPT_COLUMN, PROMPT_FIELDS
-from policies.reward import NO_TARGET_S
+from policies.reward import ANSWER_SPREAD, NO_TARGET_S
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -45,14 +45,15 @@ def plain(
     claim = (r["tpot_s"] * p["output_tokens"] / room).clip(None, 4.0)
     load = (r["in_flight"] / room).clip(None, 4.0)
     weighted_claim = 3.0 * a2 * claim * (1.0 - late) / total
-    utility = a1 * r["accuracy"] + a2 * speed + a3 * cheapness
+    formula = a1 * r["accuracy"] + a2 * speed + a3 * cheapness
     reward = a1 * r["accuracy"] - a2 * late - a3 * share
+    answered = reward - claim * load * (1.0 - late)
 
     def gap(value: np.ndarray) -> np.ndarray:
         return (value - value[mask].max()).clip(-4.0)
 
     found = {
-        "utility": utility,
+        "utility": answered - r["error_rate"] * (answered + a2).clip(0.0),
         "ttft": np.log1p(r["ttft_s"] / scale),
         "e2e": np.log1p(r["e2e_s"] / scale),
         "service": np.log1p(r["tpot_s"] * p["output_tokens"] / scale),
@@ -77,7 +78,7 @@ def plain(
         "claim_load": weighted_claim * load,
         "claim_queue": weighted_claim * (load - 1.0).clip(0.0),
         "accuracy_gap": gap(r["accuracy"]),
-        "formula_gap": gap(utility / total),
+        "formula_gap": gap(formula / total),
         "reward_gap": gap(reward / total),
         **p,
         "prompt_tokens": 0.125 * np.log1p(p["prompt_tokens"]),

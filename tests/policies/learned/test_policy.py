@@ -1,8 +1,12 @@
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from policies.learned import policy
 from policies.learned.checkpoint import CheckpointError, new_manifest
@@ -10,6 +14,7 @@ from policies.learned.features import network_inputs
 from policies.learned.policy import LearnedPolicy
 from policies.observation import MODEL_FIELDS, PROMPT_FIELDS, Observation
 from policies.policy import FormulaPolicy
+from policies.priced import PricedPolicy
 from policies.training import network
 from policies.training.network import DispatchNetwork
 from policies.training.trainer import parameters_of
@@ -44,10 +49,26 @@ def _random_network(seed: int) -> DispatchNetwork:
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), models=st.integers(1, 9))
-def test_untrained_is_exactly_the_formula(seed: int, models: int) -> None:
+def test_untrained_is_exactly_the_priced_rule(seed: int, models: int) -> None:
     observation = _observation(seed, models)
     learned = _policy(DispatchNetwork(16)).distribution(observation)
-    assert learned == pytest.approx(FormulaPolicy(20.0).distribution(observation), abs=1e-12)
+    assert learned == pytest.approx(PricedPolicy(20.0).distribution(observation), abs=1e-12)
+
+
+def test_a_policy_of_before_the_priced_rule_stands_on_the_formula() -> None:
+    made, observation = _policy(DispatchNetwork(16)), _observation(3, 5)
+    content = asdict(made.manifest)
+    del content["base"]
+    old = LearnedPolicy.from_bytes(save(dict(made._tensors), {"manifest": json.dumps(content)}))
+    expected = FormulaPolicy(20.0).distribution(observation)
+    assert old.distribution(observation) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_base_that_does_not_exist_is_refused() -> None:
+    made = _policy(DispatchNetwork(16))
+    odd = save(dict(made._tensors), {"manifest": json.dumps(asdict(made.manifest) | {"base": "luck"})})
+    with pytest.raises(CheckpointError, match="stands on 'luck'"):
+        LearnedPolicy.from_bytes(odd)
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,15 +1,19 @@
 """Gates must stop what is bad, ask when unsure, and let what is better pass."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from policies.promotion.gates import (
     GateSettings,
     PairedEvidence,
+    Verdict,
     finite_gate,
     gain_gate,
     off_policy_gate,
     paired_gate,
+    rule_gate,
     simulator_gate,
 )
 from policies.promotion.ope import Log
@@ -28,9 +32,21 @@ def evidence(gain: float, count: int = 400, slice_gain: float | None = None, see
         gains[labels == "zh"] = slice_gain
     second = first + gains + rng.normal(0.0, 0.2, count)
     chooses_first = np.tile([1.0, 0.0], (count, 1))
+    worth = np.stack([first, second], axis=1)
     return PairedEvidence(
-        1.0 - chooses_first, chooses_first, np.stack([first, second], axis=1), {"language": labels.tolist()}
+        1.0 - chooses_first, chooses_first, chooses_first, worth, {"language": labels.tolist()}
     )
+
+
+def test_small_losses_cannot_add_up_against_the_rule() -> None:
+    """A candidate that equals its incumbent is refused where both are worse than the rule."""
+    both = evidence(-0.05, count=2_000)
+    drifted = replace(both, incumbent=both.candidate)
+    assert paired_gate(drifted, SETTINGS).passed
+    verdict = rule_gate(drifted, SETTINGS)
+    assert (verdict.passed, verdict.needs_evidence) == (False, False)
+    assert "over the priced rule -0.0" in verdict.reason
+    assert rule_gate(evidence(0.05, count=2_000), SETTINGS).passed
 
 
 def test_a_better_candidate_passes_the_paired_gate() -> None:
@@ -46,14 +62,26 @@ def test_an_equal_candidate_needs_evidence() -> None:
 def test_an_equal_candidate_with_much_evidence_is_no_loss_but_no_gain_either() -> None:
     verdict = paired_gate(evidence(0.0, count=20_000, seed=2), SETTINGS)
     assert verdict.passed, verdict.reason
-    gain = gain_gate({"items": evidence(0.0, count=20_000, seed=2).gains()}, 0.05)
-    assert (gain.passed, gain.needs_evidence) == (False, True)
+    gain = gain_gate({"items": evidence(0.0, count=20_000, seed=2).gains()}, 0.05, SETTINGS)
+    assert (gain.passed, gain.needs_evidence) == (False, False)
+
+
+def test_a_gain_that_is_neither_shown_nor_excluded_is_owed_to_live_traffic() -> None:
+    gain = gain_gate({"items": np.random.default_rng(4).normal(0.01, 0.2, 400)}, 0.01, SETTINGS)
+    assert (gain.passed, gain.owes_gain) == (True, True)
+    shown = gain_gate({"items": np.random.default_rng(1).normal(0.1, 0.2, 400)}, 0.01, SETTINGS)
+    assert (shown.passed, shown.owes_gain) == (True, False)
+
+
+def is_shown(verdict: Verdict) -> bool:
+    """Whether the gates themselves have shown a gain."""
+    return verdict.passed and not verdict.owes_gain
 
 
 def test_a_gain_under_load_alone_is_a_gain() -> None:
     episodes = np.random.default_rng(0).normal(0.6, 0.02, 30)
     items = evidence(0.0, count=20_000).gains()
-    assert gain_gate({"items": items, "simulated burst": episodes - (episodes - 0.05)}, 0.05).passed
+    assert gain_gate({"items": items, "simulated burst": episodes - (episodes - 0.05)}, 0.05, SETTINGS).passed
 
 
 def test_a_worse_candidate_is_refused_for_good() -> None:
@@ -79,7 +107,7 @@ def test_candidates_without_gain_pass_at_most_at_their_level() -> None:
     for seed in range(400):
         rng = np.random.default_rng(seed)
         gains = {name: rng.normal(0.0, 0.2, 100) for name in ("items", "usual", "burst", "square")}
-        passed += gain_gate(gains, 0.05).passed
+        passed += is_shown(gain_gate(gains, 0.05, SETTINGS))
     assert passed / 400 <= 0.08
 
 
@@ -88,15 +116,17 @@ def test_over_many_looks_at_candidates_without_gain_hardly_any_passes() -> None:
     rng, lives = np.random.default_rng(0), 100
     fooled = 0
     for _ in range(lives):
-        looks = (gain_gate({"items": rng.normal(0.0, 0.2, 100)}, level(0.05, n)) for n in range(1, 181))
-        fooled += any(look.passed for look in looks)
+        looks = (
+            gain_gate({"items": rng.normal(0.0, 0.2, 100)}, level(0.05, n), SETTINGS) for n in range(1, 181)
+        )
+        fooled += any(is_shown(look) for look in looks)
     assert fooled / lives <= 0.1
 
 
 def test_a_least_gain_may_be_asked_for() -> None:
     gains = {"items": np.random.default_rng(0).normal(0.05, 0.1, 400)}
-    assert gain_gate(gains, 0.05, min_gain=0.0).passed
-    assert not gain_gate(gains, 0.05, min_gain=0.05).passed
+    assert is_shown(gain_gate(gains, 0.05, SETTINGS))
+    assert not is_shown(gain_gate(gains, 0.05, SETTINGS.replace(min_gain=0.05)))
 
 
 @pytest.mark.parametrize("bad", [[np.nan, 1.0], [0.6, 0.6], [-0.2, 1.2], [np.inf, 0.0]])

@@ -82,6 +82,15 @@ def test_bytes_give_the_same_model_and_broken_ones_are_refused(model: QualityMod
         QualityModel.from_bytes(broken.to_bytes())
 
 
+def test_the_floor_under_answers_is_set_by_prompts_that_were_held_out(model: QualityModel) -> None:
+    loaded = QualityModel.from_bytes(model.to_bytes())
+    found = [loaded.least_prediction(model.models, 0.5, alpha) for alpha in (0.001, 0.3, 0.6)]
+    assert found == [model.least_prediction(model.models, 0.5, alpha) for alpha in (0.001, 0.3, 0.6)]
+    assert None not in found
+    assert sorted(found, reverse=True) == found  # type: ignore[type-var]
+    assert model.least_prediction(("stranger",), 0.5, 0.1) is None
+
+
 def test_the_same_data_and_seed_give_the_same_revision() -> None:
     data, _ = world(60)
     assert fit(data, QUICK, now_s=0.0).revision == fit(data, QUICK, now_s=0.0).revision

@@ -91,7 +91,7 @@ def _fields(model: ModelSpec) -> dict[str, object]:
 
 def test_requests_that_wait_past_the_deadline_are_given_up() -> None:
     n = 40
-    simulator = QueueSimulator([MODEL], _table(1), deadline_s=2.0)
+    simulator = QueueSimulator([MODEL], _table(1), deadline_s=2.0, in_flight_per_slot=np.inf)
     requests = _serve(simulator, _episode([0.0] * n + [100.0]), [0] * n)
     expired = requests["outcome"] == EXPIRED
     assert 0 < expired.sum() < n
@@ -102,16 +102,36 @@ def test_requests_that_wait_past_the_deadline_are_given_up() -> None:
 
 def test_waiting_places_are_bounded() -> None:
     n = 20
-    simulator = QueueSimulator([MODEL], _table(1), waiting_places=8)
+    simulator = QueueSimulator([MODEL], _table(1), waiting_places=8, in_flight_per_slot=np.inf)
     requests = _serve(simulator, _episode([0.0] * n + [100.0]), [0] * n)
     assert (requests["outcome"] == REJECTED).sum() == n - 8
+
+
+def test_a_full_model_is_passed_over_and_refuses_where_every_model_is_full() -> None:
+    slots = int(MODEL.slots)
+    simulator = QueueSimulator([MODEL, MODEL], _table(2), in_flight_per_slot=2.0)
+    actions = [0] * (2 * slots) + [1] * (2 * slots) + [0, 1]
+    simulator.load(0, _episode([0.0] * len(actions) + [100.0, 101.0]))
+    simulator.look(0)
+    masks = []
+    for action in [*actions, 0]:
+        masks.append(simulator.observation(0).mask.tolist())
+        simulator.step(np.array([action]))
+    outcomes = simulator.requests(0, 0, len(actions))["outcome"]
+    assert masks[0] == masks[2 * slots - 1] == [True, True]
+    assert masks[2 * slots] == masks[4 * slots - 1] == [False, True], "the first is full"
+    assert masks[4 * slots] == [True, True], "both are full: whichever is chosen, it refuses"
+    assert outcomes.tolist() == [DONE] * (4 * slots) + [REJECTED] * 2
+    assert masks[-1] == [True, True]
 
 
 def test_throughput_at_full_batches_is_the_stated_capacity() -> None:
     rate = capacity_per_s(MODEL, 100.0, 50.0)
     n = 400
     requests = _serve(
-        QueueSimulator([MODEL], _table(1), deadline_s=1e6), _episode([0.0] * n + [1.0]), [0] * n
+        QueueSimulator([MODEL], _table(1), deadline_s=1e6, in_flight_per_slot=np.inf),
+        _episode([0.0] * n + [1.0]),
+        [0] * n,
     )
     measured = (n - 8) / np.sort(requests["e2e_s"])[-8]
     assert measured == pytest.approx(rate, rel=0.1)
@@ -147,7 +167,7 @@ def test_autoscaling_waits_then_starts_cold_and_later_drains() -> None:
             "downscale_delay_s": 5.0,
         }
     )
-    simulator = QueueSimulator([elastic], _table(1))
+    simulator = QueueSimulator([elastic], _table(1), in_flight_per_slot=np.inf)
     times = [0.1 * i for i in range(60)] + [200.0 + i for i in range(20)]
     simulator.load(0, _episode(times, output=200.0))
     warm = []
@@ -177,7 +197,7 @@ def test_observed_latency_predicts_what_happens_at_steady_load() -> None:
     rng = np.random.default_rng(0)
     n = 2000
     for load in (0.3, 0.8, 1.0):
-        simulator = QueueSimulator([MODEL], _table(1), deadline_s=1e6)
+        simulator = QueueSimulator([MODEL], _table(1), deadline_s=1e6, in_flight_per_slot=np.inf)
         times = np.cumsum(rng.exponential(1.0 / (load * capacity_per_s(MODEL, 100.0, 50.0)), n + 1))
         simulator.load(0, _episode(times.tolist()))
         simulator.look(0)

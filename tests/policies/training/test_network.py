@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.formula import observed_utility
 from policies.learned.features import FEATURES, network_inputs
 from policies.observation import MODEL_FIELDS, PROMPT_FIELDS, Observation
+from policies.priced import priced_utility
 from policies.training.network import DispatchNetwork
 
 
@@ -33,12 +33,13 @@ def inputs(one: Observation) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000), models=st.integers(1, 9), masked=st.integers(0, 8))
-def test_features_are_finite_and_the_utility_is_the_formulas(seed: int, models: int, masked: int) -> None:
+def test_features_are_finite_and_the_utility_is_the_priced_one(seed: int, models: int, masked: int) -> None:
     one = observation(seed, models, min(masked, models - 1))
     x, utility = inputs(one)
     assert x.shape == (models, len(FEATURES))
     assert np.isfinite(x).all()
-    assert utility[one.mask] == pytest.approx(observed_utility(one)[one.mask])
+    expected = priced_utility(one.rows, one.prompt, one.caller, one.mask)
+    assert utility[one.mask] == pytest.approx(expected[one.mask])
 
 
 def test_a_batch_gives_what_each_request_gives_alone() -> None:

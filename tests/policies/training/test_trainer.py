@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from policies.learned.features import FEATURES
+from policies.observation import MODEL_COLUMN, Observation
+from policies.priced import PricedPolicy
 from policies.simulator import arrivals
 from policies.simulator.arrivals import Trace
 from policies.simulator.environment import DispatchVectorEnv
@@ -53,6 +55,19 @@ def test_every_update_is_reported_with_finite_numbers() -> None:
         assert all(np.isfinite(value) for value in metrics.values())
     assert policy.manifest.data_range["decisions"] == rows[-1][0]
     assert "reward" in rows[-1][1]
+
+
+def test_inputs_that_did_not_vary_in_training_move_nothing_but_the_priced_rule() -> None:
+    environment = _make_env(3)
+    environment.reset(seed=3)
+    policy, rule = _trainer().run(), PricedPolicy(CONFIG.beta * CONFIG.sharpness)
+    seen = environment.simulator.observation(0)
+    residual = policy.logits(seen) - rule.logits(seen)
+    for name, values in {"age_s": (0.0, 5.0), "error_rate": (0.6, 0.0), "replicas": (1.0, 7.0)}.items():
+        rows = seen.rows.copy()
+        rows[:, MODEL_COLUMN[name]] = values
+        moved = Observation(seen.models, rows, seen.prompt, seen.caller, seen.mask)
+        np.testing.assert_allclose(policy.logits(moved) - rule.logits(moved), residual, atol=1e-4)
 
 
 def test_the_served_policy_is_the_trained_one_sharpened() -> None:

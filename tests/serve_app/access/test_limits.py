@@ -1,139 +1,202 @@
-"""Per-key limits: what is refused, for how long, and what comes back."""
+"""Limits of keys, teams and profiles: what is refused, for how long, and what comes back."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from serve_app.access.keys import Key
+from deployments.keys.entries import KeyLimits
+from deployments.keys.key import Key
+from deployments.records.budget import Budget
+from deployments.records.records import OutcomeRecord
+from deployments.table.store.store import Store
+from deployments.table.table import Table
+from policies.outcome import Outcome, Status
+from serve_app.access.leases import Leases
 from serve_app.access.limits import Limiter
-from serve_app.config import KeyLimits
 from serve_app.http.errors import ApiError
 from tests.clock import Clock
 
+DAY_S = 86_400.0
 
-def key(name="a", **limits) -> Key:
-    return Key(name, name, frozenset({"infer"}), KeyLimits(**limits), "salt")
+
+def key(name: str = "a", **limits: object) -> Key:
+    return Key(name, name, frozenset({"infer"}), KeyLimits.model_validate(limits), "salt")
+
+
+class Shared:
+    """Several ingress replicas' limiters over one table, on one clock."""
+
+    def __init__(self, path: Path) -> None:
+        self.clock = Clock(1_700_000_000.0)
+        self.table = Table(Store(f"sqlite:///{path}/store.sqlite3"), clock=self.clock)
+        self.limiters = [self.limiter(f"ingress-{number}") for number in range(2)]
+        self._reported = 0
+
+    def limiter(self, name: str) -> Limiter:
+        return Limiter(Leases(self.table, name, clock=self.clock), self.clock, self.clock)
+
+    async def report(self, name: str, accounts: tuple[str, ...], cost_usd: float) -> None:
+        """An outcome reaches the log."""
+        self._reported += 1
+        outcome = Outcome(Status.OK, cost_usd=cost_usd)
+        record = OutcomeRecord(f"d-{self._reported}", self.clock.now_s, "m", "r", outcome, accounts=accounts)
+        await self.table.report_ingress(name, self._reported, {}, [], [record])
+
+
+@pytest_asyncio.fixture
+async def shared(tmp_path: Path) -> Iterator[Shared]:
+    made = Shared(tmp_path)
+    yield made
+    await made.table.close()
 
 
 @pytest.fixture
-def clock():
-    return Clock()
+def limiter(shared: Shared) -> Limiter:
+    return shared.limiters[0]
 
 
-@pytest.fixture
-def limiter(clock):
-    return Limiter(clock, clock)
-
-
-def refused(limiter, key, tokens=0) -> ApiError:
+async def refused(limiter: Limiter, key: Key, tokens: int = 0) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        limiter.enter(key, tokens)
+        await limiter.enter(key, tokens)
     assert caught.value.status == 429
     assert int(caught.value.headers["retry-after"]) >= 1
     return caught.value
 
 
-def test_no_limits_admit_everything(limiter):
+async def spend(limiter: Limiter, key: Key, predicted_usd: float, budgets=None):
+    """A request of a key with dollars, admitted. Raises ApiError."""
+    account = f"key:{key.key_id}"
+    budgets = budgets or ((account, key.limits.dollars),)
+    reservation = await limiter.enter(key, 0, tuple(name for name, _ in budgets), budgets)
+    try:
+        await limiter.afford(reservation, predicted_usd, predicted_usd)
+    except ApiError:
+        limiter.refund(reservation)
+        raise
+    return reservation
+
+
+async def test_no_limits_admit_everything_and_ask_nobody(shared, limiter):
     free = key()
     for _ in range(1000):
-        limiter.enter(free, 10**6)
+        await limiter.enter(free, 10**6)
+    assert shared.table.store.commits <= 1
 
 
-def test_concurrency_is_given_back(limiter):
-    one = key(concurrency=1)
-    first = limiter.enter(one, 0)
-    refused(limiter, one)
-    limiter.settle(first, 0, 0.0)
-    limiter.enter(one, 0)
+async def test_concurrency_is_over_all_replicas_and_is_given_back(shared):
+    one, (first, second) = key(concurrency=1), shared.limiters
+    held = await first.enter(one, 0)
+    await refused(second, one)
+    first.settle(held, 0, 0.0)
+    held = await second.enter(one, 0)
+    await refused(first, one)
+    second.settle(held, 0, 0.0)
 
 
-def test_zero_concurrency_admits_nothing(limiter):
-    refused(limiter, key(concurrency=0))
+async def test_zero_admits_nothing(limiter):
+    await refused(limiter, key(concurrency=0))
+    await refused(limiter, key(tokens_per_min=0))
 
 
-def test_requests_a_second_refill(limiter, clock):
-    slow = key(requests_per_s=2.0)
-    for _ in range(2):
-        limiter.enter(slow, 0)
-    refused(limiter, slow)
-    clock.now_s += 0.5
-    limiter.enter(slow, 0)
-    refused(limiter, slow)
+async def test_requests_a_second_are_over_all_replicas_and_refill(shared):
+    slow, (first, second) = key(requests_per_s=2.0), shared.limiters
+    await first.enter(slow, 0)
+    await second.enter(slow, 0)
+    await refused(first, slow)
+    shared.clock.now_s += 0.5
+    await first.enter(slow, 0)
+    await refused(second, slow)
 
 
-def test_tokens_are_reserved_and_settled(limiter, clock):
+async def test_tokens_are_reserved_and_settled(shared, limiter):
     small = key(tokens_per_min=600)
-    first = limiter.enter(small, 500)
-    refused(limiter, small, 200)
+    first = await limiter.enter(small, 500)
+    await refused(limiter, small, 200)
     limiter.settle(first, 100, 0.0)
-    second = limiter.enter(small, 400)
+    second = await limiter.enter(small, 400)
     limiter.settle(second, 1000, 0.0)  # used more than expected: the rest is owed
-    error = refused(limiter, small, 100)
-    assert int(error.headers["retry-after"]) >= 50
-    clock.now_s += 60.0
-    limiter.enter(small, 100)
+    shared.clock.now_s += 1.0
+    error = await refused(limiter, small, 100)
+    assert int(error.headers["retry-after"]) >= 49
+    shared.clock.now_s += 60.0
+    await limiter.enter(small, 100)
 
 
-def test_a_request_larger_than_the_bucket_takes_a_full_one_and_gives_it_back(limiter):
+async def test_a_request_larger_than_the_bucket_takes_a_full_one(limiter):
     small = key(tokens_per_min=100)
-    first = limiter.enter(small, 10**15)
-    refused(limiter, small, 1)
+    first = await limiter.enter(small, 10**15)
+    await refused(limiter, small, 1)
     limiter.settle(first, 10, 0.0)
-    limiter.enter(small, 90)
-    refused(limiter, small, 1)
+    await limiter.enter(small, 90)
 
 
-def test_a_refused_request_uses_up_nothing(limiter):
+async def test_a_refused_request_uses_up_nothing(shared, limiter):
     both = key(requests_per_s=1.0, tokens_per_min=100, concurrency=2)
-    refused_by_tokens = limiter.enter(both, 100)
-    limiter.refund(refused_by_tokens)  # refused further on: all of it comes back
-    first = limiter.enter(both, 60)
-    limiter.refund(first)
-    running = limiter.enter(both, 60)
-    before = limiter.headers(both)
+    for _ in range(3):  # refused further on: all of it comes back
+        limiter.refund(await limiter.enter(both, 60))
+    running = await limiter.enter(both, 60)
+    shared.clock.now_s += 1.0
     for _ in range(3):
-        refused(limiter, both, 60)
-    assert limiter.headers(both) == before
-    limiter.settle(running, 60, 0.0)
+        await refused(limiter, both, 99)
+    limiter.settle(running, 0, 0.0)
+    await limiter.enter(both, 100)
 
 
-def test_a_refusal_for_tokens_leaves_the_request_of_this_second(limiter, clock):
-    both = key(requests_per_s=1.0, tokens_per_min=60)
-    limiter.enter(both, 60)
-    clock.now_s += 1.0
-    refused(limiter, both, 60)
-    limiter.enter(both, 1)
+async def test_a_budget_is_spent_over_all_replicas(shared):
+    poor, (first, second) = key(usd_per_day=1.0), shared.limiters
+    held = [await spend(first, poor, 0.5), await spend(second, poor, 0.4)]
+    with pytest.raises(ApiError) as caught:
+        await spend(second, poor, 0.2)
+    assert caught.value.code == "budget_exceeded"
+    assert caught.value.headers["retry-after"] == "1", "what is in flight may cost less"
+    first.settle(held[0], 10, 0.1)
+    await first.leases.renew()
+    shared.clock.now_s += 1.0
+    await spend(second, poor, 0.2)
 
 
-def test_dollars_of_a_day_come_back_the_next_day(limiter, clock):
-    poor = key(usd_per_day=1.0)
-    limiter.settle(limiter.enter(poor, 0), 0, 1.5)
-    assert refused(limiter, poor).code == "budget_exceeded"
-    clock.now_s += 86_400.0
-    limiter.enter(poor, 0)
+@pytest.mark.parametrize(
+    ("limits", "window_s"),
+    [({"usd_per_day": 1.0}, DAY_S), ({"budget": {"usd": 1.0, "window": "2h"}}, 7200.0)],
+)
+async def test_a_spent_budget_comes_back_with_the_next_window(shared, limits, window_s):
+    poor, (first, second) = key(**limits), shared.limiters
+    first.settle(await spend(first, poor, 0.5), 0, 1.5)
+    await shared.report("ingress-0", ("key:a",), 1.5)
+    with pytest.raises(ApiError) as caught:
+        await spend(second, poor, 0.1)
+    assert 1 <= int(caught.value.headers["retry-after"]) <= window_s
+    shared.clock.now_s += window_s
+    await spend(second, poor, 0.1)
+    await spend(first, poor, 0.1)
 
 
-def test_dollars_are_reserved_while_requests_are_in_flight(limiter):
-    poor = key(usd_per_day=1.0)
-    held = [limiter.enter(poor, 0) for _ in range(2)]
-    for reservation in held:
-        limiter.expect(reservation, 0.5)
-    assert refused(limiter, poor).code == "budget_exceeded"
-    limiter.settle(held[0], 10, 0.3)
-    limiter.settle(held[1], 10, 0.1)
-    assert (b"x-fastserve-budget-remaining-usd", b"0.600000000") in limiter.headers(poor)
-    limiter.enter(poor, 0)
+async def test_teams_and_profiles_share_a_budget(shared):
+    budgets = (("team:t", Budget(usd=1.0)), ("profile:p", Budget(usd=5.0)))
+    first, second = shared.limiters
+    await spend(first, key("a"), 0.7, budgets)
+    with pytest.raises(ApiError, match="team 't'"):
+        await spend(second, key("b"), 0.7, budgets)
+    headers = dict(second.headers(key("b"), budgets))
+    assert headers[b"x-fastserve-budget-account"] == b"team"
 
 
-def test_small_costs_add_up_exactly(limiter):
+async def test_small_costs_add_up_exactly(shared, limiter):
     rich = key(usd_per_day=1.0)
     for _ in range(1_000):
-        limiter.settle(limiter.enter(rich, 0), 1, 1e-7)
-    assert (b"x-fastserve-budget-remaining-usd", b"0.999900000") in limiter.headers(rich)
+        limiter.settle(await spend(limiter, rich, 1e-7), 1, 1e-7)
+    await limiter.leases.renew()
+    assert (b"x-fastserve-budget-remaining-usd", b"0.999900000") in limiter.headers(
+        rich, (("key:a", rich.limits.dollars),)
+    )
 
 
-def test_headers_say_what_is_left_in_openais_words(limiter):
+async def test_headers_say_what_is_left_in_openais_words(limiter):
     assert limiter.headers(key("free")) == []
     both = key(requests_per_s=2.0, tokens_per_min=600)
-    limiter.enter(both, 450)
+    await limiter.enter(both, 450)
     assert dict(limiter.headers(both)) == {
         b"x-ratelimit-limit-requests": b"2",
         b"x-ratelimit-remaining-requests": b"1",
@@ -144,29 +207,14 @@ def test_headers_say_what_is_left_in_openais_words(limiter):
     }
 
 
-def test_what_was_spent_before_a_restart_counts(limiter, clock):
-    known, new = key("known", usd_per_day=1.0), key("new", usd_per_day=1.0)
-    limiter.settle(limiter.enter(known, 0), 1, 0.25)
-    limiter.restore({"known": 500_000_000, "new": 1_000_000_000})
-    assert (b"x-fastserve-budget-remaining-usd", b"0.250000000") in limiter.headers(known)
-    assert refused(limiter, new).code == "budget_exceeded"
-    clock.now_s += 86_400.0
-    limiter.enter(new, 0)
-    limiter.enter(key("later", usd_per_day=1.0), 0)
+async def test_one_key_does_not_feel_another(limiter):
+    await limiter.enter(key("a", concurrency=1), 0)
+    await limiter.enter(key("b", concurrency=1), 0)
 
 
-def test_one_key_does_not_feel_another(limiter):
-    limiter.enter(key("a", concurrency=1), 0)
-    limiter.enter(key("b", concurrency=1), 0)
-
-
-def test_changed_limits_keep_what_is_running_and_spent(limiter):
-    limiter.settle(limiter.enter(key(concurrency=5, usd_per_day=1.0), 0), 0, 0.5)
-    limiter.enter(key(concurrency=5, usd_per_day=1.0), 0)
-    refused(limiter, key(concurrency=1))
-    refused(limiter, key(usd_per_day=0.4))
-
-
-def test_a_key_file_read_again_fills_no_bucket(limiter):
-    limiter.enter(key(tokens_per_min=100), 100)
-    refused(limiter, key(tokens_per_min=100), 100)
+async def test_changed_limits_keep_what_is_running_and_spent(limiter):
+    limiter.settle(await spend(limiter, key(usd_per_day=1.0), 0.5), 0, 0.5)
+    await limiter.enter(key(concurrency=5), 0)
+    await refused(limiter, key(concurrency=1))
+    with pytest.raises(ApiError):
+        await spend(limiter, key(usd_per_day=0.4), 0.1)

@@ -1,5 +1,7 @@
 """The sums over the outcome log are exact and count every request once."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from policies.outcome import Outcome, Status
 from serve_app.access import spending
-from serve_app.access.spending import read, spent_by_key, summed
+from serve_app.access.spending import read, summed
 
 DAY_S = 86_400.0
 
@@ -46,9 +48,11 @@ def test_the_sum_of_costs_is_exact(nano_usd):
     assert [round(row["cost_usd"] * 1e9) for row in rows] == ([sum(nano_usd)] if nano_usd else [])
 
 
-async def test_spending_of_a_day_is_by_key_and_ends_where_counting_began():
-    log = [pair(0, -2.0), pair(1, -0.5), pair(2, 5.0, key="l"), pair(3, 50.0), pair(4, 7.0, ended=False)]
-    assert await spent_by_key(Log(log), 0.0, 40.0) == {"k": 100, "l": 100}
+def test_savings_are_against_the_baseline_of_those_that_had_one():
+    log = [pair(0, cost_usd=3e-9), pair(1, cost_usd=5e-9)]
+    log[1] = (log[1][0], replace(log[1][1], baseline_usd=9e-9))
+    [row] = summed(log)
+    assert (row["cost_usd"], row["saved_usd"]) == (8e-9, 4e-9)
 
 
 @pytest.mark.parametrize("size", [3, 4, 7, 100])

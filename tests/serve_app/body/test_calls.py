@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployments.model.engines.simulated.app import AT_ONCE, SHAPES
+from deployments.records.operation import ENGINE_PATHS, OPERATIONS
 from serve_app.body.calls import Call, Calls
 from serve_app.config import Caps
 from serve_app.http.errors import ApiError
@@ -102,3 +104,9 @@ def test_hosts_that_the_operator_named_may_be_fetched_from():
         image[0]["image_url"]["url"] = url
         with pytest.raises(ApiError):
             Calls(Caps(media_domains=("images.example",))).chat(body)
+
+
+@pytest.mark.parametrize("path", sorted(OPERATIONS))
+def test_every_path_of_the_api_is_read_here_and_answered_by_the_simulated_engine(path: str) -> None:
+    assert CALLS.described(path)["properties"]
+    assert path not in ENGINE_PATHS or path in SHAPES or path in AT_ONCE

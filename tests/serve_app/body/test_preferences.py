@@ -47,6 +47,27 @@ def test_all_of_them_from_headers():
     assert take(call(), headers) == Preferences(Weights(2.0, 1.0, 0.0), ("a", "b"), 3.0, 0.01, 10.0, "s1")
 
 
+@pytest.mark.parametrize(
+    ("body", "headers", "is_batch"),
+    [
+        ({"fastserve": {"priority": "batch"}}, {}, True),
+        ({"fastserve": {"priority": "interactive"}}, {b"x-fastserve-priority": b"batch"}, False),
+        ({}, {b"x-fastserve-priority": b"batch"}, True),
+        ({"service_tier": "flex"}, {}, True),
+        ({"service_tier": "flex", "fastserve": {"priority": "interactive"}}, {}, False),
+        ({"service_tier": "priority"}, {}, False),
+    ],
+)
+def test_the_priority_is_asked_for_in_our_words_or_openai_s(body, headers, is_batch):
+    assert take(call(**body), headers).is_batch is is_batch
+
+
+def test_an_unknown_priority_is_refused():
+    with pytest.raises(ApiError) as raised:
+        take(call(fastserve={"priority": "urgent"}), {})
+    assert raised.value.param == "fastserve.priority"
+
+
 def test_the_body_wins_over_a_header():
     taken = take(
         call(fastserve={"models": ["a"]}), {b"x-fastserve-models": b"b", b"x-fastserve-session": b"s"}

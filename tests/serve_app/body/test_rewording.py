@@ -18,7 +18,12 @@ def called(arguments):
     [
         ({"top_p": 0}, {"top_p": 1e-6}),
         ({"top_p": 0.0}, {"top_p": 1e-6}),
-        ({"stop": ""}, {"stop": None}),
+        ({"stop": ""}, {}),
+        ({"stop": None, "n": None, "min_tokens": None, "service_tier": None}, {}),
+        ({"tools": [], "tool_choice": "auto", "a": 1}, {"a": 1}),
+        ({"tool_choice": "none"}, {}),
+        ({"suffix": ""}, {}),
+        ({"stream": False, "stream_options": {"include_usage": True}}, {"stream": False}),
         ({"stop": ["", "a"]}, {"stop": ["a"]}),
         (
             {"messages": [{"role": "assistant", "tool_calls": [called("null"), called("")]}]},
@@ -39,8 +44,10 @@ def test_what_engines_misread_is_said_anew(body, expected):
     "body",
     [
         {"top_p": 1, "stop": "a", "messages": [{"role": "user", "content": ""}], "input": "x"},
-        {"stop": None, "input": ["x"], "messages": [{"role": "assistant", "tool_calls": [called("{}"), 1]}]},
-        {"top_p": None, "input": [{"role": "user", "content": []}, [1, 2]]},
+        {"tool_choice": "required"},
+        {"tools": [{}], "tool_choice": "auto", "stream": True, "stream_options": {"include_usage": True}},
+        {"input": ["x"], "messages": [{"role": "assistant", "tool_calls": [called("{}"), 1]}]},
+        {"input": [{"role": "user", "content": []}, [1, 2]]},
     ],
 )
 def test_everything_else_stays(body):

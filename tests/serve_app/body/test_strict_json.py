@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.body.scan import MAX_DEPTH, counts
 from serve_app.body.strict_json import MAX_CONTAINERS, MAX_MEMBERS, MAX_VALUES, depth, parse
 from serve_app.http.errors import ApiError
+from serve_app.http.scan import MAX_DEPTH, counts
 
 values = st.recursive(
     st.none()
@@ -126,7 +126,7 @@ def test_the_compiled_pass_counts_what_the_parser_finds(body, ascii_only, indent
         raw = json.dumps(body, ensure_ascii=ascii_only, indent=indent).encode()
     except UnicodeEncodeError:
         return
-    assert counts(raw) == (*weight(body), len(body))
+    assert counts(raw)[:5] == (*weight(body), len(body))
 
 
 @pytest.mark.parametrize(

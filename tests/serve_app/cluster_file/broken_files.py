@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployments.model.autoscaling import ONGOING_REQUESTS, PLANNED_REPLICAS
+
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = (ROOT / "cluster.yaml").read_text()
 
@@ -46,13 +48,27 @@ def _no_endpoint(text: str) -> str:
     return text[: text.index("  - name: fastserve")] + text[text.index("  - name: model-smollm2-135m") :]
 
 
+def _circle(text: str) -> str:
+    one = put("accuracy_prior: 0.15", "accuracy_prior: 0.15\n          fallback: [tiny]")(text)
+    return put("accuracy_prior: 0.35", "accuracy_prior: 0.35\n          fallback: [smollm2-135m]")(one)
+
+
 _MODEL = "import_path: serve_app.app:build_model\n    args:\n      id: smollm2-135m"
 _PROFILE = "weights: {accuracy: 2, latency: 2, cost: 0}\n                target_s: 1.0"
 _ALL_0 = "{accuracy: 0, latency: 0, cost: 0}"
 _TINY = "context_tokens: 1024"
+_PRIOR = "accuracy_prior: 0.15"
+_LIVE = "        user_config:\n          capabilities: [chat, tools, json]\n          accuracy_prior: 0.15"
+_SCALE = "        autoscaling_config:"
 
 BROKEN = (
     Broken("no YAML", put("applications:", "applications: ]"), ":2", "Look at indentation"),
+    Broken(
+        "TLS behind HAProxy",
+        put("  port: 8000", "  port: 8000\n  ssl_certfile: /c.pem\n  ssl_keyfile: /k.pem"),
+        "http_options.ssl_certfile",
+        "end TLS in front",
+    ),
     Broken("a tab", put("  port: 8000", "\tport: 8000"), ":6", "is not YAML"),
     Broken("python", put("beta: 20", "beta: !!python/object/apply:os.system [id]"), "dispatch.beta", "tag"),
     Broken("a tag of its own", put("beta: 20", "beta: !twenty 20"), "dispatch.beta", "write a plain value"),
@@ -102,13 +118,55 @@ BROKEN = (
         "user_config.models[0]",
         "is not in this file",
     ),
+    Broken(
+        "nobody for the evaluator to ask",
+        put('RAY_SERVE_ENABLE_HA_PROXY: "1"', 'RAY_SERVE_ENABLE_HA_PROXY: "0"'),
+        "deployments[0].user_config",
+        "write user_config.endpoint",
+    ),
     Broken("built-in source", put("builtin:tiny", "builtin:tinny"), "args.source", "'builtin:tiny'?"),
     Broken("no such folder", put("builtin:tiny", "/no/such/folder"), "args.source", "no folder"),
+    Broken("live setting", put(_TINY, f"weight: 0.5\n      {_TINY}"), "[3].args", "into 'user_config'"),
+    Broken("min above max", put(_LIVE, f"{_SCALE} {{min_replicas: 3}}\n{_LIVE}"), "[1]", "max_replicas"),
+    Broken("Serve's scaling", put(_LIVE, f"{_SCALE} {{}}\n{_LIVE}"), "config.policy", "policy: {policy"),
     Broken(
-        "min above max",
-        put(_TINY, f"autoscaling: {{min_replicas: 3}}\n      {_TINY}"),
-        "args.autoscaling",
-        "less than min_replicas",
+        "sleep without waking",
+        put(_LIVE, f"{_SCALE} {{min_replicas: 0, policy: {{policy_function: {ONGOING_REQUESTS}}}}}\n{_LIVE}"),
+        "min_replicas",
+        "nothing would wake",
+    ),
+    Broken(
+        "delay before a plan",
+        put(
+            _LIVE,
+            f"{_SCALE} {{upscale_delay_s: 0, policy: {{policy_function: {PLANNED_REPLICAS}}}}}\n{_LIVE}",
+        ),
+        "downscale_delay_s",
+        "must be 0",
+    ),
+    Broken(
+        "setting of a plan",
+        put(
+            _LIVE,
+            f"{_SCALE} {{upscale_delay_s: 0, downscale_delay_s: 0, policy: {{policy_function: "
+            f"{PLANNED_REPLICAS}, policy_kwargs: {{idle: 3}}}}}}\n{_LIVE}",
+        ),
+        "policy_kwargs.idle",
+        "'idle_s'",
+    ),
+    Broken("null settings", put(_LIVE, "        user_config: null"), "user_config", "remove the line"),
+    Broken("long drain", put(_PRIOR, f"{_PRIOR}\n          drain_s: 90"), "drain_s", "timeout_s: 135"),
+    Broken(
+        "alias of an id", put(_PRIOR, f"{_PRIOR}\n          aliases: [tiny]"), "aliases[0]", "already names"
+    ),
+    Broken("unknown chain", put(_PRIOR, f"{_PRIOR}\n          fallback: [tinny]"), "fallback[0]", "'tiny'?"),
+    Broken("circle", _circle, "fallback", "smollm2-135m -> tiny -> smollm2-135m"),
+    Broken("faults", put(_PRIOR, f"{_PRIOR}\n          faults: {{}}"), "user_config.faults", "simulated"),
+    Broken(
+        "no price under a limit in dollars",
+        put("beta: 20", "beta: 20\n            guard: {key_usd_per_day: 5}"),
+        "user_config",
+        "has price 0",
     ),
     Broken(
         "GPUs do not divide",

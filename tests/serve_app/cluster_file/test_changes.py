@@ -30,7 +30,7 @@ def test_the_same_file_changes_nothing() -> None:
 
 
 def test_a_model_more_and_a_model_less_touch_no_other() -> None:
-    without = edited(lambda config: config["applications"].pop())
+    without = edited(lambda config: config["applications"].pop(3))
     assert changes(without, FIRST) == [Change("added", "model-tiny")]
     assert changes(FIRST, without) == [Change("removed", "model-tiny")]
 
@@ -54,6 +54,26 @@ def test_user_config_and_replicas_change_live() -> None:
             "changed live",
             "fastserve.Ingress",
             ("num_replicas: 1 -> 2", "user_config.dispatch.beta: 20 -> 10"),
+        )
+    ]
+
+
+def test_what_needs_no_process_of_a_model_changes_live() -> None:
+    def edit(config: dict[str, Any]) -> None:
+        [model] = config["applications"][3]["deployments"]
+        model["user_config"] |= {"price": {"prompt_usd_per_mtok": 0.5}, "weight": 0, "drain_s": 20}
+        model["num_replicas"] = 3
+
+    assert changes(FIRST, edited(edit)) == [
+        Change(
+            "changed live",
+            "model-tiny.Model",
+            (
+                "num_replicas: absent -> 3",
+                "user_config.price: absent -> {'prompt_usd_per_mtok': 0.5}",
+                "user_config.weight: absent -> 0",
+                "user_config.drain_s: absent -> 20",
+            ),
         )
     ]
 

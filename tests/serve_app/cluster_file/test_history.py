@@ -32,7 +32,8 @@ async def test_what_was_applied_outlives_the_table(tmp_path: Path) -> None:
         (2, "bob@host", False),
     ]
     assert found[0].config == config("first")
-    assert found[0].line()[2:] == ("ann@host", "deploy", "yes", "first")
+    assert found[0].line(None)[2:] == ("ann@host", "deploy", "yes", "+first")
+    assert found[1].line(found[0])[2:] == ("bob@host", "deploy", "NO", "+second, -first")
 
 
 def test_a_rollback_goes_to_the_last_healthy_config_before_the_present_one() -> None:

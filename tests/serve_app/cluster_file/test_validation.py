@@ -95,3 +95,17 @@ def test_the_command_says_what_is_wrong_and_has_an_exit_code_of_its_own(
 def test_a_good_file_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", "--no-engine-flags", str(ROOT / "cluster.yaml")]) == 0
     assert "is valid" in capsys.readouterr().out
+
+
+def test_a_budget_in_the_key_file_needs_the_prices_of_its_models(tmp_path: Path) -> None:
+    config, keys = tmp_path / "config.yaml", tmp_path / "keys.yaml"
+    config.write_text(GOOD)
+    assert validated(config, engines=False, keys=keys).values["applications"]
+    keys.write_text("keys: [{name: web, key: 0123456789abcdef, limits: {usd_per_day: 1, models: [tiny]}}]\n")
+    keys.chmod(0o600)
+    with pytest.raises(FileError) as caught:
+        validated(config, engines=False, keys=keys)
+    [problem] = caught.value.problems
+    assert problem.line > 0
+    assert "'usd_per_day' of key 'web'" in problem.message
+    assert "'tiny' has price 0" in problem.message

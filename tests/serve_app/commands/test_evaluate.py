@@ -7,7 +7,7 @@ import pytest
 from deployments.evaluation.report import differences, summarise
 from deployments.records.records import EvaluationRecord
 from serve_app.cli import main
-from serve_app.console.errors import CommandError
+from serve_app.console.errors import UNREACHABLE, CommandError
 from serve_app.console.evaluation import DEFAULT_SUITES, load_suites, print_report
 from tests.deployments.fake_endpoint import sums_file
 
@@ -56,12 +56,8 @@ def test_a_bad_suite_is_named_by_file_and_line(tmp_path: Path) -> None:
         load_suites([])
 
 
-def test_without_a_cluster_it_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FASTSERVE_HOME", str(tmp_path))
-    monkeypatch.delenv("FASTSERVE_API_KEY", raising=False)
-    assert main(["evaluate", "--suite", str(sums_file(tmp_path))]) == 1
-    assert "key" in capsys.readouterr().err
+def test_without_a_cluster_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--suite", str(sums_file(tmp_path)), "--address", "127.0.0.1:1"]) == UNREACHABLE
+    assert "No Ray cluster answers" in capsys.readouterr().err
     assert main(["evaluate", "--suite", "nowhere.jsonl"]) == 1
     assert "nowhere.jsonl" in capsys.readouterr().err

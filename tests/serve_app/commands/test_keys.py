@@ -2,8 +2,11 @@
 
 import pytest
 
-from serve_app.access.keys import KEY_FILE, KeyRing
+from deployments.keys.file import read_key_file
+from deployments.keys.key import by_digest
+from serve_app.access.keys import KeyRing
 from serve_app.cli import main
+from tests.serve_app.fixed_keys import FixedKeys
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +17,8 @@ def home(tmp_path, monkeypatch):
 
 
 def found(home, secret):
-    return KeyRing(home / KEY_FILE, {}).find(f"Bearer {secret}".encode())
+    view = FixedKeys(by_digest(read_key_file(home / "keys.yaml").keys))
+    return KeyRing(view).find(f"Bearer {secret}".encode())
 
 
 def test_a_key_is_created_listed_rotated_and_revoked(home, capsys):
@@ -27,6 +31,7 @@ def test_a_key_is_created_listed_rotated_and_revoked(home, capsys):
     assert main(["keys", "rotate", "web", "--overlap-s", "0"]) == 0
     second = capsys.readouterr().out.strip()
     assert found(home, first) is None
+    main(["keys", "create", "other"])
     assert main(["keys", "revoke", "web"]) == 0
     assert found(home, second) is None
 
@@ -37,6 +42,16 @@ def test_a_key_is_created_listed_rotated_and_revoked(home, capsys):
 def test_what_cannot_be_done_is_said(arguments, capsys):
     assert main(["keys", *arguments]) == 1
     assert "fastserve keys:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["list", "create"])
+def test_a_node_whose_head_is_elsewhere_edits_no_file_that_nobody_reads(action, home, monkeypatch, capsys):
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    assert main(["keys", action, "web"]) == 1
+    assert "belongs to the cluster of '192.0.2.1'" in capsys.readouterr().err
+    assert not (home / "keys.yaml").exists()
+    monkeypatch.setenv("RAY_ADDRESS", "localhost:6379")
+    assert main(["keys", action, "web"]) == 0
 
 
 def test_a_config_with_a_free_model_under_a_dollar_limit_is_refused(home, capsys):

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
 from rich.console import Console, RenderableType
 
 from deployments.records.snapshot import (
@@ -19,7 +21,7 @@ from deployments.records.snapshot import (
     Snapshot,
 )
 from policies.promotion.rollout import Candidate, RolloutState, Stage
-from serve_app.console.health import problems_of, summarise
+from serve_app.console.health import problems_of, reasons_of, summarise
 from serve_app.console.rendering import duration, snapshot_json, status_page, table_page
 
 NOW_S = time.time()
@@ -39,6 +41,7 @@ SNAPSHOT = Snapshot("life", 7, NOW_S, {"small": SMALL, "fresh": ModelRow(ModelCa
 CORE: dict[str, Any] = {
     "up_s": 5000.0,
     "ingresses": {"ingress#1": 0.2, "ingress#2": 0.1},
+    "keys": {"source": "file", "count": 1, "problem": ""},
     "store": {
         "url": "sqlite:////x",
         "error": "",
@@ -99,16 +102,40 @@ def test_a_healthy_cluster_has_no_problems() -> None:
 
 def test_every_problem_is_named() -> None:
     store = {**CORE["store"], "error": "disk full", "alarms": ["It was moved."], "unreadable": 3}
-    status = summarise(SNAPSHOT, {**CORE, "store": store}, {"fastserve": "DEPLOYING"})
+    status = summarise(
+        SNAPSHOT,
+        {**CORE, "store": store, "keys": {"problem": "Key file 'k' is gone."}},
+        {"fastserve": "DEPLOYING"},
+    )
     problems = problems_of(status)
     assert problems == [
         "Application 'fastserve' is DEPLOYING.",
         "Model 'fresh' has no usable replica.",
+        "No API key is accepted: Key file 'k' is gone.",
         "The store takes no writes: disk full.",
         "3 records of the store open with no key of the key file: learning leaves them out.",
         "It was moved.",
     ]
     assert all(f"! {problem}" in shown(status_page(status, problems)) for problem in problems)
+
+
+def test_an_application_that_does_not_run_says_why() -> None:
+    traceback = "The deployment failed to start 3 times in a row. Error:\nTraceback:\nEngineError: No key.\n"
+    model = DeploymentStatusOverview(
+        DeploymentStatus.UPDATING, DeploymentStatusTrigger.UNSPECIFIED, {}, traceback
+    )
+    well = replace(model, status=DeploymentStatus.HEALTHY, message="")
+    reasons = reasons_of(
+        {
+            "fastserve": ApplicationStatusOverview(ApplicationStatus.RUNNING, "", 0.0, {"Ingress": well}),
+            "model-a": ApplicationStatusOverview(ApplicationStatus.DEPLOYING, "", 0.0, {"Model": model}),
+            "model-b": ApplicationStatusOverview(ApplicationStatus.DEPLOY_FAILED, "No app.", 0.0, {}),
+            "model-c": ApplicationStatusOverview(ApplicationStatus.DELETING, "", 0.0, {}),
+        }
+    )
+    assert reasons == {"model-a": "EngineError: No key.", "model-b": "No app."}
+    status = summarise(replace(SNAPSHOT, models={}), CORE, {"model-a": "DEPLOYING"}, reasons)
+    assert problems_of(status) == ["Application 'model-a' is DEPLOYING: EngineError: No key."]
 
 
 def test_the_active_policy_and_its_candidate_are_shown() -> None:

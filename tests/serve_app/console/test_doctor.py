@@ -8,7 +8,9 @@ import pytest
 
 from serve_app.console.doctor import (
     Listener,
+    Ports,
     auth_finding,
+    files_finding,
     listeners,
     mode_findings,
     port_findings,
@@ -18,17 +20,32 @@ from serve_app.console.doctor import (
 
 
 def test_a_port_of_ours_beyond_loopback_is_a_problem_and_one_of_rays_a_warning() -> None:
+    replica = "ray::ServeReplica:fastserve:Ingress"
     found = [
         Listener("127.0.0.1", 8000, "haproxy -f x"),
         Listener("::1", 8001, "haproxy -f x"),
+        Listener("0.0.0.0", 8000, "haproxy -f x"),
         Listener("0.0.0.0", 9101, "haproxy -f x"),
         Listener("::", 6379, "gcs_server --x"),
+        Listener("0.0.0.0", 30_000, replica),
+        Listener("10.0.0.1", 31_001, replica),
+        Listener("::", 45_000, replica),
+        Listener("::", 45_001, "ray::ProxyActor"),
+        Listener("0.0.0.0", 8000, "ray::ProxyActor"),
     ]
-    assert [(one.level, one.subject) for one in port_findings(found)] == [
-        ("problem", "port 9101 on 0.0.0.0"),
-        ("warning", "port 6379 on ::"),
+    assert [(one.level, one.subject, one.advice[:14]) for one in port_findings(found, Ports.of({}))] == [
+        ("problem", "port 8000 on 0.0.0.0", "Set http_optio"),
+        ("problem", "port 9101 on 0.0.0.0", "Leave FASTSERV"),
+        ("warning", "port 6379 on ::", "A port of Ray'"),
+        ("problem", "port 30000 on 0.0.0.0", "HAProxy and re"),
+        ("warning", "port 31001 on 10.0.0.1", "HAProxy and re"),
+        ("warning", "port 45000 on ::", "A port of Ray'"),
+        ("warning", "port 45001 on ::", "A port of Ray'"),
+        ("problem", "port 8000 on 0.0.0.0", "Set http_optio"),
     ]
-    assert [one.level for one in port_findings(found[:2])] == ["ok"]
+    assert [one.level for one in port_findings(found[:2], Ports.of({}))] == ["ok"]
+    moved = Ports.of({"RAY_SERVE_HAPROXY_METRICS_PORT": "8000"})
+    assert [one.advice[:14] for one in port_findings(found[2:3], moved)] == ["Leave FASTSERV"]
 
 
 def test_looking_at_ports_gives_no_other_programs() -> None:
@@ -54,18 +71,29 @@ def test_rays_token_must_be_on_and_there(
     if has_file:
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").write_text("x")
+        (tmp_path / ".ray" / "auth_token").chmod(0o600)
     finding = auth_finding(environ, tmp_path)
     assert finding.level == level
     assert bool(finding.advice) == (level == "problem")
+
+
+def test_a_token_that_others_may_read_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "token").touch(0o600)
+    (tmp_path / "token").chmod(0o644)
+    finding = auth_finding({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": f"{tmp_path}/token"}, tmp_path)
+    assert (finding.level, finding.advice) == ("problem", f"Run `chmod 600 {tmp_path}/token`.")
 
 
 def test_a_key_that_others_may_read_is_a_problem_with_its_command(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     (tmp_path / "key").write_text("secret")
     (tmp_path / "key").chmod(0o644)
-    home, key = mode_findings(tmp_path)
+    keys = tmp_path / "of-a-secret.yaml"
+    keys.touch(0o640)
+    home, key, key_file = mode_findings(tmp_path, keys)
     assert home.level == "ok"
     assert (key.level, key.state, key.advice) == ("problem", "mode 644", f"Run `chmod 600 {tmp_path}/key`.")
+    assert key_file.level == "ok", "its group may read it"
 
 
 def test_a_store_is_read_and_never_made(tmp_path: Path) -> None:
@@ -91,3 +119,10 @@ def test_versions_are_held_against_the_declared_bounds() -> None:
     assert (ray.level, ray.state) == ("problem", "2.61.0")
     assert "2.60" in ray.advice
     assert (vllm.level, vllm.state) == ("warning", "not installed")
+
+
+def test_open_files_must_do_for_the_connections_that_are_asked_for() -> None:
+    assert files_finding(1_048_576, {}).level == "ok"
+    few = files_finding(1024, {})
+    assert (few.level, few.state) == ("warning", "1024: 393 connections at once")
+    assert files_finding(1024, {"FASTSERVE_CONNECTIONS": "300"}).level == "ok"

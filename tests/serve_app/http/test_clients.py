@@ -5,10 +5,17 @@ import gzip
 import json
 import struct
 import time
+import uuid
 
 import pytest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def called(arguments):
+    """A call of a tool without parameters, as SDKs replay it."""
+    return {"id": "c", "type": "function", "function": {"name": "now", "arguments": arguments}}
+
 
 ORIGIN = "https://a.example"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -47,6 +54,12 @@ async def test_an_error_to_head_has_no_body_either(pool):
         ("/models", "/v1/models"),
         ("/v1//models", "/v1/models"),
         ("/v1/health/", "/health"),
+        ("/v1/chat/completions/chat/completions", "/v1/chat/completions"),
+        ("/v1/responses/responses", "/v1/responses"),
+        ("/v1/chat/completion", "/v1/chat/completions"),
+        ("/v1/embedding", "/v1/embeddings"),
+        ("/v1/message", "/v1/messages"),
+        ("/api/v1/chat/completions", "/v1/chat/completions"),
     ],
 )
 async def test_a_wrong_path_is_told_the_right_one(pool, path, meant):
@@ -89,6 +102,42 @@ async def test_every_answer_can_be_read_by_a_page_of_a_configured_origin(pool):
         pool.ingress.reconfigure({})
 
 
+WRONG_TYPES = [
+    ("/v1/chat/completions", {"tool_choice": 5}, "tool_choice"),
+    ("/v1/chat/completions", {"tool_choice": {"function": "f"}}, "tool_choice.function"),
+    (
+        "/v1/chat/completions",
+        {"tools": [{"type": "function", "function": {"name": 5}}]},
+        "tools[0].function.name",
+    ),
+    ("/v1/chat/completions", {"messages": [{**HELLO[0], "name": 5}]}, "messages[0].name"),
+    (
+        "/v1/chat/completions",
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": []}]}]},
+        "messages[0].tool_calls[0].function",
+    ),
+    ("/v1/chat/completions", {"reasoning_effort": 1}, "reasoning_effort"),
+    ("/v1/responses", {"input": ["Hello"]}, "input[0]"),
+    ("/v1/responses", {"input": [{"type": {}}]}, "input[0].type"),
+    ("/v1/responses", {"input": [{"role": "nobody", "content": "Hello"}]}, "input[0].role"),
+    ("/v1/responses", {"input": "Hello", "background": True}, "background"),
+    ("/v1/embeddings", {"input": "Hello", "stream": True}, "stream"),
+    ("/v1/messages", {"max_tokens": 4, "stop_sequences": [5]}, "stop_sequences[0]"),
+    ("/v1/messages", {"max_tokens": 4, "thinking": {"type": "much"}}, "thinking.type"),
+    ("/v1/messages", {"max_tokens": 4, "tool_choice": {"type": []}}, "tool_choice.type"),
+    ("/v1/messages", {"max_tokens": 4, "system": 0}, "system"),
+    ("/v1/score", {"text_1": 5, "queries": "a", "documents": ["b"]}, "text_1[0]"),
+    ("/tokenize", {"prompt": "a", "add_special_tokens": "yes"}, "add_special_tokens"),
+]
+
+
+@pytest.mark.parametrize(("path", "fields", "param"), WRONG_TYPES, ids=lambda value: str(value)[:30])
+async def test_a_wrong_type_inside_a_body_is_refused_by_its_place(pool, path, fields, param):
+    chat = {"messages": HELLO} if path.endswith(("completions", "messages")) else {}
+    answer = await pool.client.post(path, json={"model": "small", **chat, **fields})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -99,6 +148,10 @@ async def test_every_answer_can_be_read_by_a_page_of_a_configured_origin(pool):
         {"functions": None, "function_call": None},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"x": "y" * 200_000}}}]},
         {"messages": [*HELLO, {"role": "assistant", "content": None}, *HELLO]},
+        {"messages": [*HELLO, {"role": "assistant", "tool_calls": [called("null"), called("")]}, *HELLO]},
+        {"best_of": 1},
+        {"max_tokens": 4.0, "n": 1.0, "seed": 3.0, "top_k": 2.0},
+        {"store": False, "service_tier": "auto", "metadata": {"a": "b"}, "reasoning_effort": "low"},
     ],
     ids=lambda fields: ",".join(fields),
 )
@@ -118,6 +171,43 @@ async def test_a_large_body_is_answered(pool):
         answer = await pool.client.post("/v1/chat/completions", json=body)
         assert answer.status_code == 400
         assert "vision" in answer.json()["error"]["message"]
+
+
+async def test_a_large_picture_and_a_long_prompt_are_answered_where_they_fit(pool):
+    roomy = {"context_tokens": 1_000_000, "capabilities": ["chat", "vision"], "weight": 0.0}
+    fast = {"kv_tokens": 1_000_000, "prefill_tokens_per_s": 1e9}
+    await pool.add("seeing", simulated=fast, **roomy)
+    url = "data:image/png;base64," + "A" * 3_000_000
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What is this?"}]
+    for content in (parts, "word " * 500_000):
+        body = {"model": "seeing", "messages": [{"role": "user", "content": content}], "max_tokens": 2}
+        answer = await pool.client.post("/v1/chat/completions", json=body)
+        assert answer.status_code == 200, answer.text
+
+
+ORDINARY = {
+    "hexadecimal": "0123456789abcdef" * 113,
+    "UUIDs": "\n".join(str(uuid.UUID(int=number << 64)) for number in range(40)),
+    "code": "        self.assertEqual(result['value'], expected)\n" * 40,
+    "Chinese": "请把这句话翻译成英文然后解释它的意思" * 55,
+    "Arabic": "ترجم هذه الجملة إلى الإنجليزية " * 42,
+}
+
+
+@pytest.mark.parametrize("text", ORDINARY.values(), ids=ORDINARY)
+@pytest.mark.parametrize("model", ["auto", "auto:wide"])
+async def test_no_ordinary_prompt_is_refused_that_another_model_takes(pool, text, model):
+    if not any(one.config.id == "short" for one in pool.models):
+        await pool.add("short", accuracy_prior=0.99, context_tokens=300)
+    pool.ingress.reconfigure({"dispatch": {"profiles": {"wide": {"weights": {"accuracy": 9}}}}})
+    try:
+        chat = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 4}
+        response = {"model": model, "input": text, "max_output_tokens": 4}
+        for path, body in (("/v1/chat/completions", chat), ("/v1/responses", response)):
+            answer = await pool.client.post(path, json=body)
+            assert answer.status_code == 200, answer.text
+    finally:
+        pool.ingress.reconfigure({})
 
 
 @pytest.mark.parametrize("prompt", [["One", "Two"], [[1, 2, 3], [4]]], ids=["texts", "tokens"])

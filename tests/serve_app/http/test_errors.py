@@ -142,7 +142,6 @@ BODIES = {
     "weights unknown": (chat(fastserve={"weights": {"speed": 1}}), "fastserve.weights"),
     "preferences unknown": (chat(fastserve={"modles": ["a"]}), "fastserve.modles"),
     "preferred models empty": (chat(fastserve={"models": []}), "fastserve.models"),
-    "preferred model unknown": (chat(fastserve={"models": ["nope"]}), "fastserve.models"),
     "max_latency string": (chat(fastserve={"max_latency_s": "1"}), "fastserve.max_latency_s"),
     "max_cost zero": (chat(fastserve={"max_cost_usd": 0}), "fastserve.max_cost_usd"),
 }
@@ -217,6 +216,11 @@ async def test_an_unknown_model_is_404_and_names_those_served(pool):
     assert "'small'" in error["message"]
 
 
+async def test_an_unknown_model_among_the_preferred_is_404(pool):
+    error = check_shape(await pool.chat("auto", fastserve={"models": ["small", "nope"]}), 404)
+    assert (error["code"], error["param"]) == ("model_not_found", "fastserve.models")
+
+
 async def test_an_unknown_profile_is_404(pool):
     assert check_shape(await pool.chat("auto:nope"), 404)["code"] == "model_not_found"
 
@@ -228,7 +232,7 @@ async def test_an_unknown_profile_is_404(pool):
         ("GET", "/docs", 404, "not_found"),
         ("GET", "/openapi.yaml", 404, "not_found"),
         ("POST", "/invocations", 404, "not_found"),
-        ("POST", "/v1/audio/speech", 404, "not_found"),
+        ("POST", "/v1/audio/speech", 404, "not_offered"),
         ("GET", "/v1/models/nope", 404, "model_not_found"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("DELETE", "/v1/models", 405, "method_not_allowed"),
@@ -303,7 +307,11 @@ async def test_over_the_cap_is_413_with_and_without_a_length(pool):
 async def test_a_slow_body_is_408(pool):
     host, port = pool.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+    authorization = pool.client.headers["authorization"].encode()
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: %s\r\ncontent-length: 100\r\n\r\n{"
+    )
+    writer.write(head % authorization)
     answer = await asyncio.wait_for(reader.read(), 5.0)
     assert b" 408 " in answer.split(b"\r\n")[0]
     assert b'"code":"request_timeout"' in answer

@@ -7,6 +7,7 @@ import pytest
 from deployments import sse
 from deployments.dispatch.settings import DispatchSettings
 from serve_app.config import IngressSettings
+from serve_app.http.errors import unavailable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -36,7 +37,7 @@ async def test_auto_answers_and_says_which_model(pool):
     answer = await pool.chat("auto")
     assert answer.status_code == 200, answer.text
     assert answer.json()["model"] == answer.headers["x-fastserve-model"] in ("small", "large")
-    assert answer.headers["x-fastserve-policy"] == "formula"
+    assert answer.headers["x-fastserve-policy"] == "priced"
     assert "x-fastserve-fallbacks" not in answer.headers
     assert "x-fastserve-degraded" not in answer.headers
 
@@ -99,7 +100,7 @@ async def test_explain_generates_and_logs_nothing(pool):
     before = len(await pool.table.transitions(0.0, 10_000))
     body = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}
     explained = (await pool.client.post("/v1/dispatch/explain", json=body)).json()
-    assert explained["policy"] == "formula"
+    assert explained["policy"] == "priced"
     by_model = {one["model"]: one for one in explained["candidates"]}
     assert by_model["hidden"]["masked"]
     assert by_model["hidden"]["reason"] == "weight is 0"
@@ -169,9 +170,12 @@ async def test_refused_requests_are_counted(pool):
 
 
 async def test_a_full_ingress_says_429(pool):
-    pool.ingress.endpoint.active += 2048
+    endpoint = pool.ingress.endpoint
+    mine = endpoint.keys.keys[0].key_id
+    endpoint.active, endpoint._active[mine] = 2048, 2048
     answer = await pool.chat("small")
-    pool.ingress.endpoint.active -= 2048
+    endpoint.active = 0
+    endpoint._active.clear()
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == "1"
 
@@ -198,3 +202,50 @@ async def test_a_defect_of_ours_is_a_500_in_shape_without_details(pool, monkeypa
     assert answer.json()["error"]["code"] == "internal_error"
     assert "secret" not in answer.text
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("named", [{"user": "ann"}, {"prompt_cache_key": "talk-1"}, {}], ids=str)
+async def test_plain_auto_answers_a_tool_s_result_by_the_model_that_called_it(pool, named):
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    pool.ingress.reconfigure({"dispatch": {"beta": 0.01, "epsilon": 0.05}})
+    messages, models = [], []
+    try:
+        for turn in range(12):
+            messages.append({"role": "user", "content": f"What is the weather in town {turn}"})
+            sent = {"model": "auto", "messages": messages, "tools": [tool], "max_tokens": 40, **named}
+            called = await pool.client.post("/v1/chat/completions", json=sent)
+            message = called.json()["choices"][0]["message"]
+            result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "Rain."}
+            messages += [message, result]
+            told = await pool.client.post("/v1/chat/completions", json={**sent, "messages": messages})
+            messages.append(told.json()["choices"][0]["message"])
+            models.append({answer.headers["x-fastserve-model"] for answer in (called, told)})
+    finally:
+        pool.ingress.reconfigure({})
+    assert all(len(turn) == 1 for turn in models)
+
+
+async def test_a_replica_that_pauses_is_waited_for(pool, monkeypatch):
+    """Within the time after which a silent replica is given up, and within the caller's deadline."""
+    endpoint, asked = pool.ingress.endpoint, []
+    dispatch = endpoint._chooser.dispatch
+
+    def paused(*words):
+        asked.append(words)
+        if len(asked) < 4:
+            silent = unavailable("No healthy replica.")
+            silent.may_pass = True
+            raise silent
+        return dispatch(*words)
+
+    monkeypatch.setattr(endpoint._chooser, "dispatch", paused)
+    assert (await pool.chat("small")).status_code == 200
+    assert len(asked) == 4
+    monkeypatch.setattr(endpoint._chooser, "dispatch", lambda *_: paused())
+    asked.clear()
+    answer = await pool.chat("small", fastserve={"deadline_s": 0.01})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_unavailable")
+    asked.clear()
+    monkeypatch.setattr(pool.ingress.forwarder, "may_come_back", lambda _: False)
+    assert (await pool.chat("small")).status_code == 503
+    assert len(asked) == 1

@@ -87,6 +87,14 @@ async def test_an_error_inside_an_answer_that_says_no_more_is_the_model_s_failur
     assert (failure.code, failure.refusal, failure.is_fault) == ("error_event", None, True)
 
 
+@pytest.mark.parametrize(("message", "is_dead"), [("EngineCore encountered an issue.", True), ("no", False)])
+async def test_an_engine_that_died_says_so_in_an_answer_and_inside_a_stream(message, is_dead):
+    body = json.dumps({"error": {"message": message, "type": "InternalServerError", "code": 500}}).encode()
+    inside = error_inside("m", "error_event", {"message": message, "code": 500}, {})
+    for failure in (refused("m", 500, body, {}), inside):
+        assert (failure.dead, failure.lost) == (is_dead, is_dead)
+
+
 @contextlib.asynccontextmanager
 async def listening(handler: Handler) -> AsyncIterator[str]:
     app = web.Application()
@@ -239,6 +247,9 @@ async def test_a_named_model_s_caller_is_told_with_retry_after(pool, upstream):
 
 async def test_an_upstream_that_asks_for_rest_gets_it(pool, upstream):
     upstream.says(429, error_body(), retry_after="20")
+    assert (
+        await pool.chat("outside")
+    ).status_code == 429  # by name: its failures may have made it the second
     for _ in range(3):
         assert (await pool.chat("auto")).headers["x-fastserve-model"] == "inside"
     assert len(upstream.requests) == 1
@@ -272,6 +283,38 @@ async def test_what_was_relayed_is_counted_where_no_usage_comes(pool, upstream):
     upstream.streams(ROLE, *[text] * 4)
     outcome = (await logged(pool, await pool.chat("outside", stream=True))).outcome
     assert (outcome.status, outcome.output_tokens, outcome.tokens_estimated) == ("failed", 4, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, error_body("Unrecognized request argument supplied: stream_options", param="stream_options")),
+        (422, json.dumps({"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs"}]}).encode()),
+        (400, error_body("include_usage is not supported")),
+    ],
+)
+async def test_an_upstream_that_refuses_stream_options_is_asked_again_without(pool, upstream, status, body):
+    text = {"choices": [{"index": 0, "delta": {"content": "word"}}]}
+    upstream.streams(ROLE, *[text] * 6, b"data: [DONE]")
+
+    async def answer(request):
+        if "stream_options" in upstream.requests[-1]:
+            return web.Response(status=status, body=body, content_type="application/json")
+        return await upstream.stream(request)
+
+    upstream.answer = answer
+    pool.ingress.forwarder._without_usage.clear()
+    answered = await pool.chat("outside", stream=True, stream_options={"include_usage": False})
+    assert answered.status_code == 200, answered.text
+    assert "x-fastserve-fallbacks" not in answered.headers
+    assert len(upstream.requests) == 2
+    outcome = (await logged(pool, answered)).outcome
+    assert (outcome.status, outcome.output_tokens, outcome.tokens_estimated) == ("ok", 6, True)
+    await pool.chat("outside", stream=True)
+    assert len(upstream.requests) == 3  # it is not asked again
+    wanted = await pool.chat("outside", stream=True, stream_options={"include_usage": True})
+    assert wanted.status_code == status  # what the caller wants itself, it is told that it cannot have
+    pool.ingress.forwarder._without_usage.clear()
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])

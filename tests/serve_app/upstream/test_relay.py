@@ -244,3 +244,23 @@ async def test_a_client_that_leaves_is_counted_for_what_it_got():
     relaying.cancel()
     await asyncio.gather(relaying, return_exceptions=True)
     assert (made.result.output_tokens, made.result.tokens_estimated) == (5, True)
+
+
+@virtual_time
+async def test_the_end_mark_ends_the_answer_though_the_connection_stays_open():
+    class Open(Response):
+        async def readany(self):
+            if not self.chunks:
+                await asyncio.Event().wait()
+            return await super().readany()
+
+    began_s = asyncio.get_running_loop().time()
+    client, result = await relay(Open(WHOLE), usage_job())
+    assert client.body == WHOLE
+    assert result.status is Status.OK
+    assert asyncio.get_running_loop().time() - began_s < 1.0
+
+
+async def test_what_follows_the_end_mark_is_not_passed_on():
+    client, result = await relay(Response(WHOLE, b"data: {}\n\nda"), usage_job())
+    assert (client.body, result.status) == (WHOLE, Status.OK)

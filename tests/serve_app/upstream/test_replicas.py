@@ -99,3 +99,10 @@ def test_a_pool_in_which_everybody_failed_avoids_nobody():
 def test_an_unknown_model_has_no_replica():
     _, made = upstreams(row("a"))
     assert made.pick("nope") is None
+
+
+def test_an_engine_in_a_long_step_says_so_as_long_as_it_is_warm():
+    _, made = upstreams(
+        row("a", step_s=20.0), row("b", step_s=0.1), row("c", step_s=20.0, state=ReplicaState.STALLED)
+    )
+    assert [made.in_a_step(row(name)) for name in ("a", "b", "c", "gone")] == [True, False, False, False]

@@ -22,7 +22,15 @@ from deployments.model.engines.simulated.shapes import (
     Usage,
     texts_of,
 )
-from deployments.model.engines.simulated.text import Plan, Question, count_tokens, embedding, plan
+from deployments.model.engines.simulated.structured import wanted_call, wanted_json
+from deployments.model.engines.simulated.text import (
+    BYTES_PER_TOKEN,
+    Plan,
+    Question,
+    count_tokens,
+    embedding,
+    plan,
+)
 from deployments.model.simulated_settings import SimulatedFaults, SimulatedSettings
 
 SHAPES: dict[str, type[Shape]] = {
@@ -30,6 +38,8 @@ SHAPES: dict[str, type[Shape]] = {
     "/v1/completions": Completion,
     "/v1/responses": Response,
 }
+AT_ONCE = frozenset({"/v1/embeddings", "/v1/rerank", "/v1/score", "/tokenize", "/detokenize"})
+SCORED = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
 EMBEDDING_SIZE = 64
 MAX_CHOICES = 16
 Finished = Callable[[str, list[Sequence], str], None]  # decision id, one sequence a choice, finish reason
@@ -67,7 +77,7 @@ class SimulatedApp:
             await send_json(send, 200, {})
         elif method == "GET" and path == "/v1/models":
             await send_json(send, 200, {"object": "list", "data": [self._card()]})
-        elif method == "POST" and (path in SHAPES or path == "/v1/embeddings"):
+        elif method == "POST" and (path in SHAPES or path in AT_ONCE):
             await self._post(scope, receive, send)
         else:
             await send_error(send, 404, f"No endpoint '{method} {path}'.", code="not_found")
@@ -85,8 +95,8 @@ class SimulatedApp:
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = self._parse(await read_body(receive))
-            if scope["path"] == "/v1/embeddings":
-                await send_json(send, 200, self._embeddings(body))
+            if scope["path"] in AT_ONCE:
+                await send_json(send, 200, self._at_once(scope["path"], body))
                 return
             decision_id = request_id(scope) or str(body.get("request_id") or uuid.uuid4().hex)
             shape = SHAPES[scope["path"]](body, decision_id)
@@ -135,11 +145,70 @@ class SimulatedApp:
         seed = _whole(shape.body.get("seed") or 0, "seed", None)
         stop = _stop(shape.body.get("stop"))
         ignore_eos = bool(shape.body.get("ignore_eos"))
-        return [
-            plan(self._settings, Question(prompt, last, seed + index, limit, stop, ignore_eos))
+        questions = [
+            Question(
+                prompt,
+                last,
+                seed + index,
+                limit,
+                stop,
+                ignore_eos,
+                wanted_json(shape.body, last),
+                wanted_call(shape.body, last, is_answered=shape.is_answered),
+            )
             for prompt, last in shape.prompts
             for index in range(choices)
         ]
+        return [plan(self._settings, question) for question in questions]
+
+    def _at_once(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """What takes no time: nothing is generated."""
+        answers = {
+            "/v1/embeddings": self._embeddings,
+            "/v1/rerank": self._reranked,
+            "/v1/score": self._scored,
+            "/tokenize": self._tokens,
+            "/detokenize": self._text,
+        }
+        return answers[path](body)
+
+    def _tokens(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Each token is four bytes, as one number."""
+        if body.get("messages") is None:
+            text = texts_of(body.get("prompt"), "prompt")[0]
+        else:
+            text = Chat(body, "tokens").prompts[0][0]
+        raw = text.encode("utf-8", "replace")
+        size = BYTES_PER_TOKEN
+        tokens = [int.from_bytes(raw[start : start + size], "big") for start in range(0, len(raw), size)]
+        return {"count": len(tokens), "max_model_len": self._context_tokens, "tokens": tokens}
+
+    def _text(self, body: dict[str, Any]) -> dict[str, Any]:
+        raw = b"".join(int(token).to_bytes(8, "big").lstrip(b"\0") for token in body.get("tokens") or ())
+        return {"prompt": raw.decode("utf-8", "replace")}
+
+    def _reranked(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Documents by how many of the query's words they have."""
+        documents = _documents(body.get("documents"), "documents")
+        scores = [_likeness(str(body.get("query")), text) for text in documents]
+        order = sorted(range(len(documents)), key=lambda index: -scores[index])
+        top_n = _whole(body.get("top_n") or len(order), "top_n", 1)
+        results = [
+            {"index": index, "document": {"text": documents[index]}, "relevance_score": scores[index]}
+            for index in order[:top_n]
+        ]
+        return {"id": "rerank-0", "model": self._model, "results": results, "usage": _read(documents)}
+
+    def _scored(self, body: dict[str, Any]) -> dict[str, Any]:
+        names = next((pair for pair in SCORED if all(body.get(name) is not None for name in pair)), SCORED[0])
+        one, other = (_documents(body.get(name), name) for name in names)
+        if len(one) not in (1, len(other)):
+            message = f"'{names[0]}' has {len(one)} texts, must have 1 or {len(other)}."
+            raise BadRequestError(message, names[0])
+        ones = one * (len(other) // len(one))
+        pairs = enumerate(zip(ones, other, strict=True))
+        data = [{"index": i, "object": "score", "score": _likeness(*pair)} for i, pair in pairs]
+        return {"object": "list", "model": self._model, "data": data, "usage": _read([*one, *other])}
 
     def _embeddings(self, body: dict[str, Any]) -> dict[str, Any]:
         texts = texts_of(body.get("input"), "input")
@@ -211,7 +280,7 @@ class SimulatedApp:
     async def _stream(self, shape: Shape, plans: list[Plan], sequences: list[Sequence], send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await _send_part(send, b"".join(shape.opening(len(plans))))
+        await _send_part(send, b"".join(shape.opening(plans)))
         await asyncio.gather(
             *(
                 self._stream_choice(shape, index, plans[index], sequence, send)
@@ -234,13 +303,33 @@ class SimulatedApp:
             if die_at is not None and said >= die_at:
                 raise SimulatedDeathError(f"Died at token {die_at}, as configured.")
             reason = whole.finish_reason if said == last else None
-            await _send_part(send, shape.delta(index, whole.tokens[said], reason))
+            await _send_part(send, shape.delta(index, whole.tokens[said], reason, whole.tool))
             said += 1
 
 
 async def _send_part(send: Send, part: bytes) -> None:
     if part:
         await send({"type": "http.response.body", "body": part, "more_body": True})
+
+
+def _documents(given: Any, field: str) -> list[str]:
+    """Texts, each a string or an object with one."""
+    entries = given if isinstance(given, list) else [given]
+    texts: list[Any] = [entry.get("text") if isinstance(entry, dict) else entry for entry in entries]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise BadRequestError(f"'{field}' must be a text or several.", field)
+    return texts
+
+
+def _likeness(one: str, other: str) -> float:
+    """Share of the words of `one` that `other` has."""
+    words, there = set(one.lower().split()), set(other.lower().split())
+    return len(words & there) / max(len(words), 1)
+
+
+def _read(texts: list[str]) -> dict[str, int]:
+    tokens = sum(map(count_tokens, texts))
+    return {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
 def _encoded(values: list[float], in_base64: bool) -> list[float] | str:
@@ -257,6 +346,8 @@ def _usage(sequences: list[Sequence], prompts: int) -> Usage:
 
 
 def _whole(value: object, name: str, least: int | None) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as vLLM reads it
     if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
         bound = "an integer" if least is None else f"an integer of at least {least}"
         raise BadRequestError(f"'{name}' is {value!r}, but must be {bound}.", name)

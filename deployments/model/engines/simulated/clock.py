@@ -67,6 +67,11 @@ class BatchClock:
         return len(self._waiting)
 
     @property
+    def is_stepping(self) -> bool:
+        """Whether a step is under way."""
+        return bool(self._running or self._waiting) and not self.stalled
+
+    @property
     def kv_use(self) -> float:
         """Share of the KV cache in use."""
         return self._kv_used / self._settings.kv_tokens

@@ -7,8 +7,6 @@ token or limit.
 import argparse
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,7 +14,8 @@ from starlette.types import ASGIApp
 from deployments.model.engines.base import Engine, EngineError, EngineStats
 from deployments.model.engines.simulated.app import SimulatedApp
 from deployments.model.engines.simulated.clock import BatchClock, Sequence
-from deployments.model.simulated_settings import SimulatedFaults, SimulatedSettings
+from deployments.model.settings import ModelSettings
+from deployments.model.simulated_settings import SimulatedSettings
 from deployments.records.records import EngineRecord
 
 
@@ -44,8 +43,10 @@ class SimulatedEngine(Engine):
             waiting=self._clock.waiting,
             slots=self._settings.max_sequences,
             kv_use=self._clock.kv_use,
+            kv_tokens=self._settings.kv_tokens,
             tokens_per_s=self._clock.tokens_per_s,
             progressed_s=self._clock.progressed_s,
+            is_computing=self._clock.is_stepping,
         )
 
     def take_finished(self) -> list[EngineRecord]:
@@ -58,17 +59,9 @@ class SimulatedEngine(Engine):
         if self._stepping is None or self._stepping.done():
             raise EngineError("The simulated engine's clock does not run.")
 
-    def reconfigure(self, settings: Mapping[str, Any]) -> None:
-        """Switch faults: `{"faults": {"error_rate": 0.1, ...}}`. Those not given are off.
-
-        Raises:
-            ValueError: an unknown setting.
-        """
-        unknown = sorted(set(settings) - {"faults"})
-        if unknown:
-            raise ValueError(f"Engine 'simulated' has one live setting, 'faults'; got {unknown}.")
-        faults = settings.get("faults")
-        self._app.faults = SimulatedFaults.model_validate(faults or {})
+    def reconfigure(self, settings: ModelSettings) -> None:
+        """Switch faults; where `user_config` names none, those of the engine's own settings."""
+        self._app.faults = settings.faults or self._settings.faults
         self._clock.stalled = self._app.faults.stalled
         self._clock.resume()
 

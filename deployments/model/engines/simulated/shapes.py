@@ -56,6 +56,8 @@ class Shape(ABC):
         self.body = body
         self.id = f"{self.prefix}-{decision_id}"
         self.created = int(time.time())
+        self.is_answered = False  # the last message is a tool's result
+        self._called: set[int] = set()  # choices whose call has begun
         self.prompts = self.read(body)
 
     @abstractmethod
@@ -71,15 +73,15 @@ class Shape(ABC):
         """One finished choice."""
 
     @abstractmethod
-    def delta(self, index: int, text: str, finish_reason: str | None) -> bytes:
-        """The event of one token."""
+    def delta(self, index: int, text: str, finish_reason: str | None, tool: str = "") -> bytes:
+        """The event of one token; with `tool` it is one of the arguments of a call."""
 
     def answer(self, plans: Sequence[Plan], usage: Usage) -> dict[str, Any]:
         """The whole body of a request without streaming."""
         choices = [self.choice(index, plan) for index, plan in enumerate(plans)]
         return {**self._head(self.kind), "choices": choices, "usage": _usage(usage), **_UNSAID}
 
-    def opening(self, choices: int) -> Iterable[bytes]:
+    def opening(self, plans: Sequence[Plan]) -> Iterable[bytes]:
         """Events before the first token."""
         return ()
 
@@ -112,12 +114,19 @@ class Chat(Shape):
     stream_kind = "chat.completion.chunk"
 
     def read(self, body: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Messages joined by line breaks."""
-        return [_messages(body.get("messages"), "messages")]
+        """Messages joined by line breaks, tools included."""
+        messages: Any = body.get("messages")
+        found = _messages(messages, "messages")
+        self.is_answered = messages[-1].get("role") == "tool"
+        return [_with_tools(body, found)]
 
     def choice(self, index: int, plan: Plan) -> dict[str, Any]:
         """A choice with its message."""
         message = {"role": "assistant", "content": plan.text, **_UNSAID_OF_MESSAGE}
+        if plan.tool:
+            function = {"name": plan.tool, "arguments": plan.text}
+            call = {"id": self._call_id(index), "type": "function", "function": function}
+            message |= {"content": None, "tool_calls": [call]}
         finish = {"finish_reason": plan.finish_reason}
         return {"index": index, "message": message, **finish, **_UNSAID_OF_CHOICE}
 
@@ -125,17 +134,26 @@ class Chat(Shape):
         """The whole chat completion."""
         return {**super().answer(plans, usage), **_UNSAID_OF_CHAT}
 
-    def opening(self, choices: int) -> Iterable[bytes]:
+    def opening(self, plans: Sequence[Plan]) -> Iterable[bytes]:
         """The role of each choice."""
-        for index in range(choices):
+        for index in range(len(plans)):
             delta = {"role": "assistant", "content": ""}
             yield self._event({"index": index, "delta": delta, "logprobs": None, "finish_reason": None})
 
-    def delta(self, index: int, text: str, finish_reason: str | None) -> bytes:
-        """A piece of content."""
-        return self._event(
-            {"index": index, "delta": {"content": text}, "logprobs": None, "finish_reason": finish_reason}
-        )
+    def delta(self, index: int, text: str, finish_reason: str | None, tool: str = "") -> bytes:
+        """A piece of content, or of a call's arguments."""
+        delta: dict[str, Any] = {"content": text}
+        if tool:
+            call: dict[str, Any] = {"index": 0, "function": {"arguments": text}}
+            if index not in self._called:
+                self._called.add(index)
+                call |= {"id": self._call_id(index), "type": "function"}
+                call["function"] = {"name": tool, "arguments": text}
+            delta = {"tool_calls": [call]}
+        return self._event({"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason})
+
+    def _call_id(self, index: int) -> str:
+        return f"call_{self.id}_{index}"
 
 
 class Completion(Shape):
@@ -150,7 +168,7 @@ class Completion(Shape):
         finish = {"finish_reason": plan.finish_reason}
         return {"index": index, "text": plan.text, **finish, **_UNSAID_OF_CHOICE, **_UNSAID_OF_TEXT}
 
-    def delta(self, index: int, text: str, finish_reason: str | None) -> bytes:
+    def delta(self, index: int, text: str, finish_reason: str | None, tool: str = "") -> bytes:
         """A piece of text."""
         return self._event({"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason})
 
@@ -164,10 +182,15 @@ class Response(Shape):
     def read(self, body: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The input: a string or messages."""
         given = body.get("input")
-        return [(given, given) if isinstance(given, str) else _messages(given, "input")]
+        found = (given, given) if isinstance(given, str) else _messages(given, "input")
+        last = given[-1] if isinstance(given, list) and given else {}
+        self.is_answered = isinstance(last, dict) and last.get("type") == "function_call_output"
+        return [_with_tools(body, found)]
 
     def choice(self, index: int, plan: Plan) -> dict[str, Any]:
-        """The output message."""
+        """The output message, or the call."""
+        if plan.tool:
+            return self._call(plan, "completed")
         content = [{"type": "output_text", "text": plan.text, "annotations": []}]
         status = "completed" if plan.finish_reason == "stop" else "incomplete"
         return {
@@ -190,26 +213,53 @@ class Response(Shape):
             "usage": {**counts, "total_tokens": sum(counts.values())},
         }
 
-    def opening(self, choices: int) -> Iterable[bytes]:
-        """The response and its one output message begin."""
+    def opening(self, plans: Sequence[Plan]) -> Iterable[bytes]:
+        """The response and its one output item begin."""
+        if plans[0].tool:
+            call = {**self._call(plans[0], "in_progress"), "arguments": ""}
+            yield self._named("response.created", {"response": self._response("in_progress")})
+            yield self._named("response.output_item.added", {"output_index": 0, "item": call})
+            return
         message = {**self.choice(0, Plan((), "length")), "status": "in_progress", "content": []}
         part = {"type": "output_text", "text": "", "annotations": []}
         yield self._named("response.created", {"response": self._response("in_progress")})
         yield self._named("response.output_item.added", {"output_index": 0, "item": message})
         yield self._named("response.content_part.added", {**self._place(), "part": part})
 
-    def delta(self, index: int, text: str, finish_reason: str | None) -> bytes:
-        """A piece of output text."""
+    def delta(self, index: int, text: str, finish_reason: str | None, tool: str = "") -> bytes:
+        """A piece of output text, or of a call's arguments."""
+        if tool:
+            place = {"item_id": f"fc_{self.id}", "output_index": 0}
+            return self._named("response.function_call_arguments.delta", {**place, "delta": text})
         return self._named("response.output_text.delta", {**self._place(), "delta": text, "logprobs": []})
 
     def ending(self, plans: Sequence[Plan], usage: Usage) -> Iterable[bytes]:
         """The text, the message and the response are whole."""
+        if plans[0].tool:
+            yield from self._called_ending(plans, usage)
+            return
         message = self.choice(0, plans[0])
         text = {**self._place(), "text": plans[0].text, "logprobs": []}
         answer = self.answer(plans, usage)
         yield self._named("response.output_text.done", text)
         yield self._named("response.content_part.done", {**self._place(), "part": message["content"][0]})
         yield self._named("response.output_item.done", {"output_index": 0, "item": message})
+        yield self._named(f"response.{answer['status']}", {"response": answer})
+
+    def _call(self, plan: Plan, status: str) -> dict[str, Any]:
+        ids = {"id": f"fc_{self.id}", "call_id": f"call_{self.id}"}
+        return {"type": "function_call", **ids, "name": plan.tool, "arguments": plan.text, "status": status}
+
+    def _called_ending(self, plans: Sequence[Plan], usage: Usage) -> Iterable[bytes]:
+        call, answer = self._call(plans[0], "completed"), self.answer(plans, usage)
+        done = {
+            "item_id": call["id"],
+            "output_index": 0,
+            "name": call["name"],
+            "arguments": call["arguments"],
+        }
+        yield self._named("response.function_call_arguments.done", done)
+        yield self._named("response.output_item.done", {"output_index": 0, "item": call})
         yield self._named(f"response.{answer['status']}", {"response": answer})
 
     def _response(self, status: str) -> dict[str, Any]:
@@ -223,8 +273,8 @@ class Response(Shape):
             "metadata": {FINGERPRINT: "true"},
             "output": [],
             "parallel_tool_calls": False,
-            "tool_choice": "none",
-            "tools": [],
+            "tool_choice": self.body.get("tool_choice") or "auto",
+            "tools": self.body.get("tools") or [],
         }
 
     def _place(self) -> dict[str, Any]:
@@ -254,7 +304,14 @@ def texts_of(given: Any, field: str) -> list[str]:
 
 
 def _is_tokens(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
+    return isinstance(value, list) and bool(value) and all(type(token) in (int, float) for token in value)
+
+
+def _with_tools(body: Mapping[str, Any], found: tuple[str, str]) -> tuple[str, str]:
+    """A prompt with the tools that a chat template would render into it."""
+    tools = body.get("tools")
+    prompt, last = found
+    return (f"{prompt}\n{json.dumps(tools)}" if tools else prompt), last
 
 
 def _messages(messages: object, field: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ import math
 import random
 from dataclasses import dataclass
 
+from deployments.model.engines.simulated.structured import Call
 from deployments.model.simulated_settings import SimulatedSettings
 
 OPENING = ("[simulated]", "This", "text", "is", "canned;", "no", "model", "wrote", "it.")
@@ -31,7 +32,8 @@ class Plan:
     """A whole answer, before it is spoken: its tokens and why it ends."""
 
     tokens: tuple[str, ...]
-    finish_reason: str  # "stop" or "length"
+    finish_reason: str  # "stop", "length" or "tool_calls"
+    tool: str = ""  # the tool that is called; the tokens are its arguments then
 
     @property
     def text(self) -> str:
@@ -54,14 +56,25 @@ class Question:
     max_tokens: int
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False  # speak until `max_tokens`
+    json: str | None = None  # what is said in its place
+    call: Call | None = None  # what is called in its place
 
 
 def plan(settings: SimulatedSettings, question: Question) -> Plan:
     """The answer: at most `max_tokens`, cut before a stop string."""
     canned = settings.answers.get(question.last)
-    tokens = _pieces(canned.split(" ")) if canned is not None else _seeded(settings, question)
+    if canned is not None:
+        tokens = _pieces(canned.split(" "))
+    elif question.call is not None:
+        tokens = _letters(question.call.arguments)
+    elif question.json is not None:
+        tokens = _letters(question.json)
+    else:
+        tokens = _seeded(settings, question)
     shown = tuple(tokens[: question.max_tokens])
     finish_reason = "stop" if len(tokens) <= question.max_tokens else "length"
+    if canned is None and question.call is not None:
+        return Plan(shown, "tool_calls" if finish_reason == "stop" else finish_reason, question.call.name)
     return _cut(Plan(shown, finish_reason), question.stop)
 
 
@@ -91,6 +104,11 @@ def _geometric(generator: random.Random, mean: float) -> int:
 
 def _pieces(words: list[str]) -> list[str]:
     return words[:1] + [f" {word}" for word in words[1:]]
+
+
+def _letters(text: str) -> list[str]:
+    """Text that is no prose, four characters a token."""
+    return [text[start : start + BYTES_PER_TOKEN] for start in range(0, len(text), BYTES_PER_TOKEN)]
 
 
 def _cut(whole: Plan, stop: tuple[str, ...]) -> Plan:

@@ -34,3 +34,17 @@ def test_a_step_under_way_is_no_stall_unless_it_never_ends() -> None:
     assert not computing.is_stalled(301.0, 30.0)
     assert computing.is_stalled(601.0, 30.0)
     assert not replace(computing, running=0, is_computing=False).is_stalled(1e9, 30.0)
+
+
+def test_an_engine_that_is_known_for_long_steps_has_the_time_for_several() -> None:
+    slow = EngineStats(running=1, progressed_s=0.0, longest_step_s=25.0)
+    assert not slow.is_stalled(249.0, 30.0)
+    assert slow.is_stalled(251.0, 30.0)
+    assert replace(slow, longest_step_s=1.0).is_stalled(31.0, 30.0)
+
+
+def test_the_step_under_way_is_timed_where_something_is_computed() -> None:
+    computing = EngineStats(waiting=1, progressed_s=5.0, is_computing=True)
+    assert computing.step_s(12.0) == 7.0
+    assert replace(computing, is_computing=False).step_s(12.0) == 0.0
+    assert replace(computing, waiting=0).step_s(12.0) == 0.0

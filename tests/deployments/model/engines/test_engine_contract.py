@@ -108,7 +108,6 @@ async def serve_vllm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         id="small",
         source=str(make_tiny_llama(folder)),
         context_tokens=CONTEXT_TOKENS,
-        capabilities=frozenset({"chat", "tools", "json"}),
         engine_args={"enforce_eager": True, "dtype": "bfloat16", "max_num_seqs": 8},
     )
     async with serve(VllmEngine(config)) as served:
@@ -292,11 +291,6 @@ async def test_a_healthy_engine_passes_its_check(served: Served) -> None:
     await served.engine.check_health()
 
 
-only_vllm = pytest.mark.parametrize(
-    "served", [pytest.param("vllm", marks=pytest.mark.vllm)], indirect=True, scope="module"
-)
-
-
 def assert_follows_the_schema(text: str) -> None:
     value = json.loads(text)
     assert set(value) == {"unit", "rounded"}
@@ -304,7 +298,6 @@ def assert_follows_the_schema(text: str) -> None:
     assert isinstance(value["rounded"], bool)
 
 
-@only_vllm
 @pytest.mark.parametrize(
     "choice", ["required", {"type": "function", "function": {"name": "weather"}}], ids=["required", "named"]
 )
@@ -317,10 +310,43 @@ async def test_a_forced_tool_call_has_arguments_of_the_schema(served: Served, ch
     assert_follows_the_schema(call["function"]["arguments"])
 
 
-@only_vllm
 async def test_an_answer_follows_a_json_schema(served: Served) -> None:
     response_format = {"type": "json_schema", "json_schema": {"name": "weather", "schema": SCHEMA}}
     body = {"model": "small", "messages": MESSAGES, "max_tokens": 200, "response_format": response_format}
     status, text = await served.post("/v1/chat/completions", body)
     assert status == 200, text
     assert_follows_the_schema(json.loads(text)["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_a_streamed_call_of_a_tool_is_the_plain_one(served: Served, path: str) -> None:
+    body = {"model": "small", "max_tokens": 200, "tools": [TOOL], "tool_choice": "required", "stream": True}
+    if path == "/v1/chat/completions":
+        body |= {"messages": MESSAGES, "parallel_tool_calls": False}
+    else:
+        body |= {"input": MESSAGES, "tools": [{"type": "function", **TOOL["function"]}]}
+        body["max_output_tokens"] = body.pop("max_tokens")
+    status, text = await served.post(path, body)
+    assert status == 200, text
+    events = [event.data or b"" for event in sse.parse(text.encode())]
+    said = [json.loads(event) for event in events if event != sse.DONE]
+    if path == "/v1/responses":
+        items = [one for one in said[-1]["response"]["output"] if one["type"] == "function_call"]
+        assert_follows_the_schema(items[0]["arguments"])  # vLLM may call several times
+        return
+    calls = [
+        call for one in said for choice in one["choices"] for call in choice["delta"].get("tool_calls") or ()
+    ]
+    assert calls[0]["function"]["name"] == "weather"
+    assert calls[0]["id"]
+    assert_follows_the_schema("".join(call["function"].get("arguments") or "" for call in calls))
+
+
+async def test_text_goes_to_tokens_and_back(served: Served) -> None:
+    if isinstance(served.engine, OpenAiEngine):
+        pytest.skip("Another endpoint's tokens are not told.")
+    status, text = await served.post("/tokenize", {"model": "small", "prompt": "Hello there"})
+    told = json.loads(text)
+    assert (status, told["count"]) == (200, len(told["tokens"]))
+    status, text = await served.post("/detokenize", {"model": "small", "tokens": told["tokens"]})
+    assert (status, "Hello there" in json.loads(text)["prompt"]) == (200, True)

@@ -69,15 +69,14 @@ def test_vllm_takes_the_flags() -> None:
 
 
 @pytest.mark.vllm
-@pytest.mark.parametrize("engine_args", [{"no_such_flag": 1}, {"enable_auto_tool_choice": True}])
+@pytest.mark.parametrize("engine_args", [{"no_such_flag": 1}, {"tool_call_parser": None}])
 def test_flags_that_vllm_refuses_are_an_error_of_ours(engine_args: dict[str, Any]) -> None:
     with pytest.raises(EngineError, match="vLLM refuses its arguments"):
         parse_arguments(words(engine_args=engine_args))
 
 
-def test_a_model_with_tools_gets_a_parser_unless_it_names_one() -> None:
-    assert "--enable-auto-tool-choice" not in words()
-    given = words(capabilities=["chat", "tools"])
+def test_a_model_gets_a_parser_of_tool_calls_unless_it_names_one() -> None:
+    given = words()
     assert given[given.index("--tool-call-parser") + 1] == "hermes"
-    named = words(capabilities=["chat", "tools"], engine_args={"tool_call_parser": "llama3_json"})
+    named = words(engine_args={"tool_call_parser": "llama3_json"})
     assert named[named.index("--tool-call-parser") + 1] == "llama3_json"

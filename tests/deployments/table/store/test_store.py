@@ -3,49 +3,23 @@
 import multiprocessing
 import os
 import random
-import shutil
 import sqlite3
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, event
 
-from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
+from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord
 from deployments.records.report import decision_row
 from deployments.table.errors import StorageUnavailableError
 from deployments.table.store import ledger
 from deployments.table.store.store import Store
-from policies.outcome import Outcome, Status
+from tests.deployments.table.store.rows import decision, outcome, stored, submit, write
 from tests.deployments.table.store.store_writer import write_for_ever
-
-
-def decision(name: str, created_s: float = 1.0) -> DecisionRecord:
-    return DecisionRecord(
-        name, created_s, "k", "auto", "", "m", "formula", 1.0, 0.0, 2**64 - 1, prompt=(1.5,)
-    )
-
-
-def outcome(name: str, finished_s: float = 1.0) -> OutcomeRecord:
-    return OutcomeRecord(name, finished_s, "m", "r", Outcome(Status.OK, 0.1))
-
-
-def submit(store: Store, *names: str) -> "Future[int]":
-    rows = [decision_row(decision(name)) for name in names]
-    return store.submit(lambda connection: ledger.write_decisions(connection, rows))
-
-
-def write(store: Store, *names: str) -> None:
-    submit(store, *names).result()
-
-
-def stored(store: Store) -> set[str]:
-    found = store.submit(lambda connection: ledger.read_transitions(connection, 0.0, 10_000)).result()
-    return {record.decision_id for record, _ in found}
 
 
 @pytest.fixture
@@ -176,61 +150,6 @@ def test_graded_answers_go_once_they_are_old_and_replaced(store: Store) -> None:
     assert [(record.item, record.model_revision) for record in left] == [("a", "new")]
 
 
-@pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[str]:
-    """URL of a PostgreSQL server of its own, on a socket only."""
-    pytest.importorskip("psycopg")
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    path = os.pathsep.join([os.environ["PATH"], *map(str, debian)])
-    initdb, server = shutil.which("initdb", path=path), shutil.which("postgres", path=path)
-    if initdb is None or server is None:
-        pytest.skip("no PostgreSQL server on this machine")
-    user = "postgres" if os.geteuid() == 0 else None
-    home = Path("/tmp") / f"fastserve-pg-{os.getpid()}"  # short: a socket's path has a limit
-    home.mkdir(mode=0o700)
-    if user:
-        shutil.chown(home, user)
-    try:
-        subprocess.run(
-            [initdb, "-D", home / "data", "-A", "trust", "-U", "fastserve"], user=user, check=True, stdout=2
-        )
-        command = [server, "-D", str(home / "data"), "-k", str(home), "-c", "listen_addresses="]
-        process = subprocess.Popen(command, user=user, stderr=sys.stderr)
-        yield f"postgresql+psycopg://fastserve@/postgres?host={home}"
-        process.terminate()
-        process.wait(20)
-    finally:
-        shutil.rmtree(home)
-
-
-def test_postgres_keeps_the_same_records(postgres: str, tmp_path: Path) -> None:
-    store = Store(postgres, tmp_path / "store.key")
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            write(store, "a", "a")
-            break
-        except StorageUnavailableError:  # as while it starts
-            time.sleep(0.2)
-    write(store, "a", "b")
-    first = store.submit(lambda c: ledger.write_outcomes(c, [outcome("a"), outcome("a")])).result()
-    again = store.submit(lambda c: ledger.write_outcomes(c, [outcome("a"), outcome("b")])).result()
-    assert ([r.decision_id for r in first], [r.decision_id for r in again]) == (["a"], ["b"])
-    vote = FeedbackRecord("a", "k", "thumb", 1.0, 1.0)
-    votes = [store.submit(lambda c: ledger.write_feedback(c, vote)).result() for _ in range(2)]
-    assert votes == ["new", "same"]
-    store.submit(lambda c: ledger.write_artifact(c, "quality", "1", b"x")).result()
-    store.submit(lambda c: ledger.write_artifact(c, "quality", "2", b"\0y")).result()
-    assert store.submit(lambda c: ledger.read_artifact(c, "quality")).result() == ("2", b"\0y")
-    with pytest.raises(ValueError, match="does not take this"):
-        write(store, "nul\0")
-    assert stored(store) == {"a", "b"}
-    store.close()
-    store = Store(postgres, tmp_path / "store.key")
-    assert stored(store) == {"a", "b"}
-    store.close()
-
-
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["tests.deployments.table.store.store_writer"]
@@ -306,3 +225,27 @@ async def test_a_key_file_open_to_others_makes_the_store_unavailable_and_says_wh
             await store.write(lambda connection: None)
     finally:
         store.close()
+
+
+def test_a_write_that_has_read_before_is_not_refused_for_what_another_process_wrote_since(
+    store: Store, path: Path
+) -> None:
+    other = Store(f"sqlite:///{path}")
+    write(other, "first")
+    has_read, may_write = threading.Event(), threading.Event()
+
+    def read_then_write(connection: Connection) -> None:
+        ledger.last_sequence(connection)
+        has_read.set()
+        assert may_write.wait(30.0)
+        ledger.write_outcomes(connection, [outcome("first")])
+
+    slow = store.submit(read_then_write)
+    assert has_read.wait(30.0)
+    theirs = submit(other, "second")
+    wait([theirs], 0.3)  # without a lock it would be done by then, and the first refused
+    may_write.set()
+    slow.result()
+    theirs.result()
+    assert stored(store) == {"first", "second"}
+    other.close()

@@ -1,0 +1,1 @@
+"""The subcommands that show how the pool does."""
