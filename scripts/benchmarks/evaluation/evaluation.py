@@ -64,8 +64,8 @@ def sample(suite: Suite, per_task: int | None) -> list[Item]:
 
 async def _ask_all(pool: served_pool.Serving, model: str, items: list[Item]) -> list[Pair]:
     url = await _replica_url(pool.table, model)
-    direct = EvaluationClient(url, await pool.table.secret())
-    through = EvaluationClient(pool.url, pool.key)
+    direct = EvaluationClient(lambda: url, await pool.table.secret())
+    through = EvaluationClient(lambda: pool.url, pool.key)
     pairs = []
     try:
         for place, item in enumerate(tqdm(items, desc="items")):

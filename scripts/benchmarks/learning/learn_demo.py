@@ -47,7 +47,11 @@ LEARNER: Final = {
         "min_requests": 15,
         "min_step_s": 15,
         "shadow_requests": 20,
-        "margin": 0.1,
+        "margin": 0.14,
+        "least_gain": 0.05,
+        "min_slice_s": 5,
+        "slice_latencies": 2,
+        "slice_requests": 5,
     },
 }
 AFTER_S: Final = 120.0  # of traffic after the promotion, for the picture

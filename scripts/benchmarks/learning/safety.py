@@ -21,10 +21,10 @@ from tqdm import tqdm
 from policies.arrays import F64
 from policies.learned.checkpoint import new_manifest
 from policies.promotion.canary import Canary, CanarySettings
-from policies.promotion.compared import ComparedRequest
 from policies.promotion.gates import Evidence, GateSettings, Verdict, judge, load_gate
 from policies.promotion.rollout import Candidate as OnTrial
 from policies.promotion.rollout import Stage
+from policies.promotion.slices import SlicedRequest, serves
 from policies.promotion.spending import level
 from policies.training.network import DispatchNetwork
 from scripts.benchmarks.learning.safety_world import (
@@ -43,9 +43,9 @@ from serve_app.console.text_table import print_table
 ITEMS: Final = (200, 400, 800, 1600, 3200)  # paired items, one step more whenever a gate asks
 LOGGED: Final = (4_000, 16_000, 64_000)
 TRAFFIC_PER_S: Final = 10.0
-CANARY_REQUESTS: Final = 20_000
+CANARY_REQUESTS: Final = 60_000
 FALSE_PROMOTIONS: Final = 0.05  # chance that this may spend over all looks at a candidate
-SETTINGS: Final = CanarySettings(ladder=(0.01, 0.05, 0.25), min_requests=50, min_step_s=60.0)
+SETTINGS: Final = CanarySettings(ladder=(0.2, 0.5), min_slice_s=10.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -178,39 +178,42 @@ def _evidence(world: World, candidate: Candidate, seed: int, items: int, logged:
     )
 
 
-def _offline(world: World, candidate: Candidate, seed: int) -> tuple[Verdict, int, int]:
-    """The last verdict of the offline gates and the evidence that it took."""
+def _offline(world: World, candidate: Candidate, seed: int) -> tuple[Verdict, OnTrial, int, int]:
+    """The last verdict of the offline gates, the candidate after it, and the evidence that it took."""
     items, logged = 0, 0
     while True:
         evidence = _evidence(world, candidate, seed, ITEMS[items], LOGGED[logged])
-        last = judge(evidence, GateSettings(), level(FALSE_PROMOTIONS, items + 1))[-1]
+        alpha = level(FALSE_PROMOTIONS, items + 1)
+        verdicts = judge(evidence, GateSettings(), alpha)
+        last, owes = verdicts[-1], any(verdict.owes_gain for verdict in verdicts)
         if last.gate in {"A", "gain"} and last.needs_evidence and items + 1 < len(ITEMS):
             items += 1
         elif last.gate == "C" and last.needs_evidence and logged + 1 < len(LOGGED):
             logged += 1
         else:
-            return last, ITEMS[items], LOGGED[logged]
+            on_trial = OnTrial(1, Stage.SHADOW, level=alpha / 2.0, owes_gain=owes)
+            return last, on_trial, ITEMS[items], LOGGED[logged]
 
 
-def _canary(world: World, candidate: Candidate, seed: int) -> Canary:
-    """The candidate on live traffic: both arms answer prompts of one stream."""
+def _canary(world: World, candidate: Candidate, on_trial: OnTrial, seed: int) -> Canary:
+    """The candidate on live traffic: each slice of one stream of prompts is answered by one version."""
     rng = np.random.default_rng([seed, 4])
     prompts = world.prompts(CANARY_REQUESTS, rng, suite=False)
     usual, trial = incumbent(prompts), candidate.choose(prompts)
     expected = (usual * prompts.worth(prompts.known)).sum(axis=1)
     answered = prompts.worth(rng.binomial(1, prompts.quality).astype(np.float64))
-    canary = Canary(OnTrial(1, Stage.CANARY), SETTINGS)
-    u = rng.random((CANARY_REQUESTS, 2))
+    canary = Canary(on_trial, SETTINGS)
+    canary.shadowed(SETTINGS.shadow_requests, 0, 0.0, 1.0, TRAFFIC_PER_S)
+    u = rng.random(CANARY_REQUESTS)
     for i in range(CANARY_REQUESTS):
-        chosen = bool(u[i, 0] < canary.state.share)
-        pi = trial[i] if chosen else usual[i]
-        model = min(int((u[i, 1] > pi.cumsum()).sum()), MODELS - 1)
-        request = ComparedRequest(
-            chosen, float(answered[i, model]), float(expected[i]), False, i / TRAFFIC_PER_S
-        )
-        canary.proof.add(request)
-        state = canary.finished(request)
-        if state.stage is not Stage.CANARY:
+        at_s = i / TRAFFIC_PER_S
+        tested = serves(canary.state, at_s)
+        pi = trial[i] if tested else usual[i]
+        model = min(int((u[i] > pi.cumsum()).sum()), MODELS - 1)
+        request = SlicedRequest(tested, at_s, float(answered[i, model] - expected[i]), failed=False)
+        canary.finished(request)
+        canary.with_votes(request)
+        if i % 50 == 0 and canary.looked(at_s, at_s - 0.1, at_s - 0.1).stage is not Stage.CANARY:
             break
     return canary
 
@@ -221,10 +224,10 @@ def _fate(candidate: Candidate, seed: int) -> Fate:
     loaded, _ = load_gate(candidate.checkpoint)
     if not loaded.passed:
         return _end(candidate, gain, "load", loaded.reason, 0, 0, 0)
-    verdict, items, logged = _offline(world, candidate, seed)
+    verdict, on_trial, items, logged = _offline(world, candidate, seed)
     if not verdict.passed:
         return _end(candidate, gain, verdict.gate, verdict.reason, items, logged, 0)
-    canary = _canary(world, candidate, seed)
+    canary = _canary(world, candidate, on_trial, seed)
     stopped = "" if canary.state.stage is Stage.PROMOTED else "D"
     return _end(candidate, gain, stopped, canary.state.reason, items, logged, canary.candidate.count)
 

@@ -74,7 +74,8 @@ class World:
         rng = np.random.default_rng([seed, 1])
         prompts = self.prompts(count, rng, suite=True)
         graded = rng.binomial(1, prompts.quality).astype(np.float64)
-        return PairedEvidence(candidate(prompts), incumbent(prompts), prompts.worth(graded), prompts.labels())
+        usual = incumbent(prompts)
+        return PairedEvidence(candidate(prompts), usual, usual, prompts.worth(graded), prompts.labels())
 
     def live(self, candidate: Chooser, count: int, seed: int) -> LiveLog:
         """A log under the incumbent with exploration, and what the candidate would have done."""

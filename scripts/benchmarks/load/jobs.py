@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from policies.learned.policy import LearnedPolicy
 from policies.policy import FormulaPolicy, Policy
+from policies.priced import PricedPolicy
 from policies.simulator.replay import Requests, replay
 from policies.simulator.scenario import Scenario
 from policies.simulator.simulator import QueueSimulator
@@ -24,7 +25,8 @@ from scripts.benchmarks.load.dispatchers import baselines, clairvoyants
 from scripts.benchmarks.load.study import MakeEnv, Study
 
 T = TypeVar("T")
-FORMULA = "formula (g = 0)"
+FORMULA = "formula"
+PRICED = "priced rule (g = 0)"
 SERVED_BETA = TrainingConfig().beta * TrainingConfig().sharpness  # that of a learned policy
 
 
@@ -57,6 +59,8 @@ def _policy(study: Study, job: Replay, simulator: QueueSimulator) -> Policy:
         return LearnedPolicy.from_bytes(job.policy)
     if job.dispatcher == FORMULA:
         return FormulaPolicy(SERVED_BETA)
+    if job.dispatcher == PRICED:
+        return PricedPolicy(SERVED_BETA)
     known = {dispatcher.name: dispatcher for dispatcher in [*baselines(study), *clairvoyants()]}
     return known[job.dispatcher].configurations[job.configuration](simulator, job.scenario.load)
 

@@ -16,13 +16,16 @@ class BareConfig(BaseModel):
     """Where requests go."""
 
     upstream: str
+    key: str = ""  # of the upstream
 
 
 class Bare:
     """Forwards a chat request as it came."""
 
-    def __init__(self, upstream: str) -> None:
-        self.client = httpx.AsyncClient(base_url=upstream, timeout=60.0)
+    def __init__(self, upstream: str, key: str) -> None:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        limits = httpx.Limits(max_connections=None)
+        self.client = httpx.AsyncClient(base_url=upstream, headers=headers, timeout=60.0, limits=limits)
 
     @api.post("/v1/chat/completions")
     async def chat(self, request: Request) -> Response:
@@ -38,4 +41,4 @@ class Bare:
 
 def build(args: BareConfig) -> Application:
     """The app, mounted beside FastServe behind the same proxy."""
-    return serve.deployment(max_ongoing_requests=512)(serve.ingress(api)(Bare)).bind(args.upstream)
+    return serve.deployment(max_ongoing_requests=512)(serve.ingress(api)(Bare)).bind(args.upstream, args.key)

@@ -34,6 +34,7 @@ from serve_app.console.local_pool import LocalPool
 from serve_app.console.text_table import print_table
 
 LITELLM: Final = "litellm[proxy]==1.106.*"
+LITELLM_QUIET: Final = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
 MASTER_KEY: Final = "sk-" + "benchmark" * 6
 MESSAGES: Final = [{"role": "user", "content": "Give me sixteen words about nothing in particular, please."}]
 
@@ -58,14 +59,15 @@ class Gateway:
     group: tuple[str, ...]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
-def _process(*command: str, environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def process(*command: str, environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ends with the block."""
     started = subprocess.Popen(
         command,
@@ -83,10 +85,11 @@ def _process(*command: str, environment: dict[str, str] | None = None) -> Iterat
             started.kill()
 
 
-def _litellm_config(folder: Path, upstream: str) -> str:
-    parameters = {"model": "openai/mock", "api_base": f"{upstream}/v1", "api_key": "none"}
+def litellm_config(folder: Path, upstream: str, model: str = "mock", key: str = "none") -> str:
+    """The path of a file for LiteLLM's proxy with one model behind it."""
+    parameters = {"model": f"openai/{model}", "api_base": f"{upstream}/v1", "api_key": key}
     document = {
-        "model_list": [{"model_name": "mock", "litellm_params": parameters}],
+        "model_list": [{"model_name": model, "litellm_params": parameters}],
         "general_settings": {"master_key": MASTER_KEY},
     }
     path = folder / "litellm.yaml"
@@ -110,9 +113,8 @@ def _cluster_config(folder: Path, upstream: str, port: int) -> Path:
             "engine": "openai",
             "num_cpus": 0.25,
             "upstream": {"base_url": f"{upstream}/v1"},
-            "max_ongoing_requests": 512,
         },
-        "deployments": [{"name": "Model"}],
+        "deployments": [{"name": "Model", "user_config": {"max_ongoing_requests": 512}}],
     }
     bare = {
         "name": "bare",
@@ -210,23 +212,24 @@ def run(args: argparse.Namespace) -> Report:
     """Start everything on loopback, measure, compare."""
     command = installed(args.litellm_venv, LITELLM, "litellm")
     key = secrets.token_urlsafe(24)
-    ports = [_free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(3)]
     upstream = f"http://127.0.0.1:{ports[0]}"
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         mock = stack.enter_context(
-            _process(sys.executable, "-m", "scripts.benchmarks.serving.mock_upstream", str(ports[0]))
+            process(sys.executable, "-m", "scripts.benchmarks.serving.mock_upstream", str(ports[0]))
         )
-        quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
         options = (
             "--config",
-            _litellm_config(folder, upstream),
+            litellm_config(folder, upstream),
             "--port",
             str(ports[1]),
             "--host",
             "127.0.0.1",
         )
-        litellm = stack.enter_context(_process(command, *options, "--num_workers", "1", environment=quiet))
+        litellm = stack.enter_context(
+            process(command, *options, "--num_workers", "1", environment=LITELLM_QUIET)
+        )
         pool = stack.enter_context(
             LocalPool(_cluster_config(folder, upstream, ports[2]), {"FASTSERVE_API_KEY": key})
         )

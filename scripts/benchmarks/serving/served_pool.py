@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import yaml
 
-from deployments.home import local_key
 from deployments.table.api import TableApi
 from deployments.table.connect import find_table
 from serve_app.console.local_pool import LocalPool
+from serve_app.console.own_key import own_key
 
 PROXIES: Final = {
     "haproxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1"},
@@ -58,7 +58,7 @@ def serving(
 
         ray.init(address=args.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
-            yield Serving(args.url, local_key(), find_table())
+            yield Serving(args.url, own_key(), find_table())
         finally:
             ray.shutdown()
         return

@@ -61,15 +61,17 @@ def run(args: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         rows_s = _durable_rows(f"sqlite:///{folder}/rows.sqlite3", args.rounds, args.outcomes)
         os.environ["RAY_AUTH_MODE"] = "disabled"  # loopback only, for the time of the benchmark
+        os.environ["FASTSERVE_STORE"] = f"sqlite:///{folder}/table.sqlite3"
         ray.init(
             address="local",
+            _node_ip_address="127.0.0.2",
             num_cpus=2,
             include_dashboard=False,
             object_store_memory=100 * 2**20,
             log_to_driver=False,
             namespace="fastserve",
         )
-        actor = get_or_create_table(f"sqlite:///{folder}/table.sqlite3")
+        actor = get_or_create_table()
         try:
             found = asyncio.run(_measure(actor, args))
         finally:

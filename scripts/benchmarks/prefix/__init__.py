@@ -1,0 +1,1 @@
+"""Prefix caches and the choice of replica, simulated in virtual time."""

@@ -1,0 +1,1 @@
+"""Many streams at once: what a token costs on its way through the ingress."""
