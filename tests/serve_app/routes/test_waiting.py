@@ -1,6 +1,7 @@
 """Requests for a model whose slots are taken, through the whole endpoint."""
 
 import asyncio
+import contextlib
 from collections import Counter
 
 import pytest
@@ -19,6 +20,27 @@ async def narrow(pool):
     pool.ingress.reconfigure({"dispatch": {"limits": {"in_flight_per_slot": 4.0}}})
 
 
+async def switch(model, **faults):
+    settings = model.settings.model_dump(mode="json", exclude_unset=True)
+    await model.reconfigure({**settings, "faults": faults})
+
+
+@contextlib.asynccontextmanager
+async def slots_held(pool):
+    """Meanwhile the engine makes no step, so that nobody's turn depends on how fast this machine is."""
+    await switch(pool.models[0], stalled=True)
+    try:
+        yield
+    finally:
+        await switch(pool.models[0])
+
+
+async def waiting(pool, requests):
+    """Until so many wait."""
+    while pool.ingress.forwarder.room.backlog("narrow") < requests:
+        await asyncio.sleep(0.005)
+
+
 async def ask(pool, **body):
     return await pool.chat("narrow", max_tokens=20, ignore_eos=True, **body)
 
@@ -31,11 +53,11 @@ async def test_who_finds_a_slot_free_does_not_wait(pool):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_others_wait_in_the_ingress_and_say_so(pool, stream):
-    answers = [asyncio.create_task(ask(pool, stream=stream)) for _ in range(6)]
-    while pool.ingress.forwarder.room.backlog("narrow") < 4:
-        await asyncio.sleep(0.005)
-    assert pool.ingress.view.in_flight("narrow") == 6  # dispatch sees those that wait
-    assert pool.models[0]._admission.ongoing <= 2  # the engine does not
+    async with slots_held(pool):
+        answers = [asyncio.create_task(ask(pool, stream=stream)) for _ in range(6)]
+        await waiting(pool, 4)
+        assert pool.ingress.view.in_flight("narrow") == 6  # dispatch sees those that wait
+        assert pool.models[0]._admission.ongoing <= 2  # the engine does not
     done = await asyncio.gather(*answers)
     assert {answer.status_code for answer in done} == {200}
     assert sum("x-fastserve-queue-ms" in answer.headers for answer in done) == 4
@@ -45,7 +67,11 @@ async def test_others_wait_in_the_ingress_and_say_so(pool, stream):
 async def test_beyond_the_places_it_is_429_with_retry_after_and_no_decision(pool):
     await pool.ingress.view.outbox.flush()
     before = len(await pool.table.transitions(0.0, 10_000))
-    done = await asyncio.gather(*(ask(pool) for _ in range(12)))
+    async with slots_held(pool):
+        asked = [asyncio.create_task(ask(pool)) for _ in range(12)]
+        while sum(one.done() for one in asked) < 4:
+            await asyncio.sleep(0.005)
+    done = await asyncio.gather(*asked)
     assert Counter(answer.status_code for answer in done) == {200: 8, 429: 4}
     refused = next(answer for answer in done if answer.status_code == 429)
     assert refused.json()["error"]["code"] == "overloaded"
@@ -60,13 +86,14 @@ async def test_auto_waits_too(pool):
 
 
 async def test_batch_requests_say_that_they_are_and_come_last(pool):
-    first = [asyncio.create_task(ask(pool)) for _ in range(2)]
-    while pool.models[0]._admission.ongoing < 2:
-        await asyncio.sleep(0.002)
-    batch = asyncio.create_task(ask(pool, fastserve={"priority": "batch"}))
-    while pool.ingress.forwarder.room.backlog("narrow") < 1:
-        await asyncio.sleep(0.002)
-    later = [asyncio.create_task(ask(pool)) for _ in range(3)]
+    async with slots_held(pool):
+        first = [asyncio.create_task(ask(pool)) for _ in range(2)]
+        while pool.models[0]._admission.ongoing < 2:
+            await asyncio.sleep(0.002)
+        batch = asyncio.create_task(ask(pool, fastserve={"priority": "batch"}))
+        await waiting(pool, 1)
+        later = [asyncio.create_task(ask(pool)) for _ in range(3)]
+        await waiting(pool, 4)
     await asyncio.gather(*first, *later)
     answer = await batch
     assert answer.headers["x-fastserve-priority"] == "batch"
@@ -75,25 +102,26 @@ async def test_batch_requests_say_that_they_are_and_come_last(pool):
 
 
 async def test_a_deadline_that_comes_while_it_waits_is_504(pool):
-    held = [asyncio.create_task(pool.chat("narrow", max_tokens=150, ignore_eos=True)) for _ in range(2)]
-    while pool.models[0]._admission.ongoing < 2:
-        await asyncio.sleep(0.002)
-    for queue in pool.ingress.forwarder.room._queues.values():
-        queue._service_s = 0.0  # nothing is known yet of how long one takes
-    answer = await ask(pool, fastserve={"deadline_s": 0.2})
+    async with slots_held(pool):
+        held = [asyncio.create_task(ask(pool)) for _ in range(2)]
+        while pool.models[0]._admission.ongoing < 2:
+            await asyncio.sleep(0.002)
+        for queue in pool.ingress.forwarder.room._queues.values():
+            queue._service_s = 0.0  # nothing is known yet of how long one takes
+        answer = await ask(pool, fastserve={"deadline_s": 0.2})
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
     await asyncio.gather(*held)
     assert pool.ingress.view.own_in_flight() == {}
 
 
 async def test_a_client_that_leaves_the_queue_leaves_nothing_behind(pool):
-    tasks = [asyncio.create_task(ask(pool)) for _ in range(6)]
-    while pool.ingress.forwarder.room.backlog("narrow") < 4:
-        await asyncio.sleep(0.002)
-    for task in tasks:
-        task.cancel()
-    while pool.ingress.view.own_in_flight():
-        await asyncio.sleep(0.01)
+    async with slots_held(pool):
+        tasks = [asyncio.create_task(ask(pool)) for _ in range(6)]
+        await waiting(pool, 4)
+        for task in tasks:
+            task.cancel()
+        while pool.ingress.view.own_in_flight():
+            await asyncio.sleep(0.01)
     queue = pool.ingress.forwarder.room._queues["narrow"]
     assert (queue.held, queue.waiting) == (0, 0)
 
