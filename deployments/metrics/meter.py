@@ -8,7 +8,10 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
+from deployments.logger import get_logger
 from deployments.metrics.names import BY_NAME, METRICS, Kind, Metric
+
+logger = get_logger(__name__)
 
 OTHER: Final = "other"
 LABEL_SETS: Final = 500  # distinct label values of one metric at most, then `other`
@@ -124,11 +127,15 @@ class RayMeter(Meter):
             self.flush()
 
     def flush(self) -> None:
-        """Hand over what was counted since the last time."""
+        """Hand over what was counted since the last time; what Ray does not take is kept for the next."""
         with self._lock:
             sums, self._sums = self._sums, {}
         for (name, labels), value in sums.items():
-            self._hand_over(BY_NAME[name], value, labels)
+            try:
+                self._hand_over(BY_NAME[name], value, labels)
+            except Exception:
+                logger.exception("Ray did not take the metric '%s'; it is offered again.", name)
+                self._add((name, labels), value)
 
     def _hand_over(self, metric: Metric, value: float, labels: Labels) -> None:
         record = self._metrics.get(metric.name) or self._make(metric)

@@ -12,8 +12,11 @@ class Recorded(RayMeter):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[str, float, tuple[str, ...]]] = []
+        self.is_down = False
 
     def _hand_over(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
+        if self.is_down:
+            raise RuntimeError("Ray has gone")
         self.calls.append((metric.name, value, labels))
 
 
@@ -49,6 +52,22 @@ def test_what_is_counted_while_sums_are_handed_over_is_kept() -> None:
         meter.flush()
     meter.flush()
     assert counted(meter, "fastserve_degraded") == {("m",): 60_000.0}
+
+
+def test_what_ray_does_not_take_is_offered_again() -> None:
+    meter = Recorded()
+    meter.is_down = True
+    meter.count("fastserve_degraded", ("m",), 2.0)
+    meter.count("fastserve_cost", ("a",), 0.5)
+    meter.flush()
+    assert not meter.calls
+    meter.is_down = False
+    meter.flush()
+    meter.flush()
+    assert (counted(meter, "fastserve_degraded"), counted(meter, "fastserve_cost")) == (
+        {("m",): 2.0},
+        {("a",): 0.5},
+    )
 
 
 def test_series_stay_bounded() -> None:
