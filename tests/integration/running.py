@@ -25,6 +25,7 @@ from tests.model_parts import parted
 
 KEY = "fs-integration-key-0123456789"
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 120.0  # how long a test waits for what must come: a busy machine fails nothing that works
 EXPORT_S = 1.0  # between two exports of metrics; Ray's own is ten seconds
 
 FAST_MODEL = {"decode_step_s": 0.004, "decode_step_per_sequence_s": 0.0001, "mean_output_tokens": 16}
@@ -87,16 +88,18 @@ class Cluster:
     def client(self, **options: Any) -> httpx.Client:
         """A client with the key, blind to the environment's proxies."""
         headers = {"authorization": f"Bearer {KEY}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30.0, trust_env=False, **options)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=PATIENCE_S, trust_env=False, **options
+        )
 
     def deploy(self, changed: dict[str, Any], *, wait: bool = True) -> None:
         """Apply a config, as `serve deploy` does, and wait until it serves."""
         self.pool.names = tuple(app["name"] for app in changed["applications"])
         self.pool.deploy(changed)
         if wait:
-            self.wait_for(self._all_run, 90.0)
+            self.wait_for(self._all_run)
             names = [app["args"]["id"] for app in changed["applications"] if app["name"].startswith("model-")]
-            self.wait_for(lambda: set(names) == set(self.served()), 30.0)
+            self.wait_for(lambda: set(names) == set(self.served()))
 
     def _all_run(self) -> bool:
         from ray import serve
@@ -121,7 +124,7 @@ class Cluster:
             data = client.get("/v1/models").json()["data"]
         return [one["id"] for one in data if not is_auto(one["id"])]
 
-    def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> float:
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> float:
         """Seconds until the condition held. Fails the test after `timeout_s`."""
         began_s = time.monotonic()
         while time.monotonic() - began_s < timeout_s:
@@ -155,7 +158,7 @@ class Cluster:
 
         return decode_snapshot(ray.get(get_or_create_table().snapshot_bytes.remote("", 0, 1.0)))
 
-    def table(self, method: str, *args: object, timeout_s: float = 30.0) -> Any:
+    def table(self, method: str, *args: object, timeout_s: float = PATIENCE_S) -> Any:
         """What a method of the table's actor returns, asked again while it is away."""
         import ray
 
@@ -164,7 +167,7 @@ class Cluster:
         deadline_s = time.monotonic() + timeout_s
         while True:
             try:
-                return ray.get(getattr(ray.get_actor(NAME, NAMESPACE), method).remote(*args), timeout=10.0)
+                return ray.get(getattr(ray.get_actor(NAME, NAMESPACE), method).remote(*args), timeout=30.0)
             except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
                 if time.monotonic() > deadline_s:
                     raise
@@ -226,7 +229,7 @@ class Callers(ABC):
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(60.0)
+            thread.join(PATIENCE_S)
 
     def _call(self, turn: int) -> None:
         with self._cluster.client() as client:
@@ -246,6 +249,10 @@ class Load(Callers):
         super().__init__(cluster, callers)
         self.answers: list[Answer] = []
         self._models, self._body = models, body
+
+    def until(self, answers: int) -> None:
+        """Returns when so many answers have come: a slow machine takes longer, and sees as much."""
+        self._cluster.wait_for(lambda: len(self.answers) >= answers)
 
     def _ask(self, client: httpx.Client, turn: int) -> None:
         self.answers.append(self._once(client, self._models[turn % len(self._models)], turn % 2 == 0))

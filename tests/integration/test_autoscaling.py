@@ -28,8 +28,8 @@ def test_load_adds_replicas_and_calm_takes_them_away(restored: Any, load: Any) -
     restored.deploy(changed)
     assert restored.usable("elastic") == 1
     with load(restored, ["elastic"], callers=8, max_tokens=200, ignore_eos=True) as running:
-        restored.wait_for(lambda: restored.usable("elastic") >= 2, 60.0)
-    restored.wait_for(lambda: restored.usable("elastic") == 1, 90.0)
+        restored.wait_for(lambda: restored.usable("elastic") >= 2)
+    restored.wait_for(lambda: restored.usable("elastic") == 1)
     assert running.answers
     assert [answer for answer in running.answers if not answer.is_whole] == []
 
@@ -50,13 +50,13 @@ def test_a_model_that_nobody_asks_for_sleeps_and_its_name_wakes_it(restored: Any
     model |= {"autoscaling_config": PLANNED}
     model["user_config"] |= {"drain_s": 1.0, "weight": 0.0}
     restored.deploy(changed)
-    restored.wait_for(lambda: _sleeps(restored, "rare"), 60.0)
+    restored.wait_for(lambda: _sleeps(restored, "rare"))
     body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
     with restored.client() as client:
         assert client.post("/v1/chat/completions", json={"model": "auto", **body}).status_code == 200
         answer = client.post("/v1/chat/completions", json={"model": "rare", **body}, timeout=60.0)
     assert (answer.status_code, answer.headers["x-fastserve-model"]) == (200, "rare")
-    restored.wait_for(lambda: _sleeps(restored, "rare"), 60.0)
+    restored.wait_for(lambda: _sleeps(restored, "rare"))
 
 
 def _sleeps(cluster: Any, model: str) -> bool:

@@ -35,7 +35,7 @@ def test_a_file_is_planned_deployed_taken_back_and_rolled_back(restored: Cluster
 
     done = console.run("deploy", "--yes", config=more)
     assert done.returncode == 0, done.stderr
-    restored.wait_for(lambda: "gamma" in restored.served(), 30.0)
+    restored.wait_for(lambda: "gamma" in restored.served())
 
     crashing = copy.deepcopy(more)
     crashing["applications"][-1]["args"] |= {
@@ -56,4 +56,4 @@ def test_a_file_is_planned_deployed_taken_back_and_rolled_back(restored: Cluster
     ]
     back = console.run("rollback", str(listed[-3]["number"]), "--yes")
     assert back.returncode == 0, back.stderr
-    restored.wait_for(lambda: "gamma" not in restored.served(), 60.0)
+    restored.wait_for(lambda: "gamma" not in restored.served())

@@ -15,8 +15,8 @@ KEY = "fs-integration-key-0123456789"
 def page(cluster):
     headers = {"sec-fetch-site": "same-origin"}
     with httpx.Client(base_url=cluster.url, headers=headers, timeout=30.0, trust_env=False) as made:
-        cluster.wait_for(lambda: made.get("/dashboard/sign-in").status_code == 200, 60.0)
-        cluster.wait_for(lambda: made.post("/dashboard/sign-in", json={"key": KEY}).status_code == 200, 30.0)
+        cluster.wait_for(lambda: made.get("/dashboard/sign-in").status_code == 200)
+        cluster.wait_for(lambda: made.post("/dashboard/sign-in", json={"key": KEY}).status_code == 200)
         yield made
 
 
@@ -57,12 +57,12 @@ def test_a_request_is_seen_and_a_closed_tab_frees_its_stream(cluster, page):
     with cluster.client() as client:
         body = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
         decision_id = client.post("/v1/chat/completions", json=body).headers["x-fastserve-decision-id"]
-    cluster.wait_for(lambda: page.get(f"/dashboard/api/decisions/{decision_id}").status_code == 200, 10.0)
+    cluster.wait_for(lambda: page.get(f"/dashboard/api/decisions/{decision_id}").status_code == 200)
     with page.stream("GET", "/dashboard/api/stream?topics=status,now") as answer:
         lines = answer.iter_lines()
         assert any(line == "event: now" for line in lines)
         assert page.get("/dashboard/api/session").json()["status"]["viewers"] == 1
-    cluster.wait_for(lambda: page.get("/dashboard/api/session").json()["status"]["viewers"] == 0, 5.0)
+    cluster.wait_for(lambda: page.get("/dashboard/api/session").json()["status"]["viewers"] == 0)
 
 
 def test_a_chat_of_the_playground_reaches_a_model(page):
@@ -86,12 +86,12 @@ def test_weights_set_on_the_page_hold_until_a_file_says_otherwise(restored, page
             seen = [client.post("/v1/dispatch/explain", json=body).json()["caller"] for _ in range(4)]
         return all(one["accuracy_weight"] == accuracy for one in seen)
 
-    cluster.wait_for(lambda: explained(4.0), 20.0)
+    cluster.wait_for(lambda: explained(4.0))
     assert (cluster.pids("fastserve", "Ingress"), cluster.pids("dashboard", "Dashboard")) == before
     history = page.get("/dashboard/api/operate").json()["history"]
     assert (history[0]["who"], history[0]["what"]) == ("environment", "dashboard: weights of 'auto'")
     cluster.deploy(copy.deepcopy(cluster.base))
-    cluster.wait_for(lambda: explained(1.0), 20.0)
+    cluster.wait_for(lambda: explained(1.0))
 
 
 def test_a_drained_model_rests(restored, page):
@@ -99,8 +99,7 @@ def test_a_drained_model_rests(restored, page):
     body = {"model": "beta", "messages": [{"role": "user", "content": "Hello"}]}
     with restored.client() as client:
         restored.wait_for(
-            lambda: all(client.post("/v1/chat/completions", json=body).status_code == 503 for _ in range(4)),
-            20.0,
+            lambda: all(client.post("/v1/chat/completions", json=body).status_code == 503 for _ in range(4))
         )
 
 

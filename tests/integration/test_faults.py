@@ -27,12 +27,11 @@ def with_faults(cluster, model, **faults):
 def test_sigkill_of_one_of_two_replicas_fails_nobody_without_a_first_byte(cluster, load):
     victim = next(iter(cluster.pids("model-alpha", "Model").values()))
     with load(cluster, ["alpha"], 12, max_tokens=64) as running:
-        time.sleep(1.5)
+        running.until(40)
         killed_s = time.monotonic()
         os.kill(victim, signal.SIGKILL)
-        time.sleep(4.0)
+        running.until(len(running.answers) + 100)
     answers = running.answers
-    assert len(answers) > 100
     plain = [a for a in answers if not a.stream]
     assert [a for a in plain if a.status != 200] == []
     broken = [a for a in answers if a.stream and not a.is_whole]
@@ -42,17 +41,17 @@ def test_sigkill_of_one_of_two_replicas_fails_nobody_without_a_first_byte(cluste
         events = [event.data for event in sse.parse(answer.text.encode())]
         assert events[-1] == sse.DONE
         assert json.loads(events[-2])["error"]["code"] == "upstream_interrupted"
-    cluster.wait_for(lambda: len(cluster.pids("model-alpha", "Model")) == 2, 30.0)
+    cluster.wait_for(lambda: len(cluster.pids("model-alpha", "Model")) == 2)
 
 
 def test_a_hung_replica_is_left_out_of_rotation_and_returns(cluster, load):
-    cluster.wait_for(lambda: cluster.usable("alpha") == 2, 60.0)
+    cluster.wait_for(lambda: cluster.usable("alpha") == 2)
     victim = next(iter(cluster.pids("model-alpha", "Model").values()))
     body = {"model": "alpha", "messages": HELLO, "max_tokens": 4}
     os.kill(victim, signal.SIGSTOP)
     try:
         with load(cluster, ["alpha"], 4, max_tokens=4) as running:
-            cluster.wait_for(lambda: cluster.usable("alpha") == 1, 20.0)
+            cluster.wait_for(lambda: cluster.usable("alpha") == 1)
         with cluster.client() as client:
             later = [client.post("/v1/chat/completions", json=body) for _ in range(40)]
     finally:
@@ -65,7 +64,7 @@ def test_a_hung_replica_is_left_out_of_rotation_and_returns(cluster, load):
     def is_back():
         return len(cluster.pids("model-alpha", "Model")) == 2 and cluster.usable("alpha") == 2
 
-    cluster.wait_for(is_back, 30.0)
+    cluster.wait_for(is_back)
 
 
 def test_a_failing_model_is_left_by_auto_and_503_by_name(restored):
@@ -128,10 +127,10 @@ def test_losing_an_actor_of_ours_or_serve_s_fails_no_request(cluster, load, name
     wanted = "fastserve:table" if name == "table" else "SERVE_CONTROLLER_ACTOR"
     actors = [a for a in list_actors(filters=[("state", "=", "ALIVE")]) if (a.name or "").startswith(wanted)]
     with load(cluster, ["alpha", "beta", "auto"], 6, max_tokens=8) as running:
-        time.sleep(1.0)
+        running.until(10)
         os.kill(actors[0].pid, signal.SIGKILL)
         time.sleep(5.0)
-    assert len(running.answers) > 50
+        running.until(len(running.answers) + 50)
     assert [a for a in running.answers if not a.is_whole] == []
 
 
@@ -145,7 +144,7 @@ def test_sigkill_of_one_ingress_replica_leaves_the_other(cluster):
             statuses.append(client.get("/ready").status_code)
             time.sleep(0.05)
     assert statuses.count(200) == len(statuses)
-    cluster.wait_for(lambda: len(cluster.pids("fastserve", "Ingress")) == 2, 60.0)
+    cluster.wait_for(lambda: len(cluster.pids("fastserve", "Ingress")) == 2)
 
 
 def test_a_model_that_cannot_start_is_named_and_disturbs_nobody(restored, load, tmp_path):
@@ -166,11 +165,11 @@ def test_a_model_that_cannot_start_is_named_and_disturbs_nobody(restored, load, 
 
     with load(cluster, ["alpha", "beta", "auto"], 4, max_tokens=8) as running:
         cluster.deploy(changed, wait=False)
-        cluster.wait_for(is_named, 60.0)
+        cluster.wait_for(is_named)
         with cluster.client() as client:
             asked = client.post("/v1/chat/completions", json={"model": "gamma", "messages": HELLO})
+        running.until(50)
     assert asked.status_code in (404, 503), asked.text
-    assert len(running.answers) > 50
     assert [answer for answer in running.answers if not answer.is_whole] == []
     assert [cluster.pids(*name) for name in others] == before
     models = cluster.snapshot().models

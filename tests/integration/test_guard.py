@@ -22,7 +22,7 @@ def address(cluster):
     return host, int(port)
 
 
-def exchange(cluster, sent: bytes, timeout_s: float = 10.0) -> bytes:
+def exchange(cluster, sent: bytes, timeout_s: float = 60.0) -> bytes:
     """What comes back for raw bytes, until the server closes or says nothing more."""
     with socket.create_connection(address(cluster), timeout=timeout_s) as connection:
         connection.sendall(sent)
@@ -66,7 +66,7 @@ def test_300_half_open_bodies_do_not_disturb_anybody(cluster):
 def test_a_stranger_is_refused_before_its_body_has_come_and_replicas_are_not_blamed(cluster):
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n"
     for _ in range(20):
-        with socket.create_connection(address(cluster), timeout=10.0) as connection:
+        with socket.create_connection(address(cluster), timeout=60.0) as connection:
             connection.sendall(head + b" " * 40_000)
             received = b""
             while part := connection.recv(65_536):  # until the server closes it
@@ -86,7 +86,7 @@ def test_nothing_of_ours_listens_beyond_loopback(cluster):
 
 
 def test_headers_that_never_end_are_cut_off_and_disturb_nobody(cluster):
-    held = [socket.create_connection(address(cluster), timeout=10.0) for _ in range(100)]
+    held = [socket.create_connection(address(cluster), timeout=60.0) for _ in range(100)]
     try:
         for connection in held:
             connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-a: ")
@@ -147,7 +147,7 @@ def test_a_body_over_the_cap_is_413(cluster):
     ],
 )
 def test_broken_http_is_refused_and_harms_nobody(cluster, sent):
-    answer = exchange(cluster, sent, timeout_s=2.0)
+    answer = exchange(cluster, sent)
     assert answer == b"" or answer.split(b" ")[1][:1] == b"4"
     with cluster.client() as client:
         assert client.get("/health").status_code == 200
@@ -161,7 +161,7 @@ def test_a_client_that_leaves_stops_the_generation(cluster, stream):
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\n"
         b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
     )
-    with socket.create_connection(address(cluster), timeout=5.0) as connection:
+    with socket.create_connection(address(cluster), timeout=60.0) as connection:
         connection.sendall(head % (KEY, len(body)) + body)
-        cluster.wait_for(lambda: cluster.running("slow") == 1, 5.0)
-    cluster.wait_for(lambda: cluster.running("slow") == 0, 20.0)
+        cluster.wait_for(lambda: cluster.running("slow") == 1)
+    cluster.wait_for(lambda: cluster.running("slow") == 0)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from deployments.metrics.names import METRICS
 from tests.integration.running import EXPORT_S, Cluster
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 Key = tuple[str, ...]
 
@@ -64,8 +64,8 @@ def quiet() -> None:
 
 
 def settle(read: Callable[[], Counter[Key]], expected: Counter[Key], before: Counter[Key]) -> Counter[Key]:
-    """What has been added since `before`, once it is what is expected, or after 20 s."""
-    deadline = time.monotonic() + 20.0
+    """What has been added since `before`, once it is what is expected, or after two minutes."""
+    deadline = time.monotonic() + 120.0
     while (found := read() - before) != expected and time.monotonic() < deadline:
         time.sleep(0.5)
     return found
@@ -117,7 +117,7 @@ def test_counters_stay_exact_after_an_ingress_replica_was_replaced(cluster: Clus
     assert settle(requests_total, first, before) == first
     name, pid = next(iter(cluster.pids("fastserve", "Ingress").items()))
     os.kill(pid, signal.SIGKILL)
-    cluster.wait_for(lambda: len(set(cluster.pids("fastserve", "Ingress")) - {name}) >= 2, 60.0)
+    cluster.wait_for(lambda: len(set(cluster.pids("fastserve", "Ingress")) - {name}) >= 2)
     time.sleep(2.0)
     expected = first + script(cluster)
     assert settle(requests_total, expected, before) == expected

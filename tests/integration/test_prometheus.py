@@ -24,7 +24,7 @@ from serve_app.monitoring.files import CONFIG, Places, contents
 from tests.integration.running import ROOT, Cluster, free_ports, model_app
 from tests.prometheus import program
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 # Queries (dashboard, title of the panel) that have data only once something has gone wrong.
 OF_FAULTS = {
@@ -158,7 +158,7 @@ def test_every_panel_has_data_in_a_real_prometheus(restored: Cluster, tmp_path: 
         assert [rule["name"] for rule in rules] == [alert.name for alert in ALERTS]
         assert {rule["health"] for rule in rules} == {"ok"}, rules
         seen = next(alert.expr for alert in ALERTS if alert.name == "FastServeNotSeen")
-        restored.wait_for(lambda: asked(client, seen) == [], 30.0)
+        restored.wait_for(lambda: asked(client, seen) == [])
 
 
 def test_a_replica_logs_each_request_beside_serves_log(restored: Cluster) -> None:
@@ -175,7 +175,7 @@ def test_a_replica_logs_each_request_beside_serves_log(restored: Cluster) -> Non
     def text() -> str:
         return "".join(path.read_text() for path in logs.rglob("requests_*"))
 
-    restored.wait_for(lambda: decision in text(), 20.0)
+    restored.wait_for(lambda: decision in text())
     assert "canary-of-the-log" not in text()
     lines = [json.loads(line) for line in text().splitlines()]
     (line,) = [line for line in lines if line.get("id") == decision]
@@ -199,7 +199,7 @@ def test_both_programs_are_started_on_loopback_and_end_together(tmp_path: Path) 
     environment = os.environ | {"PATH": programs, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([*command, *ports], env=environment, cwd=ROOT, start_new_session=True)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=5.0, trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0, trust_env=False) as client:
             wait_until(lambda: said.exists() and is_ready(client))
             (group,) = client.get("/api/v1/rules").json()["data"]["groups"]
             assert len(group["rules"]) == len(ALERTS)
@@ -212,7 +212,7 @@ def test_both_programs_are_started_on_loopback_and_end_together(tmp_path: Path) 
         assert source["datasources"][0]["url"] == f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(30.0) == 0
+        assert process.wait(120.0) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/-/ready", timeout=5.0, trust_env=False)
 
@@ -226,7 +226,7 @@ def is_ready(client: httpx.Client) -> bool:
         return False
 
 
-def wait_until(condition: Any, timeout_s: float = 60.0) -> None:
+def wait_until(condition: Any, timeout_s: float = 120.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline_s:

@@ -20,7 +20,7 @@ KILLS = 20
 
 async def _status(table: TableApi) -> dict[str, Any]:
     """The table's own status, once it answers."""
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(120.0):
         while True:
             try:
                 return await table.status()
@@ -34,18 +34,19 @@ def _counted(status: dict[str, Any]) -> int:
 
 def test_killing_the_table_fails_no_request_and_loses_no_outcome(cluster: Cluster) -> None:
     table = join_table()
-    cluster.wait_for(lambda: _settled(table), 20.0)
+    cluster.wait_for(lambda: _settled(table))
     before = asyncio.run(_status(table))
     with Load(cluster, ["auto", "alpha", "beta"], callers=4, max_tokens=8) as load:
         for _ in range(KILLS):
-            time.sleep(0.3)
+            load.until(len(load.answers) + 10)
             status = asyncio.run(_status(table))
             os.kill(status["pid"], signal.SIGKILL)
             while asyncio.run(_status(table))["boot_id"] == status["boot_id"]:
                 time.sleep(0.05)
     failed = [(a.model, a.status, a.took_s, a.text[-300:]) for a in load.answers if not a.is_whole]
     assert failed == []
-    cluster.wait_for(lambda: _settled(table), 20.0)
+    cluster.wait_for(lambda: _settled(table))
+    cluster.wait_for(lambda: _counted(asyncio.run(_status(table))) - _counted(before) >= len(load.answers))
     after = asyncio.run(_status(table))
     assert _counted(after) - _counted(before) == len(load.answers)
     rows = {
@@ -54,7 +55,6 @@ def test_killing_the_table_fails_no_request_and_loses_no_outcome(cluster: Cluste
     }
     assert rows == {"decisions": len(load.answers), "outcomes": len(load.answers)}
     assert after["store"]["alarms"] == []
-    assert len(load.answers) > 20 * KILLS
 
 
 def _settled(table: TableApi) -> bool:
