@@ -9,7 +9,7 @@ from deployments.metrics.meter import MemoryMeter
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 

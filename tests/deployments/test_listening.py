@@ -58,7 +58,7 @@ async def answers(address: str, port: int) -> bool:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

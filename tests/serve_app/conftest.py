@@ -78,7 +78,7 @@ class Pool:
         model.__init__(ModelConfig.model_validate(args), self.table, "127.0.0.1", replica)  # type: ignore[misc]
         await model.reconfigure(live)
         self.models.append(model)
-        for _ in range(100):
+        for _ in range(1200):
             if any(row.replica == replica for row in self.ingress.upstreams.usable(name)):
                 return model
             await asyncio.sleep(0.05)
@@ -102,7 +102,7 @@ async def make_pool(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pool, 
     server = EngineServer(UntilClose(Cors(guard)), "127.0.0.1")
     await server.start()
     client = httpx.AsyncClient(
-        base_url=server.url, headers={"authorization": f"Bearer {KEY}"}, timeout=30.0, trust_env=False
+        base_url=server.url, headers={"authorization": f"Bearer {KEY}"}, timeout=120.0, trust_env=False
     )
     return Pool(table, ingress, server.url, client), server
 

@@ -58,7 +58,7 @@ async def row(table: Table) -> ReplicaRow | None:
 
 
 async def until_state(table: Table, state: ReplicaState) -> ReplicaRow:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             found = await row(table)
             if found is not None and found.state is state:
@@ -105,19 +105,22 @@ async def test_a_loading_replica_is_cold(table: Table) -> None:
 async def test_running_requests_show_in_the_table_and_to_the_autoscaler(table: Table) -> None:
     async with serving(table) as model:
         found = await until_state(table, ReplicaState.WARM)
-        calls = [asyncio.create_task(chat(table, found.url, 50)) for _ in range(3)]
-        async with asyncio.timeout(5):
+        calls = [asyncio.create_task(chat(table, found.url, 1500)) for _ in range(3)]  # 30 s
+        async with asyncio.timeout(60):
             while (await row(table) or found).running < 3:
                 await asyncio.sleep(0.02)
         assert model.record_autoscaling_stats() == {"ongoing": 3.0}
-        await asyncio.gather(*calls)
-        assert model.record_autoscaling_stats() == {"ongoing": 0.0}
+        for call in calls:
+            call.cancel()
+        async with asyncio.timeout(60):
+            while model.record_autoscaling_stats() != {"ongoing": 0.0}:
+                await asyncio.sleep(0.02)
 
 
 async def test_a_leaving_replica_ends_its_streams_and_leaves_the_table(table: Table) -> None:
-    model = await started(table)
+    model = await started(table, drain_s=60)
     found = await until_state(table, ReplicaState.WARM)
-    stream = asyncio.create_task(chat(table, found.url, 100, stream=True))  # 2 s
+    stream = asyncio.create_task(chat(table, found.url, 250, stream=True))  # 5 s
     while not model.record_autoscaling_stats()["ongoing"]:
         await asyncio.sleep(0.01)
     leaving = asyncio.create_task(model.leave())
@@ -215,12 +218,12 @@ async def test_live_settings_reach_the_table_and_the_door_without_a_restart(tabl
     async with serving(table) as model:
         found = await until_state(table, ReplicaState.WARM)
         await model.reconfigure({"price": {"prompt_usd_per_mtok": 3}, "weight": 0, "max_ongoing_requests": 1})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await table.snapshot("", 0, 0.0)).models["small"].card.weight:
                 await asyncio.sleep(0.02)
         card = (await table.snapshot("", 0, 0.0)).models["small"].card
         assert (card.prompt_usd_per_mtok, card.weight) == (3.0, 0.0)
-        running = asyncio.create_task(chat(table, found.url, 50))
+        running = asyncio.create_task(chat(table, found.url, 250))
         while not model.record_autoscaling_stats()["ongoing"]:
             await asyncio.sleep(0.01)
         assert (await chat(table, found.url, 1))[0] == 429
@@ -283,7 +286,7 @@ async def test_a_replica_lives_on_while_the_table_is_away(table: Table) -> None:
 async def test_the_table_gets_the_tokenizer_of_a_model_that_has_one(table: Table, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(b"{}")
     async with serving(table, source=str(tmp_path)):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not (tokenizer := (await table.snapshot("", 0, 0.0)).models["small"].card.tokenizer):
                 await asyncio.sleep(0.02)
         assert await table.artifact(tokenizer_artifact(tokenizer)) == (tokenizer, b"{}")

@@ -33,7 +33,7 @@ async def served(pool):
 
 
 async def until_logged(served: Served, count: int) -> None:
-    for _ in range(100):
+    for _ in range(1200):
         await served.read()
         log = served.dashboard.feed.tail.newest()
         if len(log) >= count and all(outcome is not None for _, outcome in log):

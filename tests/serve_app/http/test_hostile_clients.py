@@ -23,7 +23,7 @@ async def wire(pool, raw: bytes) -> tuple[int, bytes, bytes]:
     """Status, head and body of the answer to some bytes, read to the end of the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(pool.url.rpartition(":")[2]))
     writer.write(raw)
-    answer = await asyncio.wait_for(reader.read(), 20)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]) if head else 0, head.lower(), body

@@ -17,7 +17,7 @@ async def asked(pool, path, body, version="1.0"):
     key = pool.client.headers["authorization"]
     reader, writer = await asyncio.open_connection("127.0.0.1", int(pool.url.rpartition(":")[2]))
     writer.write(f"{head}authorization: {key}\r\n\r\n".encode() + raw)
-    answer = await asyncio.wait_for(reader.read(), 20)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     return head.lower(), body

@@ -128,7 +128,7 @@ async def test_a_model_without_a_price_answers_nobody_under_a_limit_in_dollars(c
         shown = (await client.post("/v1/dispatch/explain", json=body)).json()["candidates"]
         assert {one["model"]: one["reason"] for one in shown}["free"] == "price 0 under a limit in dollars"
         await model.reconfigure({"price": {"completion_usd_per_mtok": 1.0}, "weight": 0.0})
-        for _ in range(100):
+        for _ in range(1200):
             if pool.ingress.view.snapshot.models["free"].card.completion_usd_per_mtok:
                 break
             await asyncio.sleep(0.05)

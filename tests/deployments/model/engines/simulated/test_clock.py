@@ -19,7 +19,7 @@ async def running(**settings: float) -> AsyncIterator[BatchClock]:
 
 
 async def ended(sequence: Sequence) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not sequence.done:
             await sequence.progress.wait()
             sequence.progress.clear()

@@ -121,12 +121,12 @@ async def test_the_error_rate_is_met() -> None:
 async def test_a_hanging_request_counts_as_running_until_its_client_leaves() -> None:
     async with serving(faults={"hang_rate": 1.0}) as (engine, client):
         call = asyncio.create_task(ask(client))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             while engine.stats().running == 0:
                 await asyncio.sleep(0.01)
         assert not call.done()
         call.cancel()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             while engine.stats().running:
                 await asyncio.sleep(0.01)
 
