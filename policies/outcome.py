@@ -12,7 +12,7 @@ class Status(StrEnum):
 
     OK = "ok"
     FAILED = "failed"  # the model's or engine's fault: error, timeout, broken stream
-    REJECTED = "rejected"  # the caller's fault (4xx) or our own limit (429)
+    REJECTED = "rejected"  # the caller's fault (4xx), or no room (429; see Outcome.is_shed)
     CANCELLED = "cancelled"  # the client left
 
 
@@ -32,6 +32,7 @@ class Outcome:
     attempts: int = 1  # tries until the answer; above 1 the decision's own model did not answer
     quality: float | None = None  # score in [0, 1] when evaluation or feedback knows it
     tokens_estimated: bool = False  # the engine did not say them: counted from what was relayed
+    is_shed: bool = False  # of a rejected one: nothing had room for it in time, whatever it asked
 
 
 @dataclass(frozen=True, slots=True)

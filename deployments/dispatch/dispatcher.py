@@ -31,6 +31,7 @@ from deployments.dispatch.policy_host import ArtifactLoaders, Loaders, PolicyHos
 from deployments.dispatch.request import CHARS_PER_TOKEN, DispatchRequest, UnknownModelError
 from deployments.dispatch.settings import DispatchSettings
 from deployments.dispatch.settlement import Settlement
+from deployments.records.records import DecisionRecord
 from deployments.records.snapshot import Snapshot
 from deployments.steady_clock import wall_s
 from policies.arrays import F64
@@ -138,6 +139,19 @@ class Dispatcher:
         prompt_hash = self._prompt_hash(request.prompt.text)
         dispatch.record = dispatch.record_as(now_s, prompt_hash, shadow, perf_counter() - started_s)
         return dispatch
+
+    def unserved(self, request: DispatchRequest) -> DecisionRecord:
+        """The record of a request for which no model was there: of the one that the policy would have chosen.
+
+        Nothing is drawn, which is why its propensity is 0. Raises UnknownModelError, UnknownProfileError.
+        """
+        started_s = perf_counter()
+        dispatch = self.explain(request)
+        index, probabilities = self.planner.missed(dispatch), np.zeros(len(dispatch.observation.models))
+        model = dispatch.observation.models[index]
+        dispatch.decision = Decision(index, model, 0.0, probabilities, NOBODY, 0.0, dispatch.seed)
+        prompt_hash = self._prompt_hash(request.prompt.text)
+        return dispatch.record_as(self._wall(), prompt_hash, "", perf_counter() - started_s)
 
     def answered(self, dispatch: Dispatch, model: str) -> None:
         """Another model than the chosen one answered: the session goes on with it."""

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from deployments.dispatch.dispatch import Dispatch
-from deployments.dispatch.masks import Reason
+from deployments.dispatch.masks import PASSING, Reason
 from deployments.dispatch.policy_host import PolicyHost
 from policies.arrays import F64, Bools
 from policies.observation import COLD, E2E_S, PROMPT_COLUMN, TTFT_S, Observation
@@ -66,6 +66,12 @@ class Planner:
         self.name(model)
         return model
 
+    def missed(self, dispatch: Dispatch) -> int:
+        """Index of the policy's favourite among the models that may answer once they are there."""
+        reasons = dispatch.reasons
+        away = np.array([reasons.get(one) in PASSING for one in dispatch.observation.models], dtype=bool)
+        return int(np.argmax(self._shares(dispatch, away, awake=False)))
+
     def _shares(self, dispatch: Dispatch, mask: Bools, *, awake: bool) -> F64:
         """[M] the policy's probabilities with `mask` [M]; `awake`: as if every model had a replica."""
         seen, rows = dispatch.observation, dispatch.observation.rows
@@ -74,7 +80,7 @@ class Planner:
             rows[:, (TTFT_S, E2E_S)] -= waits[:, None]
             rows[waits > 0.0, COLD] = 0.0
         seen = Observation(seen.models, rows, seen.prompt, seen.caller, mask)
-        return self._host.choose(seen, dispatch.assigned, 0.0)[0]
+        return self._host.choose(seen, dispatch.assigned or None, 0.0)[0]
 
     def name(self, model: str) -> None:
         """Somebody asked for the model by its name."""

@@ -1,5 +1,6 @@
 """What the decision log says of each request: its reward, for the canary, the alarms and gate C."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,11 @@ class Finished:
     reward: float
     expected: F64
     cost_usd: float
+
+    @property
+    def is_shed(self) -> bool:
+        """Whether it was refused because nothing had room for it in time."""
+        return self.result.outcome.is_shed
 
     @property
     def is_rescued(self) -> bool:
@@ -60,25 +66,36 @@ def normalised_reward(
     return (reward(score, late, share, a, latency, cost) + latency + cost) / (a + latency + cost)
 
 
+def shed_reward(caller: Sequence[float]) -> float:
+    """The normalised reward of a request that was refused for load: no answer, as late as can be, no cost.
+
+    That is the reward of policies.reward for a request that came to no answer, and of the simulator.
+    """
+    return normalised_reward(0.0, math.inf, 0.0, caller, 0.0, NO_TARGET_S)
+
+
 def finished(
     transitions: Iterable[tuple[DecisionRecord, OutcomeRecord | None]],
     votes: Mapping[str, float],
     target_s: float,
     *,
     counts_latency: bool = True,
+    with_shed: bool = False,
 ) -> list[Finished]:
     """Dispatched requests that ended, in order of their end, each charged with what came of the decision.
 
     A request's score is its vote where there is one, else what was predicted for the chosen model. What
     another model had to answer scores 0 and took as long as it took in all; what the client left took at
-    least until then. A refused request, and one whose version had not arrived, says nothing. Latency is left
-    out where requests that share queues are compared: a request bears what others chose.
+    least until then. A request that was refused for what it asked, and one whose version had not arrived,
+    says nothing. One that was refused for load counts `with_shed`: where whole slices of time are compared.
+    Latency is left out where requests that share queues are compared: a request bears what others chose.
     """
     found = []
     for record, result in transitions:
         if result is None or not record.rows or not record.is_dispatched:
             continue
-        if result.outcome.status is Status.REJECTED or record.decider.fallback == MISSING:
+        is_left_out = result.outcome.status is Status.REJECTED and not (with_shed and result.outcome.is_shed)
+        if is_left_out or record.decider.fallback == MISSING:
             continue
         found.append(_finished(record, result, votes.get(record.decision_id), target_s, counts_latency))
     return sorted(found, key=lambda one: one.result.finished_s)
@@ -117,9 +134,12 @@ def _earned(
     counts_latency: bool,
 ) -> float:
     """The normalised reward of a decision."""
-    outcome, row = result.outcome, record.rows[record.models.index(record.model)]
+    outcome = result.outcome
+    if outcome.is_shed:
+        return shed_reward(record.caller)
     if outcome.status is Status.FAILED:
         return 0.0
+    row = record.rows[record.models.index(record.model)]
     score, e2e_s = row[_ACCURACY] if vote is None else vote, outcome.e2e_s or 0.0
     if record.model in result.fallbacks:
         score = 0.0

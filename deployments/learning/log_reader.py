@@ -48,7 +48,7 @@ class LogReader:
             if len(page) < PAGE or after_s > now_s - self._settle_s:  # what began later is not settled
                 break
         self._advance(min(after_s, earliest_open_s - 1e-3))
-        return finished(ended, await self._votes(ended), self._target_s)
+        return finished(ended, await self._votes(ended), self._target_s, with_shed=True)
 
     def _advance(self, after_s: float) -> None:
         self._after_s = max(self._after_s, after_s)

@@ -50,7 +50,7 @@ def _finished(
 
 
 def _outcome_of(request: np.void) -> Outcome:
-    """The outcome an ingress would record; an expired or rejected request counts as our own limit."""
+    """The outcome an ingress would record; for an expired or rejected request there was no room."""
     status = {DONE: Status.OK, FAILED: Status.FAILED}.get(int(request["outcome"]), Status.REJECTED)
     ok = status is Status.OK
     return Outcome(
@@ -60,4 +60,5 @@ def _outcome_of(request: np.void) -> Outcome:
         output_tokens=int(request["output_tokens"]) if ok else 0,
         cost_usd=float(request["cost_usd"]),
         quality=float(request["score"]) if ok else None,
+        is_shed=status is Status.REJECTED,
     )

@@ -9,6 +9,7 @@ from deployments.dispatch.dispatcher import Dispatcher
 from deployments.dispatch.masks import NoModelError
 from deployments.dispatch.request import DispatchRequest, Preferences, UnknownModelError
 from deployments.keys.key import Key
+from deployments.records.records import DecisionRecord
 from policies.profile import UnknownProfileError, is_auto
 from serve_app.body.calls import Call
 from serve_app.http.errors import (
@@ -50,6 +51,12 @@ class Chooser:
             told = {model: why for model, why in error.reasons.items() if key.may_use(model)}
             known = NoModelError(told, error.wakes, error.ready_in_s)
             raise model_cold(cold[0]) if cold else refusal(known, call, models, dollar_limit) from None
+
+    def unserved(
+        self, key: Key, call: Call, preferences: Preferences, dollar_limit: str = ""
+    ) -> DecisionRecord:
+        """The record of a call for which no model is there."""
+        return self._dispatcher.unserved(self._request(key, call, preferences, dollar_limit))
 
     def explain(self, key: Key, call: Call, preferences: Preferences, dollar_limit: str = "") -> Dispatch:
         """The same with nothing drawn, counted or refused for lack of a model. Raises ApiError."""

@@ -302,10 +302,19 @@ class Endpoint:
                 return await self._job(request, reservation, call, preferences, began_s)
             except ApiError as error:
                 waited_s = asyncio.get_running_loop().time() - began_s
-                if not error.may_pass or not self._may_wait(error, call.model, waited_s, limit_s):
+                if not error.may_pass:
+                    raise
+                if not self._may_wait(error, call.model, waited_s, limit_s):
+                    self._unserved(reservation.key, call, preferences, error)
                     raise
                 pause_s = _WAKE_PAUSE_S if error.ready_in_s else _PAUSE_S
             await asyncio.sleep(pause_s)
+
+    def _unserved(self, key: Key, call: Call, preferences: Preferences, error: ApiError) -> None:
+        """No model was there for a request in time."""
+        if is_auto(call.model) and self._reporter.keeps_shed:
+            record = self._chooser.unserved(key, call, preferences, self._dollar_limit(key, call))
+            self._reporter.shed(record, error)
 
     def _may_wait(self, error: ApiError, model: str, waited_s: float, limit_s: float) -> bool:
         """Whether a request goes on waiting for a replica, having waited so long of at most `limit_s`."""
@@ -361,8 +370,9 @@ class Endpoint:
         )
         try:
             self.forwarder.enter(job)
-        except ApiError:
+        except ApiError as error:
             self.dispatcher.settlement.withdraw(dispatch, wall_s())
+            self._reporter.shed(dispatch.record, error)
             raise
         self._reporter.decided_soon(dispatch.record)
         return job

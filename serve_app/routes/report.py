@@ -8,6 +8,8 @@ from deployments.records.leases import accounts_of
 from deployments.records.operation import OPERATIONS
 from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.steady_clock import wall_s
+from policies.outcome import Outcome, Status
+from policies.promotion.rollout import Stage
 from serve_app.config import IngressSettings
 from serve_app.http.errors import ApiError
 from serve_app.metrics import IngressMetrics
@@ -54,6 +56,26 @@ class Reporter:
         """Log a choice two turns of the loop from now: in the first the request goes to the engine."""
         loop = asyncio.get_running_loop()
         loop.call_soon(loop.call_soon, self._decided, record)
+
+    @property
+    def keeps_shed(self) -> bool:
+        """Whether the log keeps requests that were refused for load.
+
+        While a canary runs it does, which counts every request of a slice of time. Nobody else reads them,
+        and an overloaded pool would keep more of what it refuses than of what it answers.
+        """
+        candidate = self._view.snapshot.rollout.candidate
+        return candidate is not None and candidate.stage is Stage.CANARY
+
+    def shed(self, record: DecisionRecord, error: ApiError) -> None:
+        """A request that was sent to no model, because nothing had room for it in time."""
+        if not record.is_dispatched or not self.keeps_shed:
+            return
+        outcome = Outcome(Status.REJECTED, error_code=error.code, is_shed=True)
+        self._view.outbox.record_decision(record)
+        self._view.outbox.record_outcome(
+            OutcomeRecord(record.decision_id, wall_s(), record.model, "", outcome)
+        )
 
     def finished(self, job: Job) -> OutcomeRecord:
         """Take the outcome of a request to everyone who counts it."""

@@ -170,8 +170,11 @@ class Forwarder:
         try:
             job.result.waited_s += await place.wait()
         except TimeoutError:
-            job.result.status = Status.REJECTED  # for lack of a slot: no fault of the model's
+            job.result.shed()
             return False
+        except ApiError:
+            job.result.shed()
+            raise
         return True
 
     def _may_go_on(self, job: Job, failure: TryFailedError) -> bool:
@@ -397,7 +400,7 @@ class Forwarder:
         if failure is None:
             return unavailable(f"Model '{job.dispatch.decision.model}' has no healthy replica.")
         if failure.busy:
-            result.status = Status.REJECTED
+            result.shed()
         if job.dispatch.is_named and failure.refusal is not None:
             return failure.refusal
         if failure.busy:

@@ -34,6 +34,11 @@ class Result:
     output_tokens: int = 0
     tokens_estimated: bool = False  # counted from the text that was relayed: no usage came
     error_code: str | None = None
+    is_shed: bool = False  # nothing had room for it in time
+
+    def shed(self) -> None:
+        """It is refused for lack of room: no fault of a model's or of the caller's."""
+        self.status, self.is_shed = Status.REJECTED, True
 
     def count(self, tokens: Tokens) -> None:
         """Take the answer's token counts."""
@@ -56,6 +61,7 @@ class Result:
             error_code=self.error_code,
             attempts=max(self.attempts, 1),
             tokens_estimated=self.tokens_estimated,
+            is_shed=self.is_shed,
         )
 
 

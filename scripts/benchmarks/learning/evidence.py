@@ -202,7 +202,7 @@ def _summary(
         "load": load,
         "true": true,
         "true_spread": spread,
-        "true_of_answered": float(pairs[:, 1].mean()),
+        "refused": float(np.mean([1.0 - share for _, share in earned[incumbent.name, load]])),
         "measured": measured,
         "measured_spread": error,
         "promoted": stages.count(Stage.PROMOTED.value),
@@ -245,9 +245,10 @@ def _report(
     return Report("evidence", (*_bars(cells, args.runs), *graded), results)
 
 
-def _bias(cells: Sequence[Mapping[str, Any]], truth: str) -> list[float]:
-    """How far what was measured is from the truth, over the truth."""
-    return [abs(cell["measured"] - cell[truth]) / abs(cell[truth]) for cell in cells]
+def _bias(cell: Mapping[str, Any]) -> tuple[float, float]:
+    """How far what was measured is from the truth, over the truth; and how well the runs tell that."""
+    spread = math.hypot(cell["true_spread"], cell["measured_spread"])
+    return abs(cell["measured"] - cell["true"]) / abs(cell["true"]), spread / abs(cell["true"])
 
 
 def _bars(cells: Sequence[Mapping[str, Any]], runs: int) -> list[Bar]:
@@ -257,17 +258,14 @@ def _bars(cells: Sequence[Mapping[str, Any]], runs: int) -> list[Bar]:
         side = "gain" if cell["true"] > 0 else "loss"
         right[side] += cell["promoted" if side == "gain" else "rolled_back"]
     total = runs * max(len(clear), 1)
-    bias = _bias(clear, "true")
-    answered = _bias(
-        [cell for cell in clear if abs(cell["true_of_answered"]) >= TRUE_EFFECT], "true_of_answered"
-    )
+    biases = [_bias(cell) for cell in clear]
+    largest = max(biases)
     of = {name: [cell for cell in cells if cell["candidate"] == name] for name in candidates()}
     alarmed = sum(cell["rolled_back"] for cell in of[NONE])
     return [
         bar("verdict of the right sign", sum(right.values()) / total, ">=", 0.95),
-        bar("median bias, share of the effect", float(np.median(bias)), "<=", 0.25),
-        bar("largest bias, share of the effect", float(np.max(bias)), "<=", 0.25),
-        bar("largest bias, of requests that are not refused", float(np.max(answered)), "<=", 0.25),
+        bar("median bias, share of the effect", float(np.median([bias for bias, _ in biases])), "<=", 0.25),
+        bar("largest bias, share of the effect", largest[0], "<=", 0.25, largest[1]),
         bar("sent back without an effect", alarmed / (runs * len(LOADS)), "<=", 0.05),
         bar("selfish ones promoted", sum(cell["promoted"] for cell in of["selfish"]), "<=", 0.0),
     ]

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from deployments.learning.live_evidence import shed_reward
 from policies import observation as column
 from policies.arrays import F64
 from policies.compiled import compiled
@@ -16,7 +17,7 @@ from policies.promotion.canary import Canary, CanarySettings
 from policies.promotion.rollout import Candidate, Stage
 from policies.promotion.slices import SlicedRequest, serves
 from policies.simulator.arrivals import Trace, poisson
-from policies.simulator.queues import DONE, OPEN, REJECTED, Queues
+from policies.simulator.queues import DONE, EXPIRED, OPEN, REJECTED, Queues
 from policies.simulator.scenario import pool_capacity_per_s
 from policies.simulator.simulator import QueueSimulator
 from policies.simulator.spec import ModelSpec
@@ -36,6 +37,7 @@ _CHUNK: Final = 32  # decisions between looks at what has finished
 _SHADOW: Final = 200  # requests
 _NORM: Final = float(CALLER[:3].sum())
 _LEAST: Final = float(CALLER[1] + CALLER[2])
+_SHED: Final = shed_reward(CALLER.tolist())  # as the learner reads a request that was refused for load
 
 
 def models() -> list[ModelSpec]:
@@ -119,7 +121,7 @@ class World:
         self._fate = self.rng.random(requests + 1)
         self.usual = self._usual()
         self.rewards: list[float] = []  # true ones, of all that ended
-        self.answered: list[float] = []  # of those that were not refused
+        self.answered = 0  # of them, how many were not refused
 
     def _usual(self) -> F64:
         """[T] normalised reward that each prompt lets expect, whoever decides."""
@@ -175,20 +177,17 @@ class World:
         true = (asked["reward"] + _LEAST) / _NORM
         rows = self.episode.row[numbers]
         predicted = self.quality.accuracy[rows, asked["model"]]
-        answered = asked["outcome"] == DONE
-        seen = true + answered * CALLER[0] * (predicted - asked["score"]) / _NORM
-        broken = tested & (fate < kind.breaks)
-        rescued = tested & ~broken & (fate < kind.breaks + kind.rescued)
-        true = np.where(broken, 0.0, true - rescued * answered * CALLER[0] * asked["score"] / _NORM)
-        seen = np.where(broken, 0.0, seen - rescued * answered * CALLER[0] * predicted / _NORM)
+        shed = np.isin(asked["outcome"], (REJECTED, EXPIRED))
+        seen = true + CALLER[0] * (predicted - asked["score"]) / _NORM
+        broken = tested & ~shed & (fate < kind.breaks)
+        rescued = tested & ~shed & ~broken & (fate < kind.breaks + kind.rescued)
+        true = np.where(broken, 0.0, true - rescued * CALLER[0] * asked["score"] / _NORM)
+        seen = np.where(broken, 0.0, seen - rescued * CALLER[0] * predicted / _NORM)
+        seen = np.where(shed, _SHED, seen)
         self.rewards.extend(true.tolist())
-        known = asked["outcome"] != REJECTED  # the log holds no decision of a refused one
-        self.answered.extend(true[known].tolist())
-        failed = ~answered | broken | rescued
-        columns = tested, asked["arrival_s"], seen - self.usual[numbers], failed
-        return [
-            SlicedRequest(*one) for one in zip(*(values[known].tolist() for values in columns), strict=True)
-        ]
+        self.answered += int((~shed).sum())
+        columns = tested, asked["arrival_s"], seen - self.usual[numbers], broken | rescued
+        return [SlicedRequest(*one) for one in zip(*(values.tolist() for values in columns), strict=True)]
 
 
 def cost_scale_usd() -> float:
@@ -212,13 +211,13 @@ def lengths(count: int, rng: np.random.Generator) -> Trace:
 
 
 def alone(kind: Kind, load: float, requests: int, seed: int) -> tuple[float, float]:
-    """Mean true reward of a version that serves the whole pool: of all requests, of those not refused."""
+    """Mean true reward of a version that serves the whole pool, and the share that is not refused."""
     world = World(load, requests, seed)
     while not world.is_over:
         world.decide(kind, True, 1_000, math.inf)
         world.ended(kind)
     world.ended(kind)
-    return float(np.mean(world.rewards)), float(np.mean(world.answered))
+    return float(np.mean(world.rewards)), world.answered / len(world.rewards)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,22 @@ def test_where_all_sleep_the_one_that_is_worth_its_load_wakes() -> None:
     assert (raised.value.wakes, raised.value.ready_in_s) == ("near", 2.0)
 
 
+def test_the_priced_rule_says_itself_which_one_wakes() -> None:
+    made = dispatcher(asleep("near"), asleep("far"))
+    with pytest.raises(NoModelError):
+        made.dispatch(ask())
+    assert not made.host.fallbacks
+
+
+def test_a_request_for_which_no_model_is_there_has_a_record_of_the_one_it_missed() -> None:
+    made = dispatcher(asleep("near", 0.5, ready_in_s=2.0), asleep("far", 0.5, ready_in_s=200.0))
+    record = made.unserved(ask())
+    assert (record.model, record.policy, record.propensity) == ("near", "none", 0.0)
+    assert record.is_dispatched
+    assert (record.assigned, record.mask) == (0, (False, False))
+    assert not made.planner.totals
+
+
 def test_a_model_that_is_down_does_not_count_as_asleep() -> None:
     made = dispatcher(model("small"), replace(model("down"), replicas=()))
     assert made.dispatch(ask()).reasons == {"down": Reason.UNHEALTHY}

@@ -11,12 +11,14 @@ from deployments.learning.live_evidence import (
     compared,
     finished,
     normalised_reward,
+    shed_reward,
     sliced,
     votes_by_decision,
 )
 from deployments.records.records import DecisionRecord, FeedbackRecord, OutcomeRecord
 from policies.observation import MODEL_COLUMN
 from policies.outcome import Status
+from policies.reward import reward as policy_reward
 from tests.deployments.traffic import decision, outcome
 
 TARGET_S = 2.0
@@ -63,9 +65,41 @@ def test_what_the_client_left_took_at_least_until_then(age_s: float, charged_s: 
     assert one.reward == pytest.approx(reward(0.5, charged_s))
 
 
-def test_a_refused_request_says_nothing() -> None:
+def test_a_request_that_was_refused_for_what_it_asked_says_nothing() -> None:
     record = decision("d", 10.0)
-    assert read(record, outcome(record, 11.0, Status.REJECTED)) == []
+    refused = outcome(record, 11.0, Status.REJECTED)
+    assert finished([(record, refused)], {}, TARGET_S, with_shed=True) == []
+
+
+def test_one_that_was_refused_for_load_earns_what_no_answer_earns() -> None:
+    """Where slices of time are compared: score 0, as late as can be, no cost; and nobody failed."""
+    record = decision("d", 10.0, "learned@7", assigned=7)
+    ended = outcome(record, 10.0, Status.REJECTED)
+    shed = replace(ended, outcome=replace(ended.outcome, is_shed=True, e2e_s=None))
+    assert read(record, shed) == []
+    (one,) = finished([(record, shed)], {}, TARGET_S, with_shed=True)
+    assert one.reward == pytest.approx(reward(0.0, 1e9))
+    assert one.reward < reward(0.0, TARGET_S)
+    assert not one.failed
+    found = sliced(one, 7)
+    assert found.tested
+    (answered,) = read(record, outcome(record, 11.0))
+    assert found.surplus - sliced(answered, 7).surplus == pytest.approx(one.reward - answered.reward)
+
+
+def test_what_no_answer_earns_is_what_the_simulator_says() -> None:
+    accuracy, latency, cost = 1.0, 0.5, 0.25
+    own = policy_reward(0.0, 1.0, 0.0, accuracy, latency, cost)
+    total = accuracy + latency + cost
+    assert shed_reward((accuracy, latency, cost, 2.0)) == pytest.approx((own + latency + cost) / total)
+
+
+def test_one_whose_model_failed_before_it_found_no_room_elsewhere_failed() -> None:
+    record = decision("d", 10.0, model="small")
+    ended = outcome(record, 11.0, Status.REJECTED)
+    shed = replace(ended, outcome=replace(ended.outcome, is_shed=True), fallbacks=("small",))
+    (one,) = finished([(record, shed)], {}, TARGET_S, with_shed=True)
+    assert one.failed
 
 
 def test_a_request_whose_version_had_not_arrived_says_nothing() -> None:

@@ -1,11 +1,12 @@
 """Requests for a model whose slots are taken, through the whole endpoint."""
 
 import asyncio
-import contextlib
 from collections import Counter
 
 import pytest
 import pytest_asyncio
+
+from tests.serve_app.routes.holding import slots_held
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -18,21 +19,6 @@ async def narrow(pool):
     if not pool.models:
         await pool.add("narrow", simulated=SLOW)
     pool.ingress.reconfigure({"dispatch": {"limits": {"in_flight_per_slot": 4.0}}})
-
-
-async def switch(model, **faults):
-    settings = model.settings.model_dump(mode="json", exclude_unset=True)
-    await model.reconfigure({**settings, "faults": faults})
-
-
-@contextlib.asynccontextmanager
-async def slots_held(pool):
-    """Meanwhile the engine makes no step, so that nobody's turn depends on how fast this machine is."""
-    await switch(pool.models[0], stalled=True)
-    try:
-        yield
-    finally:
-        await switch(pool.models[0])
 
 
 async def waiting(pool, requests):
