@@ -179,16 +179,21 @@ class PolicyHost:
     def assigned(rollout: RolloutState, unit: str, now_s: float) -> int | None:
         """The version whose turn it is: the candidate in its slices of time, else the active one.
 
-        A share of the active one's requests is left to the version before, which its alarms compare it with.
+        A share of the active one's requests, and of its slices of time, is left to the version before, which
+        its alarms compare it with.
         `unit` is what keeps one of these two throughout: a session, or a single decision. `now_s` is wall
         clock.
         """
         candidate = rollout.candidate
         if candidate is not None and serves(candidate, now_s):
             return candidate.version
-        if rollout.active is not None and _drawn(f"before {rollout.active}:{unit}", rollout.yardstick_share):
+        if rollout.active is None:
+            return None
+        before = rollout.yardstick
+        if before is not None and serves(before, now_s):
             return rollout.previous
-        return rollout.active
+        is_left = _drawn(f"before {rollout.active}:{unit}", rollout.yardstick_share)
+        return rollout.previous if is_left else rollout.active
 
     def choose(self, observation: Observation, version: int | None, epsilon: float) -> tuple[F64, Decider]:
         """Probabilities [M], and by whom: `version`, the priced rule where there is none, the formula where

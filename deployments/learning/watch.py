@@ -15,7 +15,7 @@ from deployments.logger import get_logger
 from deployments.records.graded import graded_pairs
 from deployments.table.api import TableApi
 from policies.decider import version_name
-from policies.promotion.alarms import Alarms
+from policies.promotion.alarms import Alarms, SliceAlarm
 from policies.promotion.canary import Canary
 from policies.promotion.rollout import Candidate, RolloutState, Stage
 
@@ -39,6 +39,7 @@ class _Look:
     graded_s: float = 0.0  # when the newest vote that was read came
     graded: set[str] = field(default_factory=set)  # decisions whose pairs the canary has
     alarms: tuple[Alarms, ...] = ()  # at once, and when votes are in
+    slices: SliceAlarm | None = None  # when votes are in
 
 
 class Watch:
@@ -126,8 +127,9 @@ class Watch:
         key = state.active, "active", state.promoted_s
         if self._active is None or self._active.key != key:
             since_s = max(state.promoted_s, self._clock() - ALARM_WINDOW_S)
-            alarms = Alarms(self.settings.alarms), Alarms(self.settings.alarms)
-            self._active = _Look(key, *self._readers(since_s), alarms=alarms)
+            wanted = self.settings.alarms
+            alarms, slices = (Alarms(wanted), Alarms(wanted)), SliceAlarm(wanted)
+            self._active = _Look(key, *self._readers(since_s), alarms=alarms, slices=slices)
         reason = await self._alarm(state, state.active, self._active)
         if reason is not None:
             await self._rollout.roll_back(state.active, reason)
@@ -135,19 +137,43 @@ class Watch:
 
     async def _alarm(self, state: RolloutState, active: int, look: _Look) -> str | None:
         """The first alarm among the requests that ended since the last look, or on which votes came."""
-        before = await self._rollout.policy(state.previous)
         for reader, alarms in zip((look.reader, look.voted), look.alarms, strict=True):
-            for one in await reader.fresh(self._clock()):
-                if one.record.charged_version in (active, state.previous or 0):
-                    reason = alarms.update(compared(one, active, before.probabilities(one.observation)))
-                    if reason is not None:
-                        return reason
-            if alarms.unmatched * self.settings.alarms.yardstick_share > _UNMATCHED:
-                logger.warning(
-                    "The alarms of '%s' rest: none of its last %d requests was left to '%s'.",
-                    version_name(active), alarms.unmatched, version_name(state.previous),
-                )  # fmt: skip
+            fresh = await reader.fresh(self._clock())
+            sides = [one for one in fresh if one.record.charged_version in (active, state.previous or 0)]
+            reason = await self._of_requests(state, active, alarms, sides)
+            if reader is look.voted:
+                reason = reason or self._of_slices(state, look, sides)
+            if reason is not None:
+                return reason
         return None
+
+    async def _of_requests(
+        self, state: RolloutState, active: int, alarms: Alarms, ended: Sequence[Finished]
+    ) -> str | None:
+        """The alarms on requests of the same time."""
+        before = await self._rollout.policy(state.previous)
+        for one in ended:
+            if one.is_shed:
+                continue
+            reason = alarms.update(compared(one, active, before.probabilities(one.observation)))
+            if reason is not None:
+                return reason
+        if alarms.unmatched * self.settings.alarms.yardstick_share > _UNMATCHED:
+            logger.warning(
+                "The alarms of '%s' rest: none of its last %d requests was left to '%s'.",
+                version_name(active), alarms.unmatched, version_name(state.previous),
+            )  # fmt: skip
+        return None
+
+    @staticmethod
+    def _of_slices(state: RolloutState, look: _Look, ended: Sequence[Finished]) -> str | None:
+        """The alarm on slices of time."""
+        before = state.yardstick
+        if before is None or look.slices is None:
+            return None
+        for one in ended:
+            look.slices.finished(before, sliced(one, before.version))
+        return look.slices.looked(before, look.voted.complete_s)
 
     def _readers(self, since_s: float) -> tuple[LogReader, LogReader]:
         """Of requests as soon as they have ended, and of the same ones when votes have had their time."""

@@ -11,20 +11,23 @@ from pydantic import Field
 
 from policies.promotion.compared import ComparedRequest
 from policies.promotion.confidence import Betting, rescale
-from policies.promotion.rollout import YARDSTICK_SHARE
+from policies.promotion.rollout import YARDSTICK_SHARE, Candidate
+from policies.promotion.slices import MOST, Blocks, SliceBook, SlicedRequest
 from policies.strict import StrictModel
 
 _MEMORY: Final = 25.0  # blocks over which a detector remembers
 _BOLDNESS: Final = 0.9  # of the largest bet that cannot lose all
 _LATE: Final = 2.0  # times the 95th percentile of the version before: late
 _LEAST_YARDSTICK: Final = 5  # requests of the version before, from which on latency and cost are compared
+_DETECTORS: Final = 5  # which share the chance of a false alarm: four of requests, one of slices
 _RECENT: Final = 1_000  # requests over which the share of each key is counted
+_SLICE_REQUESTS: Final = 20  # that a slice of time has at least, where traffic is not very thin
 
 
 class AlarmSettings(StrictModel):
     """What rolls an active version back: its requests are compared with those of the version before."""
 
-    # Leave this share of requests to the version before, to compare with.
+    # Leave this share of requests, and of slices of time, to the version before, to compare with.
     yardstick_share: float = Field(default=YARDSTICK_SHARE, ge=0.01, le=0.2)
     # Roll back when the mean normalised reward, in [0, 1], is lower by this much.
     reward_margin: float = Field(default=0.05, gt=0.0)
@@ -106,7 +109,7 @@ class Alarms:
             "cost": 0.5,  # the factor is in the values
         }
         blocks = max(s.false_alarm_every * s.yardstick_share, 1.0)
-        self._detectors = {name: Detector(null, len(nulls) * blocks) for name, null in nulls.items()}
+        self._detectors = {name: Detector(null, _DETECTORS * blocks) for name, null in nulls.items()}
         self._keys = KeyWeights(s.max_key_share)
 
     def update(self, request: ComparedRequest) -> str | None:
@@ -152,3 +155,33 @@ class Alarms:
             return {}
         before = min(factor * before_usd / scale_usd, 1.0)
         return {"cost": weight * (min(cost_usd / scale_usd, 1.0) - before)}
+
+
+class SliceAlarm:
+    """Whole slices of time of the version before against the active one's, block by block.
+
+    Requests that share queues hide a version that fills these for both. In a slice each version bears what it
+    brings about; it takes hours, and the alarms on requests are there for what breaks at once.
+    """
+
+    def __init__(self, settings: AlarmSettings) -> None:
+        size = max(2, round(1.0 / settings.yardstick_share))
+        blocks = max(settings.false_alarm_every / (size * _SLICE_REQUESTS), 1.0)
+        null = rescale(settings.reward_margin, -MOST, MOST)
+        self._detector = Detector(null, _DETECTORS * blocks)
+        self._book = SliceBook(max_failures_above=math.inf)  # errors have an alarm of their own
+        self._blocks = Blocks()
+
+    def finished(self, before: Candidate, request: SlicedRequest) -> None:
+        """Take a request that ended; `tested` are those of the version before."""
+        self._book.add(before, request)
+
+    def looked(self, before: Candidate, complete_s: float) -> str | None:
+        """The reason of an alarm, or None; all requests that began until `complete_s` were given."""
+        for one in self._book.closed(before, complete_s):
+            block = self._blocks.add(before, one)
+            if block is None or block.difference is None:
+                continue
+            if self._detector.update(rescale(block.difference, -MOST, MOST)):
+                return "reward: worse than the version before, slice of time by slice of time"
+        return None

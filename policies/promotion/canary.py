@@ -15,13 +15,12 @@ from policies.decision import hash64
 from policies.promotion.confidence import Betting, rescale
 from policies.promotion.graded import GradedPair, QualityTest
 from policies.promotion.rollout import Candidate, Stage, Step
-from policies.promotion.slices import Block, Slice, SliceBook, SlicedRequest, schedule
+from policies.promotion.slices import MOST, Block, Blocks, Slice, SliceBook, SlicedRequest, schedule
 from policies.strict import StrictModel
 
 Share = Annotated[float, Field(gt=0.0, le=0.5)]
 
-_MOST: Final = 0.15  # of normalised reward: a block in which the versions differ by more counts as this
-_SPREAD: Final = 0.02  # first guess at the variance of a block's difference, on the scale of [-_MOST, _MOST]
+_SPREAD: Final = 0.02  # first guess at the variance of a block's difference, on the scale of [-MOST, MOST]
 _BOLDNESS: Final = 0.9  # of the largest bet that cannot lose all
 _LOOKS_BAD: Final = 0.05  # mean loss over the blocks so far with which no candidate gets a larger share
 _FUTILE: Final = 0.1  # chance that a candidate with the least gain is given up
@@ -88,29 +87,13 @@ class Arm:
         return self.surplus / self.count if self.count else math.nan
 
 
-class Blocks:
-    """Slices in, one number a block out: how much better the candidate's slice did than the others."""
-
-    def __init__(self) -> None:
-        self._key = (-1, -1)
-        self._block = Block(0, _MOST)
-
-    def add(self, state: Candidate, one: Slice) -> Block | None:
-        """The block, where this slice was its last one."""
-        size = schedule(state, one.step).block
-        key = one.step, one.number // size
-        if key != self._key:
-            self._key, self._block = key, Block(size, _MOST)
-        return self._block if self._block.add(one) else None
-
-
 def _test(null: float) -> Betting:
     """Evidence against a mean difference of at most `null`."""
-    return Betting(rescale(null, -_MOST, _MOST), boldness=_BOLDNESS, variance=_SPREAD)
+    return Betting(rescale(null, -MOST, MOST), boldness=_BOLDNESS, variance=_SPREAD)
 
 
 def _scaled(difference: float) -> float:
-    return rescale(difference, -_MOST, _MOST)
+    return rescale(difference, -MOST, MOST)
 
 
 class Proof:

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 YARDSTICK_SHARE: Final = 0.05
+_COMPARED_S: Final = 3_600.0  # after a promotion: the canary has just compared slices of both versions
 
 
 class Stage(StrEnum):
@@ -68,7 +69,24 @@ class RolloutState:
     yardstick_share: float = YARDSTICK_SHARE  # of requests that the version before an active one decides
     trained_s: float = 0.0  # the last candidate was trained on what was graded until then
     tests: int = 0  # tests for a gain so far, over all candidates
+    seed: int = 0  # of the draw of the slices that are left to the version before
+    slice_s: float = 0.0  # length of these, as the canary of the active version had them; 0: there are none
     revision: int = 0  # set by the table
+
+    @property
+    def yardstick(self) -> Candidate | None:
+        """The version before the active one, as what is given slices of time to compare with; else None.
+
+        While a candidate is in its canary there are none: its slices take their place.
+        """
+        candidate = self.candidate
+        if self.active is None or not self.slice_s or not self.yardstick_share:
+            return None
+        if candidate is not None and candidate.stage is Stage.CANARY:
+            return None
+        step = Step(self.promoted_s + _COMPARED_S, self.yardstick_share)
+        before = self.previous or 0
+        return Candidate(before, Stage.CANARY, seed=self.seed, slice_s=self.slice_s, steps=(step,))
 
     @property
     def versions(self) -> frozenset[int]:
@@ -91,6 +109,8 @@ class RolloutState:
             previous=self.active,
             candidate=None,
             promoted_s=at_s,
+            seed=self.candidate.seed,
+            slice_s=self.candidate.slice_s,
         )
 
     def rolled_back(self, at_s: float) -> "RolloutState":

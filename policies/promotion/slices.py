@@ -17,6 +17,7 @@ from policies.promotion.confidence import wilson
 from policies.promotion.rollout import Candidate, Stage, Step
 
 WASHOUT: Final = 1.0 / 3.0  # of a slice: what begins in it meets the queues of the slice before
+MOST: Final = 0.15  # of normalised reward: a block in which the versions differ by more counts as this
 _LEAST_FAILURES: Final = 5  # that can end a slice early
 
 
@@ -235,3 +236,19 @@ class Block:
         usual = self.surplus / self.others
         own = usual - self.cut_loss if self.tested.is_cut else self.tested.surplus / self.tested.count
         return own - usual + self.cut_loss * self.other_cuts / (self.whole + self.other_cuts)
+
+
+class Blocks:
+    """Slices in, one number a block out: how much better the candidate's slice did than the others."""
+
+    def __init__(self) -> None:
+        self._key = (-1, -1)
+        self._block = Block(0, MOST)
+
+    def add(self, state: Candidate, one: Slice) -> Block | None:
+        """The block, where this slice was its last one."""
+        size = schedule(state, one.step).block
+        key = one.step, one.number // size
+        if key != self._key:
+            self._key, self._block = key, Block(size, MOST)
+        return self._block if self._block.add(one) else None

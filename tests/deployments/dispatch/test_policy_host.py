@@ -146,6 +146,18 @@ def test_the_canary_gets_its_share_of_slices_and_in_them_every_request() -> None
     assert sum(versions == {2} for versions in drawn) == 100
 
 
+def test_the_version_before_gets_whole_slices_of_the_active_ones_time() -> None:
+    state = RolloutState(active=2, previous=1, seed=3, slice_s=10.0, yardstick_share=0.05)
+    kept, start_s = host(), state.yardstick.steps[0].began_s  # type: ignore[union-attr]
+    early = {kept.assigned(state, f"d{i}", 10.0 * i) for i in range(int(start_s / 10.0) - 1)}
+    assert early == {1, 2}, "a share of requests from the beginning"
+    drawn = [
+        {kept.assigned(state, f"d{i}", start_s + 10.0 * number + i % 10) for i in range(200)}
+        for number in range(200)
+    ]
+    assert sum(versions == {1} for versions in drawn) == 10
+
+
 def test_no_active_version_means_the_priced_rule() -> None:
     assert host().assigned(RolloutState(), "d", 0.0) is None
 

@@ -205,6 +205,27 @@ async def test_the_share_left_to_the_version_before_follows_the_setting(pool: Po
     assert (await pool.state()).yardstick_share == 0.02
 
 
+async def test_a_version_that_slows_all_requests_is_found_by_slices_of_time(pool: Pool) -> None:
+    await pool.to_active()
+    alarms = AlarmSettings(yardstick_share=0.2, false_alarm_every=500.0)
+    pool.learner.settings = pool.learner.settings.replace(alarms=alarms)
+    await pool.learner.watch()
+    pool.clock.now_s += 3_600.0
+    for _ in range(40):
+        before = (await pool.state()).yardstick
+        if before is None:
+            break
+        for _ in range(20):
+            if serves(before, pool.clock.now_s + 0.1):
+                await pool.traffic(5, "formula")
+            else:
+                await pool.traffic(4, "learned@1", e2e_s=30.0)
+                await pool.traffic(1, "formula", e2e_s=30.0)  # who decides it does not help it
+        await pool.learner.watch()
+    assert (await pool.state()).active is None
+    assert "slice of time" in str((await pool.table.policy_events())[-1].detail["reason"])
+
+
 async def test_a_canary_whose_version_always_raises_goes_back(pool: Pool) -> None:
     await pool.to_canary()
     await pool.slices(20, assigned=1, policy="formula;fallback=error")

@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policies.promotion.alarms import Alarms, AlarmSettings, Detector
+from policies.promotion.alarms import Alarms, AlarmSettings, Detector, SliceAlarm
 from policies.promotion.compared import ComparedRequest
+from policies.promotion.rollout import Candidate, Stage, Step
+from policies.promotion.slices import SlicedRequest, serves
 
 KEYS = 40
 
@@ -113,3 +115,52 @@ def test_a_detector_rarely_rings_at_its_null() -> None:
         detector = Detector(0.525, 1_000.0)
         rang += any(detector.update(x) for x in rng.binomial(1, 0.525, 200).astype(float))
     assert rang <= 8  # at most 200 / 1000 of the runs
+
+
+SLICE_S = 30.0
+BLOCK_S = 20 * SLICE_S
+BEFORE = Candidate(3, Stage.CANARY, seed=11, slice_s=SLICE_S, steps=(Step(0.0, 0.05),))
+
+
+def sliced_alarm(
+    loss: float, blocks: int, noise: float = 0.25, seed: int = 0, requests: Alarms | None = None
+) -> tuple[float | None, bool]:
+    """Blocks until the alarm on slices rings, and whether those on `requests` did.
+
+    What the active version does costs `loss` in every request of its slices, whoever decides it.
+    """
+    rng = np.random.default_rng(seed)
+    slices, rang = SliceAlarm(AlarmSettings()), False
+    times_s = np.arange(0.0, blocks * BLOCK_S, 3.0)
+    rewards = 0.6 + 0.05 * np.sin(times_s / 900.0) + rng.normal(0.0, noise, len(times_s))  # weather for all
+    left = rng.random(len(times_s)) < 0.05
+    for at_s, reward, is_left in zip(times_s.tolist(), rewards.tolist(), left.tolist(), strict=True):
+        own = serves(BEFORE, at_s)
+        reward -= 0.0 if own else loss
+        tested = not own and not is_left
+        if requests is not None:
+            score = float(np.clip(reward, 0.0, 1.0))
+            one = ComparedRequest(tested, score, 0.6, False, at_s, 1.0, 1e-4, "lone")
+            rang = rang or requests.update(one) is not None
+        if own or tested:
+            slices.finished(BEFORE, SlicedRequest(own, at_s, reward - 0.6, failed=False))
+        if at_s % BLOCK_S == 0.0 and slices.looked(BEFORE, at_s) is not None:
+            return at_s / BLOCK_S, rang
+    return None, rang
+
+
+def test_a_version_that_harms_all_rings_by_slices_of_time_and_not_by_requests() -> None:
+    at, rang = sliced_alarm(0.15, 60, requests=Alarms())
+    assert at is not None
+    assert not rang, "requests of the same time bear the same loss"
+
+
+@pytest.mark.parametrize("loss", [0.0, -0.1, 0.02])
+def test_slices_ring_no_alarm_for_what_is_borne(loss: float) -> None:
+    assert all(sliced_alarm(loss, 30, seed=seed)[0] is None for seed in range(3))
+
+
+def test_by_slices_a_false_alarm_is_as_rare_as_the_setting_says() -> None:
+    """At the loss that is just borne, with more noise than a reward in [0, 1] can have."""
+    found = [sliced_alarm(AlarmSettings().reward_margin, 25, noise=1.0, seed=seed)[0] for seed in range(12)]
+    assert sum(at is not None for at in found) <= 4  # 25 blocks of 125 between two false alarms

@@ -32,6 +32,23 @@ def test_a_promoted_candidate_is_followed_by_nobody() -> None:
     assert (after.active, after.previous, after.candidate, after.promoted_s) == (7, 6, None, 9.0)
 
 
+def test_after_a_promotion_the_version_before_has_slices_of_time_but_not_beside_a_canary() -> None:
+    candidate = Candidate(7, Stage.CANARY, seed=5, slice_s=40.0)
+    after = replace(CANARY, candidate=candidate).promoted(9.0)
+    before = after.yardstick
+    assert before is not None
+    assert (before.version, before.seed, before.slice_s) == (6, 5, 40.0)
+    assert before.steps[0].share == YARDSTICK_SHARE
+    assert replace(after, candidate=Candidate(8, Stage.CANARY)).yardstick is None
+    assert replace(after, candidate=Candidate(8, Stage.SHADOW)).yardstick is not None
+    assert replace(after, previous=None).yardstick == replace(before, version=0)
+    assert RolloutState().yardstick is None
+
+
+def test_a_state_of_before_has_no_such_slices() -> None:
+    assert replace(CANARY, candidate=None).yardstick is None
+
+
 def test_a_rollback_takes_the_candidate_first_and_then_the_active_version() -> None:
     once = CANARY.rolled_back(9.0)
     assert (once.active, once.candidate, once.frozen_since_s) == (6, None, 9.0)
