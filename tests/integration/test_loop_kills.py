@@ -21,10 +21,11 @@ import pytest
 from policies.decider import Decider, version_name
 from tests.integration.running import Callers, Cluster
 
-pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(1_800)]
 
 ITEMS = 120
 CALLERS = 3
+PATIENCE_S = 300.0  # for each condition: however busy the machine is, the order of the steps is what counts
 PAUSE_S = 0.15
 QUESTIONS = tuple(f"Question {number}: say something." for number in range(ITEMS))
 YES, NO = "That is right, as far as anybody can say.", "Nobody can say, and I cannot say so either."
@@ -41,9 +42,10 @@ LEARNER = {
     "training": {
         "decisions": 10_000, "environments": 8, "hidden": 8, "episodes": 2, "episode_requests": 60,
     },
-    # what is learned in so short a time is hardly better: here it is the way of a version that counts
+    # what is learned in so short a time is hardly better, or hardly worse: here it is the way of a version
+    # that counts. At the usual level nothing is refused for a loss that nobody can tell from none.
     "gates": {
-        "alpha": 0.49, "min_items": 10, "paired_margin": 1.0, "slice_margin": 1.0, "simulator_margin": 1.0,
+        "min_items": 10, "paired_margin": 1.0, "slice_margin": 1.0, "simulator_margin": 1.0,
         "off_policy_margin": 1.0, "min_effective_sample_size": 1.0, "max_unsupported": 1.0,
         "min_gain": -1.0,
     },
@@ -122,9 +124,8 @@ def with_answers(base: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def with_loop(base: dict[str, Any], url: str, suite: Path) -> dict[str, Any]:
-    """The config with an evaluator and a learner."""
-    changed = copy.deepcopy(base)
+def with_evaluator(base: dict[str, Any], url: str, suite: Path) -> dict[str, Any]:
+    """The config with an evaluator."""
     evaluator = {
         "endpoint": url,
         "suites": [str(suite)],
@@ -133,16 +134,21 @@ def with_loop(base: dict[str, Any], url: str, suite: Path) -> dict[str, Any]:
         "pace": {"concurrency": 1, "user_share": 1.0, "give_way": False},
         "fit": {"nice": 0, "votes_every_s": 3600.0},
     }
-    for name, settings in (("Evaluator", evaluator), ("Learner", LEARNER)):
-        changed["applications"].append(
-            {
-                "name": name.lower(),
-                "route_prefix": None,
-                "import_path": f"serve_app.app:{name.lower()}",
-                "args": {"num_cpus": 0.05},
-                "deployments": [{"name": name, "user_config": settings}],
-            }
-        )
+    return with_app(base, "Evaluator", evaluator)
+
+
+def with_app(base: dict[str, Any], name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The config with one more app."""
+    changed = copy.deepcopy(base)
+    changed["applications"].append(
+        {
+            "name": name.lower(),
+            "route_prefix": None,
+            "import_path": f"serve_app.app:{name.lower()}",
+            "args": {"num_cpus": 0.05},
+            "deployments": [{"name": name, "user_config": settings}],
+        }
+    )
     return changed
 
 
@@ -180,18 +186,21 @@ def test_kills_at_every_step_and_a_bad_policy(restored: Cluster, tmp_path: Path)
     answering = with_answers(loop.base)
     loop.deploy(answering)
     with Users(loop) as users, told(loop):
-        loop.deploy(with_loop(answering, loop.url, suite_file(tmp_path)), wait=False)
+        evaluating = with_evaluator(answering, loop.url, suite_file(tmp_path))
+        loop.deploy(evaluating, wait=False)
         kill_while_evaluating(loop)
         kill_while_fitting(loop)
+        learning = with_app(evaluating, "Learner", LEARNER)  # only now: no training may be missed
+        loop.deploy(learning, wait=False)
         kill_while_training(loop)
         kill_while_on_trial(loop)
         version = loop.state().active
-        loop.wait_for(lambda: version_name(version) in users.deciding(), 20.0)
+        loop.wait_for(lambda: version_name(version) in users.deciding(), PATIENCE_S)
         time.sleep(5.0)
         assert loop.state().active == version
         users.score = 0.0  # from now on nobody likes its answers
-        took_s = loop.wait_for(lambda: loop.state().active is None, 60.0)
-        loop.wait_for(lambda: users.deciding() == {"priced"}, 20.0)
+        took_s = loop.wait_for(lambda: loop.state().active is None, PATIENCE_S)
+        loop.wait_for(lambda: users.deciding() == {"priced"}, PATIENCE_S)
     assert users.failed == []
     last = loop.table("policy_events")[-1]
     assert last.kind == "rolled_back"
@@ -201,40 +210,40 @@ def test_kills_at_every_step_and_a_bad_policy(restored: Cluster, tmp_path: Path)
 
 
 def kill_while_evaluating(loop: Cluster) -> None:
-    loop.wait_for(lambda: len(loop.table("evaluations", "kills", None)) >= 20, 60.0)
+    loop.wait_for(lambda: len(loop.table("evaluations", "kills", None)) >= 20, PATIENCE_S)
     kill(next(iter(loop.pids("evaluator", "Evaluator").values())))
-    loop.wait_for(lambda: len(loop.table("evaluations", "kills", None)) >= 100, 60.0)
+    loop.wait_for(lambda: len(loop.table("evaluations", "kills", None)) >= 100, PATIENCE_S)
     kill(loop.table_pid())
-    loop.wait_for(lambda: len(loop.table("evaluations", "kills", None)) == 2 * ITEMS, 60.0)
+    loop.wait_for(lambda: len(loop.table("evaluations", "kills", None)) == 2 * ITEMS, PATIENCE_S)
 
 
 def kill_while_fitting(loop: Cluster) -> None:
-    loop.wait_for(lambda: bool(apart("deployments.learning.quality_fit")), 60.0)
+    loop.wait_for(lambda: bool(apart("deployments.learning.quality_fit")), PATIENCE_S)
     before = loop.snapshot().artifacts.get("quality")
     kill(apart("deployments.learning.quality_fit")[0])
-    loop.wait_for(lambda: loop.snapshot().artifacts.get("quality") != before, 60.0)
+    loop.wait_for(lambda: loop.snapshot().artifacts.get("quality") != before, PATIENCE_S)
 
 
 def kill_while_training(loop: Cluster) -> None:
     job = "deployments.learning.candidate_job"
-    loop.wait_for(lambda: bool(apart(job)), 60.0)
+    loop.wait_for(lambda: bool(apart(job)), PATIENCE_S)
     killed = apart(job)
     kill(killed[0])
-    loop.wait_for(lambda: bool(set(apart(job)) - set(killed)), 60.0)
+    loop.wait_for(lambda: bool(set(apart(job)) - set(killed)), PATIENCE_S)
     time.sleep(3.0)
     orphan = apart(job)
     kill(next(iter(loop.pids("learner", "Learner").values())))
-    loop.wait_for(lambda: not set(orphan) & set(apart(job)), 20.0)
-    loop.wait_for(lambda: loop.state().candidate is not None, 120.0)
+    loop.wait_for(lambda: not set(orphan) & set(apart(job)), PATIENCE_S)
+    loop.wait_for(lambda: loop.state().candidate is not None, PATIENCE_S)
 
 
 def kill_while_on_trial(loop: Cluster) -> None:
     kill(loop.table_pid())
-    loop.wait_for(lambda: on_trial(loop, "canary", 0.25), 60.0)
+    loop.wait_for(lambda: on_trial(loop, "canary", 0.25), PATIENCE_S)
     kill(next(iter(loop.pids("learner", "Learner").values())))
-    loop.wait_for(lambda: on_trial(loop, "canary", 0.5), 60.0)
+    loop.wait_for(lambda: on_trial(loop, "canary", 0.5), PATIENCE_S)
     kill(loop.table_pid())
-    loop.wait_for(lambda: loop.state().active is not None, 60.0)
+    loop.wait_for(lambda: loop.state().active is not None, PATIENCE_S)
 
 
 def on_trial(loop: Cluster, stage: str, share: float) -> bool:
@@ -249,7 +258,7 @@ def counted_once(loop: Cluster, users: Users, began_s: float) -> None:
         pairs = loop.table("transitions", began_s, 100_000)
         return {decision.decision_id for decision, outcome in pairs if outcome is not None}
 
-    loop.wait_for(lambda: set(users.answered) <= stored(), 20.0)
+    loop.wait_for(lambda: set(users.answered) <= stored(), PATIENCE_S)
     votes = Counter(record.decision_id for record in loop.table("feedback_records", began_s))
     assert {votes[decision] for decision in users.voted} == {1}
     answers = Counter((record.item, record.model) for record in loop.table("evaluations", "kills", None))
