@@ -10,6 +10,7 @@ from deployments.model.pusher import Pusher
 from deployments.records.records import EngineRecord
 from deployments.records.snapshot import ModelCard, ReplicaRow, ReplicaState
 from deployments.table.errors import TableError
+from tests.virtual_time import virtual_time
 
 CARD = ModelCard("m", "simulated", "", 4096)
 ROW = ReplicaRow("r1", "m", "http://127.0.0.1:1", ReplicaState.WARM)
@@ -76,6 +77,7 @@ async def test_a_changed_card_is_registered_with_the_next_push_until_the_table_h
     assert [card.weight for card in table.cards] == [1.0, 0.5]
 
 
+@virtual_time
 async def test_it_pushes_several_times_a_second_and_at_once_when_touched() -> None:
     table = Table()
     pusher = declared(table)

@@ -118,8 +118,10 @@ async def test_a_view_follows_and_reports(table: Table) -> None:
     view.outbox.record_decision(decision("a"))
     view.outbox.record_outcome(outcome("a"))
     await view.outbox.flush()
-    await asyncio.sleep(0.1)
-    assert view.in_flight("small") == other.in_flight("small") == 1
+    async with asyncio.timeout(60):
+        while other.in_flight("small") != 1:
+            await asyncio.sleep(0.02)
+    assert view.in_flight("small") == 1
     assert view.outbox.unsent == 0
     assert view.secret == await table.secret()
     await view.close()
@@ -146,9 +148,9 @@ async def test_engines_tell_what_the_ingress_cannot_know(table: Table) -> None:
     record = OutcomeRecord("a", time.time(), "small", "r1", Outcome(Status.OK, 0.1))
     await table.report_ingress("i", 1, {}, [decision("a")], [record])
     await table.push_replica(row(), [EngineRecord("a", output_tokens=3, queue_s=0.05)])
-    await asyncio.sleep(0.1)
-    ((_, stored),) = await table.transitions(0.0, 10)
-    assert stored is not None
+    async with asyncio.timeout(60):
+        while (stored := (await table.transitions(0.0, 10))[0][1]) is None or stored.outcome.queue_s is None:
+            await asyncio.sleep(0.02)
     assert (stored.outcome.output_tokens, stored.outcome.queue_s, stored.outcome.cost_usd) == (3, 0.05, 3.0)
     assert (await counted(table, 1)).models["small"].cost_usd == 3.0
 
