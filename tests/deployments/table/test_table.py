@@ -1,6 +1,7 @@
 """The table as its callers see it, on a plain object without Ray."""
 
 import asyncio
+import contextlib
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -180,9 +181,9 @@ async def test_a_restart_takes_no_replica_out(tmp_path: Path) -> None:
     await table.register_model(CARD)
     await table.push_replica(row("r1"), [])
     await table.push_replica(replace(row("r2"), state=ReplicaState.COLD), [])
-    await asyncio.sleep(0.2)  # the first checkpoint
+    await table._checkpoint()
     await table.push_replica(row("r2"), [])
-    await asyncio.sleep(0.2)  # no close: the process is killed
+    await table.store.write(lambda connection: None)  # no close: the process is killed
     again = Table(Store(url))
     snapshot = await again.snapshot("", 0, 1.0)
     replicas = snapshot.models["small"].replicas
@@ -205,8 +206,12 @@ async def test_serving_goes_on_without_a_store_and_it_comes_back(tmp_path: Path)
         await table.report_ingress("i", 1, {"small": 4}, [decision("a")], [outcome("a")])
     assert (await table.status())["store"]["error"]
     folder.mkdir()
-    await asyncio.sleep(1.1)
-    assert await table.report_ingress("i", 1, {"small": 4}, [decision("a")], [outcome("a")]) == 1
+    reported = 0
+    async with asyncio.timeout(60):
+        while not reported:  # the store is tried again now and then
+            with contextlib.suppress(StorageUnavailableError):
+                reported = await table.report_ingress("i", 1, {"small": 4}, [decision("a")], [outcome("a")])
+            await asyncio.sleep(0.1)
     snapshot = await counted(table, 1)
     assert snapshot.models["small"].in_flight == 4
     assert [replica.replica for replica in snapshot.models["small"].replicas] == ["r1"]
