@@ -15,6 +15,7 @@ SCALING = {
     "upscale_delay_s": 0.5,
     "downscale_delay_s": 2.0,
     "look_back_period_s": 3.0,
+    "metrics_interval_s": 1.0,
     "policy": SCALING_POLICY,
 }
 
@@ -39,6 +40,8 @@ PLANNED = {
     "max_replicas": 2,
     "upscale_delay_s": 0,
     "downscale_delay_s": 0,
+    "metrics_interval_s": 1.0,
+    "look_back_period_s": 3.0,
     "policy": {"policy_function": PLANNED_REPLICAS, "policy_kwargs": {"idle_s": 3.0, "target_ttft_s": 1.0}},
 }
 

@@ -13,7 +13,7 @@ from tests.integration.running import Cluster
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_file_is_planned_deployed_taken_back_and_rolled_back(restored: Cluster, tmp_path: Path) -> None:
     console, before = Console(tmp_path), restored.base
     more = restored.with_model("gamma")
