@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from serve_app.access.prices import unpriced
 from serve_app.asgi import create_app
 from serve_app.config import IngressConfig, IngressSettings, TracingSettings
 from serve_app.grading import Grader
-from serve_app.http import guard
+from serve_app.http import guard, haproxy
 from serve_app.http.cors import ORIGINS, App
 from serve_app.metrics import IngressMetrics
 from serve_app.routes.configured import PERIOD_S as CONFIGURED_S
@@ -58,7 +59,8 @@ class Ingress:
     ) -> None:
         """`table`, `name` and `configured` are found on Ray when not given; `companions` only share the app.
 
-        Raises RuntimeError on Ray without the guard, or where Ray is open to others.
+        Raises RuntimeError on Ray without the guard, where Ray is open to others, or where HAProxy would not
+        speak the TLS that is asked for.
         """
         self.listening = _on_ray(config) if table is None else None
         self.config = config
@@ -208,6 +210,7 @@ class Ingress:
 def _on_ray(config: IngressConfig) -> Listening:
     """What a replica needs on Ray before anything else. Raises RuntimeError, see Ingress."""
     guard.require_installed()
+    haproxy.require_launched(os.environ)
     address = node_address()
     require_authentication(address)
     listening = Listening(address)

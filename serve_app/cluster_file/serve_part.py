@@ -1,6 +1,8 @@
 """What Ray Serve itself reads of a config file, held against Serve's own types."""
 
+import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -11,8 +13,17 @@ from serve_app.cluster_file.applications import App
 from serve_app.cluster_file.document import Document
 from serve_app.cluster_file.problem import Place, Problem
 from serve_app.cluster_file.type_check import type_problems, unknown_keys
+from serve_app.http.certificate import (
+    CHAIN_ENV,
+    KEY_ENV,
+    Certificate,
+    certificate_in,
+    end_of,
+    require_usable,
+)
 
 HAPROXY_ENV: Final = "RAY_SERVE_ENABLE_HA_PROXY"
+_VARIABLES: Final = ("controller_options", "runtime_env", "env_vars")
 
 
 def serve_problems(document: Document, apps: list[App]) -> Iterator[Problem]:
@@ -33,20 +44,41 @@ def serve_problems(document: Document, apps: list[App]) -> Iterator[Problem]:
 
 
 def _tls_problems(document: Document) -> Iterator[Problem]:
-    """Serve would give the certificate to replicas alone, to which HAProxy speaks plain HTTP."""
+    """Files that HAProxy could not use; Serve's own keys give them to replicas alone, behind HAProxy."""
     options = document.values.get("http_options")
     for key in ("ssl_certfile", "ssl_keyfile"):
         if isinstance(options, dict) and options.get(key) and has_haproxy(document):
-            text = "does not work with HAProxy: end TLS in front of the port, as docs/security.md shows."
+            text = f"does not reach HAProxy: write {CHAIN_ENV} and {KEY_ENV} into {'.'.join(_VARIABLES)}."
             yield document.problem(("http_options", key), text)
+    try:
+        found = certificate_in({name: str(value) for name, value in _variables(document).items()})
+        if found is not None:
+            require_usable(found)
+            _require_service(document, found)
+    except ValueError as error:
+        yield document.problem((*_VARIABLES, CHAIN_ENV), str(error))
+
+
+def _require_service(document: Document, certificate: Certificate) -> None:
+    """Raises ValueError for a certificate that nobody would show, or whose time is over."""
+    if not has_haproxy(document) and os.environ.get(HAPROXY_ENV) != "1":
+        raise ValueError(f'only HAProxy shows it: add {HAPROXY_ENV}: "1".')
+    ends = end_of(certificate)
+    if ends <= datetime.now(UTC):
+        raise ValueError(f"'{certificate.chain}' ended on {ends:%Y-%m-%d}: renew it.")
 
 
 def has_haproxy(document: Document) -> bool:
     """Whether the file switches on HAProxy, behind which ingress replicas have addresses of their own."""
+    return str(_variables(document).get(HAPROXY_ENV)) == "1"
+
+
+def _variables(document: Document) -> dict[str, Any]:
+    """What the file puts into the environment of Serve's controller and proxies."""
     inner: Any = document.values
-    for key in ("controller_options", "runtime_env", "env_vars", HAPROXY_ENV):
+    for key in _VARIABLES:
         inner = inner.get(key) if isinstance(inner, dict) else None
-    return str(inner) == "1"
+    return inner if isinstance(inner, dict) else {}
 
 
 def _misshapen(document: Document) -> Iterator[Problem]:

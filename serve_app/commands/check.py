@@ -13,6 +13,8 @@ from serve_app.console import options
 from serve_app.console.errors import FAILED, CommandError
 
 if TYPE_CHECKING:
+    import ssl
+
     from serve_app.console.checker import Answer
 
 
@@ -62,12 +64,12 @@ def _started(config: Path) -> "list[Answer]":
     try:
         with LocalPool(config) as pool:
             pool.wait_with_bar()
-            return _running(pool.base_url)
+            return _running(pool.base_url, pool.trust())
     except PoolError as error:
         raise CommandError(str(error)) from error
 
 
-def _running(url: str) -> "list[Answer]":
+def _running(url: str, trust: "ssl.SSLContext | None" = None) -> "list[Answer]":
     """The answers of an endpoint that runs."""
     import aiohttp
     from tqdm import tqdm
@@ -82,6 +84,6 @@ def _running(url: str) -> "list[Answer]":
             bar.update()
 
         try:
-            return check(url, own_key(), progress)
+            return check(url, own_key(), progress, trust)
         except (aiohttp.ClientError, OSError) as error:
             raise CommandError(f"Endpoint '{url}' does not answer: {error}.") from error

@@ -59,6 +59,9 @@ def _serve_until_stopped(pool: "LocalPool", key_file: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     print(CALLS.format(key_file=key_file, url=pool.base_url))
+    if pool.certificate is not None:
+        print(f"In the URL write a name that {pool.certificate.chain} bears.")
     print("Ctrl-C stops everything.", flush=True)
     stop.wait()
-    print("stopping ...", flush=True)
+    print("stopping: no new requests, streams end ...", flush=True)
+    pool.drain()

@@ -1,6 +1,7 @@
 """Send real requests to every model of a running endpoint and to `auto`; measure and judge the answers."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,15 +43,18 @@ def _body(asked: str, streamed: bool) -> dict[str, Any]:
 
 
 class Checker:
-    """Asks one endpoint."""
+    """Asks one endpoint; `trust` says which certificates it may show, in place of those of the machine."""
 
-    def __init__(self, base_url: str, key: str) -> None:
-        self._base_url = base_url
+    def __init__(self, base_url: str, key: str, trust: ssl.SSLContext | None = None) -> None:
+        self._base_url, self._trust = base_url, trust
         self._headers = {"Authorization": f"Bearer {key}"}
 
     def _session(self) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        return aiohttp.ClientSession(self._base_url, headers=self._headers, timeout=timeout)
+        connector = aiohttp.TCPConnector(ssl=self._trust or True)
+        return aiohttp.ClientSession(
+            self._base_url, headers=self._headers, timeout=timeout, connector=connector
+        )
 
     async def models(self) -> list[str]:
         """Ids that the endpoint lists, `auto` and its profiles included."""
@@ -106,11 +110,13 @@ def _judged(answer: Answer, response: aiohttp.ClientResponse) -> Answer:
     return Answer(answer.asked, answer.streamed, answer.model, error=problem)
 
 
-def check(base_url: str, key: str, progress: Callable[[str], None]) -> list[Answer]:
+def check(
+    base_url: str, key: str, progress: Callable[[str], None], trust: ssl.SSLContext | None = None
+) -> list[Answer]:
     """Every model and `auto`, plain and streamed, one after the other."""
 
     async def run() -> list[Answer]:
-        checker, answers = Checker(base_url, key), []
+        checker, answers = Checker(base_url, key, trust), []
         for asked in await checker.models():
             for streamed in (False, True):
                 progress(f"{asked} {'streamed' if streamed else 'plain'}")

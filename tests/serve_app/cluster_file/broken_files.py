@@ -59,6 +59,8 @@ _ALL_0 = "{accuracy: 0, latency: 0, cost: 0}"
 _TINY = "context_tokens: 1024"
 _PRIOR = "accuracy_prior: 0.15"
 _LIVE = "        user_config:\n          capabilities: [chat, tools, json]\n          accuracy_prior: 0.15"
+_HAPROXY = 'RAY_SERVE_ENABLE_HA_PROXY: "1"'
+_CHAIN = "\n      FASTSERVE_TLS_CERT_FILE: /nowhere/tls.crt"
 _SCALE = "        autoscaling_config:"
 
 BROKEN = (
@@ -67,7 +69,19 @@ BROKEN = (
         "TLS behind HAProxy",
         put("  port: 8000", "  port: 8000\n  ssl_certfile: /c.pem\n  ssl_keyfile: /k.pem"),
         "http_options.ssl_certfile",
-        "end TLS in front",
+        "write FASTSERVE_TLS_CERT_FILE and FASTSERVE_TLS_KEY_FILE into controller_options.runtime_env",
+    ),
+    Broken(
+        "a certificate that is not there",
+        put(_HAPROXY, f"{_HAPROXY}{_CHAIN}\n      FASTSERVE_TLS_KEY_FILE: /nowhere/tls.key"),
+        "env_vars.FASTSERVE_TLS_CERT_FILE",
+        "name a PEM file that is on this machine",
+    ),
+    Broken(
+        "a certificate without its key",
+        put(_HAPROXY, f"{_HAPROXY}{_CHAIN}"),
+        "env_vars.FASTSERVE_TLS_CERT_FILE",
+        "FASTSERVE_TLS_KEY_FILE is missing",
     ),
     Broken("a tab", put("  port: 8000", "\tport: 8000"), ":6", "is not YAML"),
     Broken("python", put("beta: 20", "beta: !!python/object/apply:os.system [id]"), "dispatch.beta", "tag"),

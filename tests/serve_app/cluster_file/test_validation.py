@@ -11,6 +11,8 @@ from serve_app.cli import main
 from serve_app.cluster_file.document import FileError, parse_document
 from serve_app.cluster_file.validation import problems_of, validated
 from serve_app.console.errors import REFUSED
+from serve_app.http.certificate import CHAIN_ENV, KEY_ENV, Certificate
+from tests.certificates import Authority
 from tests.serve_app.cluster_file.broken_files import BROKEN, GOOD, ROOT, Broken
 
 
@@ -40,6 +42,35 @@ def test_a_tag_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="tag"):
         parse_document(attack.encode())
     assert not proof.exists()
+
+
+def with_certificate(found: Certificate, haproxy: str = "1") -> list[str]:
+    """What is wrong with a file that names it."""
+    switch = f'RAY_SERVE_ENABLE_HA_PROXY: "{haproxy}"'
+    named = f"      {CHAIN_ENV}: {found.chain}\n      {KEY_ENV}: {found.key}\n"
+    text = GOOD.replace('RAY_SERVE_ENABLE_HA_PROXY: "1"\n', f"{switch}\n{named}")
+    return [problem.message for problem in problems_of(parse_document(text.encode()))]
+
+
+def test_a_certificate_is_held_to_its_key_its_mode_and_its_time(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    good = authority.sign("pool.example")
+    assert with_certificate(good) == []
+    (ended,) = with_certificate(authority.sign("old.example", days=-3))
+    assert ended.endswith("renew it.")
+    (strange,) = with_certificate(good._replace(key=authority.sign("other.example").key))
+    assert "are not a pair" in strange
+    good.key.chmod(0o644)
+    (open_to_all,) = with_certificate(good)
+    assert "chmod 600" in open_to_all
+
+
+def test_a_certificate_that_no_haproxy_would_show_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_SERVE_ENABLE_HA_PROXY", raising=False)
+    said = with_certificate(Authority(tmp_path).sign("pool.example"), haproxy="0")
+    assert any("only HAProxy shows it" in one for one in said)
 
 
 def test_several_mistakes_are_all_named_in_order_of_lines() -> None:

