@@ -115,7 +115,8 @@ class Renewal:
         self._name = found[1] if found else ""
         self._files = (Path(self._name), Path(f"{self._name}.key")) if found else ()
         self._socket = socket_of(text) if found else ""
-        self._taken = self._signature()
+        # Not those of now: they may have been renewed since HAProxy read them.
+        self._taken: list[tuple[int, int, int]] = []
 
     def look(self) -> None:
         """Where the files are others than before, and are a pair, HAProxy goes on with them."""
