@@ -1,15 +1,15 @@
 """What `auto` did for the callers, against one model that would have answered everything: from the log."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from deployments.learning.live_evidence import Finished
-from policies.arrays import F64
+from deployments.learning.live_evidence import Finished, voted
+from policies.arrays import F64, I64
 from policies.observation import MODEL_COLUMN
-from policies.promotion.ope import Log, difference, effective_sample_size, evaluate, unsupported_mass
+from policies.promotion.ope import Log, Voted, difference, effective_sample_size, evaluate, unsupported_mass
 
 _ACCURACY, _E2E, _COST = MODEL_COLUMN["accuracy"], MODEL_COLUMN["e2e_s"], MODEL_COLUMN["cost_usd"]
 _ESTIMATOR: Final = "sndr"
@@ -64,21 +64,18 @@ def against(log: Sequence[Finished], votes: Mapping[str, float], model: str) -> 
     alone = np.zeros_like(logging)
     alone[:, usual.index(model)] = 1.0
 
-    def logged(got: Callable[[Finished], float], predicted: Callable[[Finished], F64]) -> Log:
-        rewards = np.array([got(one) for one in log])
-        return Log(actions, rewards, logging, np.array([predicted(one) for one in log]))
-
     def row(figure: str, seen: Log) -> Row:
         found = difference(_ESTIMATOR, seen, logging, alone).fixed
         auto = evaluate(_ESTIMATOR, seen, logging).value
         return Row(figure, auto, auto - found.mean, found.mean, found.low, found.high)
 
-    rewards = logged(lambda one: one.reward, lambda one: one.expected)
+    seen = _Seen(log, actions, logging)
+    rewards = seen.rewards()
     rows = (
         row("reward, 0 to 1", rewards),
-        row("score, 0 to 1", logged(lambda one: _score(one, votes), lambda one: _column(one, _ACCURACY))),
-        row("latency, s", logged(_latency_s, lambda one: _column(one, _E2E))),
-        row("cost, USD", logged(lambda one: one.cost_usd, lambda one: _column(one, _COST))),
+        row("score, 0 to 1", seen.scores(votes)),
+        row("latency, s", seen.of(_latency_s, lambda one: _column(one, _E2E))),
+        row("cost, USD", seen.of(lambda one: one.cost_usd, lambda one: _column(one, _COST))),
     )
     effective = effective_sample_size(rewards.weights(alone))
     return Comparison(
@@ -89,6 +86,31 @@ def against(log: Sequence[Finished], votes: Mapping[str, float], model: str) -> 
         rows=rows,
         caution=_caution(model, effective, unsupported_mass(rewards, alone)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The same N requests as logs of different figures."""
+
+    log: Sequence[Finished]
+    actions: I64
+    logging: F64
+
+    def of(self, got: Callable[[Finished], float], predicted: Callable[[Finished], F64]) -> Log:
+        """A figure that is known of every request."""
+        rewards = np.array([got(one) for one in self.log])
+        return Log(self.actions, rewards, self.logging, np.array([predicted(one) for one in self.log]))
+
+    def rewards(self) -> Log:
+        """The rewards, with what votes say of them."""
+        return replace(self.of(lambda one: one.reward, lambda one: one.expected), voted=voted(self.log))
+
+    def scores(self, votes: Mapping[str, float]) -> Log:
+        """The scores, with what votes say of them."""
+        found = self.of(lambda one: _score(one, votes), lambda one: _column(one, _ACCURACY))
+        rows = voted(self.log).rows
+        residual = found.rewards - found.predicted[np.arange(len(self.log)), self.actions]
+        return replace(found, voted=Voted(rows, np.where(rows, residual, 0.0)))
 
 
 def _column(one: Finished, column: int) -> F64:

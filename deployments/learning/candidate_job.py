@@ -13,7 +13,7 @@ import numpy as np
 
 from deployments.child_process import end_with_parent, run_apart
 from deployments.learning.candidate_data import Items, callers_of, items, rows, trace_of
-from deployments.learning.live_evidence import finished, normalised_reward, votes_by_decision
+from deployments.learning.live_evidence import finished, normalised_reward, voted, votes_by_decision
 from deployments.learning.log_fits import NotEnoughError, fit_pool
 from deployments.learning.settings import LearnerSettings
 from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
@@ -237,6 +237,7 @@ def live(data: JobInput, settings: LearnerSettings, candidate: Policy, incumbent
             rewards=np.array([one.reward for one in log]),
             logging=np.array([one.record.probabilities for one in log], dtype=np.float64),
             predicted=np.array([one.expected for one in log]),
+            voted=voted(log),
         ),
         candidate=np.array([candidate.probabilities(one.observation, one.record.epsilon) for one in log]),
         incumbent=np.array([incumbent.probabilities(one.observation, one.record.epsilon) for one in log]),

@@ -13,6 +13,7 @@ from policies.observation import MODEL_COLUMN, Observation
 from policies.outcome import Status
 from policies.policy import Policy, PolicyError
 from policies.promotion.compared import ComparedRequest
+from policies.promotion.ope import Voted
 from policies.promotion.slices import SlicedRequest
 from policies.reward import NO_TARGET_S, lateness, reward
 
@@ -29,6 +30,9 @@ class Finished:
     reward: float
     expected: F64
     cost_usd: float
+    surprise: (
+        float | None
+    )  # how much more of `reward` the vote is worth than the predicted score; None without one
 
     @property
     def is_shed(self) -> bool:
@@ -122,7 +126,23 @@ def _finished(
         ]
     )
     earned = _earned(record, result, vote, scale, target_s, counts_latency)
-    return Finished(record, result, observation, earned, expected, outcome.cost_usd)
+    surprise = None if vote is None else _surprise(record, result, vote)
+    return Finished(record, result, observation, earned, expected, outcome.cost_usd, surprise)
+
+
+def _surprise(record: DecisionRecord, result: OutcomeRecord, vote: float) -> float | None:
+    """None where the decision earns no score, whatever was voted."""
+    if result.outcome.status is Status.FAILED or result.outcome.is_shed or record.model in result.fallbacks:
+        return None
+    accuracy, latency, cost = record.caller[:3]
+    predicted = record.rows[record.models.index(record.model)][_ACCURACY]
+    return accuracy * (vote - predicted) / (accuracy + latency + cost)
+
+
+def voted(log: Sequence[Finished]) -> Voted:
+    """The votes on a log, for its off-policy estimates."""
+    rows = np.array([one.surprise is not None for one in log], dtype=bool)
+    return Voted(rows, np.array([one.surprise or 0.0 for one in log], dtype=np.float64))
 
 
 def _earned(

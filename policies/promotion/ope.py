@@ -10,9 +10,23 @@ from typing import Final
 
 import numpy as np
 
-from policies.arrays import F64, I64
+from policies.arrays import F64, I64, Bools
 from policies.decision import is_distribution
 from policies.promotion.confidence import Bound, confidence_sequence, mean_bound
+
+LEAST_VOTES: Final = 30  # of fewer nobody can tell how far their mean may be off
+
+
+@dataclass(frozen=True, slots=True)
+class Voted:
+    """The rows of a log whose score somebody gave; in the rewards of all others it is the predicted one.
+
+    `rows` [N] says which, `surprise` [N] is how much more the given score is worth than the predicted one, 0
+    where there is none.
+    """
+
+    rows: Bools
+    surprise: F64
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +34,15 @@ class Log:
     """Logged bandit feedback.
 
     `actions` [N] model indices, `rewards` [N], `logging` [N, M] the distributions that were sampled,
-    exactly as used, `predicted` [N, M] rewards from a model that was not fitted on the same row.
+    exactly as used, `predicted` [N, M] rewards from a model that was not fitted on the same row. Without
+    `voted` every reward was seen whole.
     """
 
     actions: I64
     rewards: F64
     logging: F64
     predicted: F64
+    voted: Voted | None = None
 
     def propensity(self) -> F64:
         """[N] probability of the logged action."""
@@ -83,10 +99,28 @@ def doubly_robust(log: Log, target: F64) -> F64:
 
 
 def self_normalised_dr(log: Log, target: F64) -> F64:
-    """[N] direct method + w / mean(w) * residual, linearised: bounded by the largest residual."""
+    """[N] direct method + w / mean(w) * residual, linearised: bounded by the largest residual.
+
+    Scores that nobody gave are predictions, whose residual is 0 whatever the truth is. So what votes add is a
+    residual of its own, over the rows that have one. Below LEAST_VOTES of them the predictions stand.
+    """
     w, residual = log.weights(target), _residual(log)
+    if log.voted is None:
+        return direct(log, target) + _normalised(w, residual)
+    surprise, of_voted = log.voted.surprise, w * log.voted.rows
+    value: F64 = direct(log, target) + _normalised(w, residual - surprise)
+    if log.voted.rows.sum() >= LEAST_VOTES:
+        value += _normalised(of_voted, surprise)
+    return value
+
+
+def _normalised(w: F64, residual: F64) -> F64:
+    """[N] influence of sum(w residual) / sum(w); 0 where no row has weight."""
+    if not w.any():
+        return np.zeros_like(residual)
     correction = float(np.dot(w, residual) / w.sum())
-    return direct(log, target) + correction + w / w.mean() * (residual - correction)
+    influence: F64 = correction + w / w.mean() * (residual - correction)
+    return influence
 
 
 ESTIMATORS: Final[dict[str, Influence]] = {

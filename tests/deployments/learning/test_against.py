@@ -69,3 +69,15 @@ def test_a_model_that_never_stood_to_choice_is_an_error() -> None:
     requests, votes = log(10, 0.5)
     with pytest.raises(NothingToCompareError, match="'gone'"):
         against(requests, votes, "gone")
+
+
+def test_votes_on_few_answers_correct_what_was_predicted_of_all() -> None:
+    _, votes = log(6000, 0.5)
+    few = {name: score for number, (name, score) in enumerate(votes.items()) if number % 10 == 0}
+    requests, _ = log(6000, 0.5)
+    pairs = [(one.record, one.result) for one in requests]
+    found = against(finished(pairs, few, 5.0), few, "large")
+    assert found.voted == 600
+    auto, alone, _ = figures(found)["score"]
+    assert alone == pytest.approx(0.9, abs=0.06)  # predicted: 0.7
+    assert auto == pytest.approx(0.7, abs=0.06)  # predicted: 0.6

@@ -6,6 +6,7 @@ import pytest
 from policies.promotion.ope import (
     ESTIMATORS,
     Log,
+    Voted,
     cross_fit,
     difference,
     effective_sample_size,
@@ -111,3 +112,41 @@ def test_cross_fit_never_predicts_a_row_from_itself() -> None:
     predicted = cross_fit(20, 4, fit)
     assert all(not fitted & held_out for fitted, held_out in seen)
     assert predicted[:, 0].tolist() == list(range(20))
+
+
+def half_blind(
+    rng: np.random.Generator, share: float, count: int = 4000
+) -> tuple[Log, np.ndarray, np.ndarray]:
+    """Two models, one worse by .2 than the quality model says; votes on a share of the answers."""
+    logging = np.tile(np.array([0.5, 0.5]), (count, 1))
+    actions = rng.integers(0, 2, count)
+    predicted, true = np.full((count, 2), 0.6), np.array([0.6, 0.4])
+    score = rng.binomial(1, true[actions]).astype(float)
+    rows = rng.random(count) < share
+    rewards = np.where(rows, score, 0.6)
+    log = Log(actions, rewards, logging, predicted, Voted(rows, np.where(rows, score - 0.6, 0.0)))
+    return log, np.tile(np.array([0.0, 1.0]), (count, 1)), np.tile(np.array([1.0, 0.0]), (count, 1))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_where_the_quality_model_is_wrong_few_votes_tell_the_truth(share: float) -> None:
+    rng = np.random.default_rng(7)
+    values, inside = [], 0
+    for _ in range(200):
+        log, worse, better = half_blind(rng, share)
+        estimate = difference("sndr", log, worse, better)
+        values.append(estimate.value)
+        inside += estimate.fixed.low <= -0.2 <= estimate.fixed.high
+    assert np.mean(values) == pytest.approx(-0.2, abs=0.015)
+    assert inside / 200 >= 0.85  # each side holds with 95 %
+
+
+def test_taken_for_rewards_that_were_seen_predictions_hide_what_votes_say() -> None:
+    log, worse, better = half_blind(np.random.default_rng(7), 0.05)
+    blind = Log(log.actions, log.rewards, log.logging, log.predicted)
+    assert difference("sndr", blind, worse, better).value > -0.03
+
+
+def test_a_handful_of_votes_says_nothing() -> None:
+    log, worse, better = half_blind(np.random.default_rng(7), 0.003)
+    assert difference("sndr", log, worse, better).value == 0.0
