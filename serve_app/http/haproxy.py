@@ -35,6 +35,7 @@ _SOCKET_BYTES: Final = 131_072  # of a client's connection in the kernel, each w
 _BUFFER_BYTES: Final = 32_768  # what HAProxy reads of a request before it decides; Serve's 16 kB at the least
 _HEADER_BYTES: Final = 16_384
 _URL_BYTES: Final = 8_192
+_HEADERS: Final = 100
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: with forward secrecy and authentication
 _FEW: Final = 20  # connections that an address may have while nearly all are taken
 _PASSED_ON: Final = ("retry-after", "www-authenticate", "allow", "access-control-allow-origin")
@@ -47,10 +48,34 @@ _ERRORS: Final = {  # HAProxy's own: status to message, type and code
     503: ("No ingress replica can answer now.", "server_error", "not_ready"),
     504: ("The ingress replica did not answer in time.", "server_error", "ingress_timeout"),
 }
+_METHODS: Final = "GET HEAD POST PUT PATCH DELETE OPTIONS"  # the ingress's own parser knows them
+_WIDE_HEADERS: Final = f"The headers are over {_HEADER_BYTES} bytes."
+_WIDE_PATH: Final = f"The path is over {_URL_BYTES} bytes."
 _TOO_WIDE: Final = {  # beyond them HAProxy has only a page of its own
-    f"req.hdrs,length gt {_HEADER_BYTES}": (431, f"The headers are over {_HEADER_BYTES} bytes."),
-    f"url_len gt {_URL_BYTES}": (414, f"The path is over {_URL_BYTES} bytes."),
+    f"req.hdrs,length gt {_HEADER_BYTES}": (431, _WIDE_HEADERS),
+    f"req.fhdr_cnt gt {_HEADERS}": (431, f"There are over {_HEADERS} headers."),
+    f"url_len gt {_URL_BYTES}": (414, _WIDE_PATH),
 }
+_REWRITE_BYTES: Final = 1_024  # of a buffer that HAProxy keeps free: what fills the rest is no head
+_MOST_HEADERS: Final = 2_000  # that HAProxy's parser takes; more than _HEADERS are refused by a rule of ours
+_REQUEST_LINE: Final = r" HTTP/1[.][01]\r?$"  # the parser takes 0.9, 9.9 and, unlimited by connections, 2
+_IS_REQUEST: Final = "{ var(txn.method) -m found }"  # only rules for requests set it
+_MEASURED: Final = {  # of Serve's metrics: its own names need a frontend that has been HTTP from the start
+    "method=%HM": "method=%[var(txn.method)]",
+    "status=%ST": "status=%[var(txn.status)]",
+    "latency_ms=%Ta": "latency_ms=%[date(0,ms),sub(txn.began)]",
+}
+_ACCESS_LOG: Final = (
+    "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %[var(txn.status)] %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq"
+    " %{+Q}[var(txn.method)] %{+Q}[var(txn.path)]"
+)
+_REQUEST: Final = "x-fastserve-request"  # deployments.records.decision_id.REQUEST_HEADER
+_ROUNDING_MS: Final = 50
+_WIDE: Final = ("invalid_request_error", "headers_too_large")
+_REFUSE: Final = Path(__file__).resolve().with_name("refuse.lua")
+_SECTIONS: Final = frozenset({"global", "defaults", "frontend", "backend", "listen"})
+_KEPT: Final = (None, "frontend", "backend")  # edits that leave their line where it is
+_EACH: Final = ("choice", "backend")  # edits of every such line
 _TOO_MANY: Final = ("Too many requests at once from this address.", "rate_limit_error", "rate_limit_exceeded")
 
 
@@ -113,22 +138,24 @@ def edited(config: str, limits: Door) -> str:
         return config
     lines, section, done = [_MARK], "", set()
     # Who breaks off many requests would else have replicas taken for broken whose health checks pass.
-    for line in config.replace("on-error mark-down", "on-error fastinter").splitlines():
+    replaced = {"on-error mark-down": "on-error fastinter", **_MEASURED}
+    for old, new in replaced.items():
+        config = config.replace(old, new)
+    for line in config.splitlines():
         words = line.split()
-        if words and not line[0].isspace():
+        if words and words[0] in _SECTIONS and not line[0].isspace():
             section = line.strip()
         step = _step(section, words)
+        if step in _KEPT:
+            lines.append(line + (_tls(limits) if step == "frontend" else ""))
         if step is None:
-            lines.append(line)
             continue
-        if step == "frontend":
-            lines.append(line + _tls(limits))
-        if step not in done:
+        if step not in done or step in _EACH:
             lines += [f"    {added}" for added in _added(step, limits, words)]
         done.add(step)
         if step == "default":
             lines += _addresses()
-    missing = {"global", "buffers", "errors", "frontend", "default", "metrics", "statistics"} - done
+    missing = {"global", "buffers", "errors", "frontend", "choice", "default", "metrics", "statistics"} - done
     if missing:
         raise ValueError(f"HAProxy's config lacks the lines for: {', '.join(sorted(missing))}. Use Ray 2.60.")
     return "\n".join(lines) + "\n"
@@ -153,13 +180,15 @@ def _step(section: str, words: list[str]) -> str | None:
             return "errors"
         case "frontend http_frontend", ["bind"]:
             return "frontend"
+        case "frontend http_frontend", ["use_backend" | "default_backend"]:
+            return "choice"
         case "backend default_backend", ["http-request"]:
             return "default"
         case "frontend prometheus", ["bind"]:
             return "metrics"
         case "listen stats", ["bind"]:
             return "statistics"
-    return None
+    return "backend" if words[:1] == ["backend"] and section.startswith("backend http-") else None
 
 
 def _added(step: str, limits: Door, words: list[str]) -> Iterable[str]:
@@ -173,11 +202,20 @@ def _added(step: str, limits: Door, words: list[str]) -> Iterable[str]:
         )
     if step == "buffers":
         served = int(words[1]) if words[1].isdigit() else 0  # Serve's template has a name there
-        return (f"tune.bufsize {max(served, _BUFFER_BYTES)}",)
+        return (
+            f"tune.bufsize {max(served, _BUFFER_BYTES)}",
+            f"tune.maxrewrite {_REWRITE_BYTES}",
+            f"tune.http.maxhdr {_MOST_HEADERS}",
+            f'lua-load-per-thread "{_REFUSE}"',
+        )
     if step == "errors":
         return [_error(status) for status in _ERRORS]
     if step == "frontend":
-        return [*_limits(limits), *_refusals()]
+        return [*_limits(limits), *_entry(limits), _known(), *_too_wide(), *_forwarded(limits), *_refusals()]
+    if step == "choice":
+        return [_chosen(words)]
+    if step == "backend":
+        return [f"timeout http-request {limits.request_s}s", "option http-buffer-request"]
     if step in ("metrics", "statistics"):
         return [f"bind {limits.monitor}:{words[1].rpartition(':')[2]}"]
     return [f"http-request return {_content(503, *_ERRORS[503])} hdr retry-after 1"]
@@ -186,33 +224,96 @@ def _added(step: str, limits: Door, words: list[str]) -> Iterable[str]:
 def _limits(limits: Door) -> list[str]:
     most = f"{{ sc0_conn_cur gt {limits.per_address} }}"
     many = f"{{ fe_conn gt {limits.connections * 9 // 10} }} {{ sc0_conn_cur gt {_FEW} }}"
-    rules = [
+    stranger = "!trusted " if limits.trusted else ""
+    return [
         f"maxconn {limits.connections}",
         f"timeout client {_CLIENT_S}s",
         f"timeout http-request {limits.request_s}s",
-        "option http-buffer-request",  # what is not whole, or not 32 kB, is held here and not by a replica
-    ]
-    stranger = ""
-    if limits.trusted:
-        rules.append(f"acl trusted src {' '.join(limits.trusted)}")
-        stranger = "!trusted "
-    rules += [
+        *([f"acl trusted src {' '.join(limits.trusted)}"] if limits.trusted else []),
         f"tcp-request connection track-sc0 src table fastserve_addresses{stranger and ' if !trusted'}",
         f"tcp-request connection reject if {stranger}{most}",
         f"tcp-request connection reject if {stranger}{many}",
     ]
-    if limits.certificate:
-        rules.append("http-request set-header x-forwarded-proto https")
-    for condition, (status, message) in _TOO_WIDE.items():
-        content = _content(status, message, "invalid_request_error", "headers_too_large")
-        rules.append(f"http-request return {content} if {{ {condition} }}")
-    if limits.trusted:
+
+
+def _entry(limits: Door) -> list[str]:
+    """Bytes become a request once they are known to be one; what is none is answered by refuse.lua.
+
+    For what its parser refuses HAProxy has a page that no setting changes, but for none at all: that is what
+    stands in for it behind the first request of a connection.
+    """
+    rules = [
+        "mode tcp",
+        "errorfile 400 /dev/null",
+        "errorfile 408 /dev/null",
+        f"log-format '{_ACCESS_LOG}'",
+        f"tcp-request inspect-delay {limits.request_s}s",
+        "tcp-request connection set-var(sess.opened) date(0,ms)",
+        "tcp-request content accept if { var(sess.is_http) -m found }",
+        r"tcp-request content set-var(txn.line) req.payload(0,0),ltrim(\r\n),field(1,\n)"
+        " if { req.proto_http }",
+        f"tcp-request content set-var(sess.is_http) int(1) if {{ var(txn.line) -m reg '{_REQUEST_LINE}' }}",
+        "tcp-request content switch-mode http if { var(sess.is_http) -m found }",
+        "tcp-request content set-var(txn.held) req.len",
+        "tcp-request content set-var(txn.head) req.payload(0,0)",
+        "tcp-request content set-var(txn.waited) date(0,ms),sub(sess.opened)",
+    ]
+    for line, error, condition in _no_request(limits):
         rules += [
-            "http-request track-sc1 req.hdr_ip(x-forwarded-for,-1) table fastserve_forwarded if trusted",
-            f"http-request return {_content(429, *_TOO_MANY)} hdr retry-after 1"
-            f" if {{ sc1_conn_cur gt {limits.per_address} }}",
+            f"tcp-request content set-var(txn.refused_status) \"str('{line}')\"{condition}",
+            f'tcp-request content set-var(txn.refused_body) "str({_quoted(_body(*error))})"{condition}',
         ]
-    return rules
+    return [
+        *rules,
+        "tcp-request content use-service lua.fastserve_refuse",
+        f"http-request set-header {_REQUEST} %[uuid]",  # the same where HAProxy repeats the request
+        "http-request set-var(txn.method) method",
+        "http-request set-var(txn.path) path",
+        "http-request set-var(txn.began) date(0,ms)",
+        "http-request set-var(txn.status) str(-1)",  # of who leaves before there is one
+        "http-after-response set-var(txn.status) status",
+        *(["http-request set-header x-forwarded-proto https"] if limits.certificate else []),
+    ]
+
+
+def _no_request(limits: Door) -> Iterable[tuple[str, tuple[str, str, str], str]]:
+    """What is told where no request came: status line, error and condition, of which the last one holds."""
+    yield "400 Bad Request", _ERRORS[400], ""
+    late_ms = limits.request_s * 1000 - _ROUNDING_MS
+    yield "408 Request Timeout", _ERRORS[408], f" if {{ var(txn.waited) -m int ge {late_ms} }}"
+    full = f" if {{ var(txn.held) -m int ge {_BUFFER_BYTES - _REWRITE_BYTES} }}"
+    yield "431 Request Header Fields Too Large", (_WIDE_HEADERS, *_WIDE), full
+    path = f" if {{ var(txn.head) -m reg '^[A-Z]+ [!-~]{{{_URL_BYTES}}}' }}"
+    yield "414 URI Too Long", (_WIDE_PATH, *_WIDE), path
+
+
+def _chosen(words: list[str]) -> str:
+    """A choice of a backend, of requests alone: HAProxy 2.8 dies where refuse.lua answers beside one."""
+    if words[0] == "default_backend":
+        return f"use_backend {words[1]} if {_IS_REQUEST}"
+    return f"{' '.join(words)} {_IS_REQUEST}"
+
+
+def _known() -> str:
+    error = ("This method is not known.", "invalid_request_error", "method_not_allowed")
+    return f"http-request return {_content(405, *error)} if !{{ method {_METHODS} }}"
+
+
+def _too_wide() -> list[str]:
+    return [
+        f"http-request return {_content(status, message, *_WIDE)} if {{ {condition} }}"
+        for condition, (status, message) in _TOO_WIDE.items()
+    ]
+
+
+def _forwarded(limits: Door) -> list[str]:
+    if not limits.trusted:
+        return []
+    return [
+        "http-request track-sc1 req.hdr_ip(x-forwarded-for,-1) table fastserve_forwarded if trusted",
+        f"http-request return {_content(429, *_TOO_MANY)} hdr retry-after 1"
+        f" if {{ sc1_conn_cur gt {limits.per_address} }}",
+    ]
 
 
 def _refusals() -> list[str]:
@@ -240,8 +341,18 @@ def _error(status: int) -> str:
 
 
 def _content(status: int, message: str, kind: str, code: str) -> str:
-    body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
-    return f"status {status} content-type application/json string '{body}'"
+    return f"status {status} content-type application/json string '{_body(message, kind, code)}'"
+
+
+def _body(message: str, kind: str, code: str) -> str:
+    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def _quoted(body: str) -> str:
+    """A text as an argument of a sample, between the quotes of a word of the config."""
+    assert "'" not in body, "no message of ours has one"
+    escaped = body.replace('"', '\\"')
+    return f"'{escaped}'"
 
 
 def _addresses() -> list[str]:

