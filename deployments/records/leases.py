@@ -36,6 +36,7 @@ class Ask:
     settled: int = 0
     reserved: int = 0  # by requests in flight
     want: int = 0  # to be free beyond
+    requests: tuple[str, ...] = ()  # names of those that wait for it, see decision_id.py
 
 
 @dataclass(frozen=True, slots=True)

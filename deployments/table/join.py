@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 KEPT: Final = 20_000
 KEPT_S: Final = 60.0
+REPEATED: Final = "ingress_repeated"  # code of a try that was made again elsewhere: its tokens are no one's
 
 
 class _Recent(Generic[T]):
@@ -73,7 +74,7 @@ class EngineJoin:
         outcome = record.outcome
         prompt, output = outcome.prompt_tokens, outcome.output_tokens
         cost = outcome.cost_usd
-        if prompt == output == 0:
+        if prompt == output == 0 and outcome.error_code != REPEATED:
             prompt, output = engine.prompt_tokens, engine.output_tokens
             card = self._cards.get(record.model)
             if card is not None:

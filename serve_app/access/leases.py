@@ -32,6 +32,7 @@ class Hold:
     want: int
     least: int
     amount: int = 0
+    request: str = ""  # its name: a dead replica may still hold the same for it
 
 
 class AwayError(Exception):
@@ -181,12 +182,17 @@ class Leases:
     async def _ask(self, purses: Iterable[Purse], batch: Sequence[_Waiter]) -> None:
         now_s = self._clock()
         wanted: defaultdict[int, int] = defaultdict(int)
+        waiting: defaultdict[int, list[str]] = defaultdict(list)
         asked = {id(purse): purse for purse in purses}
         for hold in (hold for holds, _ in batch for hold in holds):
             asked[id(hold.purse)] = hold.purse
             wanted[id(hold.purse)] += hold.want
+            waiting[id(hold.purse)].append(hold.request)
         chosen = list(asked.values())
-        asks = [purse.ask(wanted[id(purse)] + purse.ahead(now_s)) for purse in chosen]
+        asks = [
+            purse.ask(wanted[id(purse)] + purse.ahead(now_s), tuple(filter(None, waiting[id(purse)])))
+            for purse in chosen
+        ]
         try:
             grants = await self._table.lease(self._holder, asks)
         except (TableError, StorageUnavailableError) as error:

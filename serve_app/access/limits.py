@@ -27,6 +27,7 @@ class Reservation:
     key: Key
     accounts: tuple[str, ...]
     budgets: Budgets
+    request: str = ""  # its name, see deployments/records/decision_id.py
     holds: list[Hold] = field(default_factory=list)
 
 
@@ -44,18 +45,23 @@ class Limiter:
         self._wall = wall
 
     async def enter(
-        self, key: Key, tokens: int, accounts: tuple[str, ...] = (), budgets: Budgets = ()
+        self,
+        key: Key,
+        tokens: int,
+        accounts: tuple[str, ...] = (),
+        budgets: Budgets = (),
+        request: str = "",
     ) -> Reservation:
-        """Admit a request that is expected to use `tokens`, and will be charged to `accounts`.
+        """Admit a request of this name that is expected to use `tokens`, and will be charged to `accounts`.
 
         Raises ApiError: 429 with Retry-After over a limit, 503 where the table cannot be asked. A refused
         request uses up nothing.
         """
-        reservation = Reservation(key, accounts, budgets)
+        reservation = Reservation(key, accounts, budgets, request)
         holds = []
         for purse in self._purses(key):
             amount = max(1, min(tokens, int(purse.limit))) if purse.resource is Resource.TOKENS else 1
-            holds.append(Hold(purse, amount, amount))
+            holds.append(Hold(purse, amount, amount, request=request))
         await self._take(reservation, holds)
         return reservation
 
@@ -67,7 +73,9 @@ class Limiter:
         least = max(1, round(predicted_usd * NANO))
         want = max(least, min(round(most_usd * NANO), _AFFORDABLE * least))
         purses = [self._budget(account, budget) for account, budget in reservation.budgets]
-        await self._take(reservation, [Hold(purse, want, least) for purse in purses])
+        await self._take(
+            reservation, [Hold(purse, want, least, request=reservation.request) for purse in purses]
+        )
 
     def settle(self, reservation: Reservation, used: int, cost_usd: float) -> None:
         """The request is over: charge what it used in place of what it held."""

@@ -63,8 +63,8 @@ class Purse:
         self.reserved -= taken
         self.settled += used
 
-    def ask(self, want: int) -> Ask:
-        """What to ask the table, so that `want` is free; what is beyond is given back at once."""
+    def ask(self, want: int, requests: tuple[str, ...] = ()) -> Ask:
+        """What to ask the table, so that `want` is free for `requests`; what is beyond is given back."""
         used = max(0, self.settled - self.charged) + self.reserved
         kept = min(self.granted, used + want)
         self.left += self.granted - kept
@@ -78,6 +78,7 @@ class Purse:
             self.settled,
             self.reserved,
             want,
+            requests,
         )
 
     def answer(self, grant: Grant, asked_s: float) -> None:

@@ -1,6 +1,5 @@
 """From a call to a dispatch: the request as dispatch reads it, and refusals in HTTP's terms."""
 
-import secrets
 from collections.abc import Container
 from dataclasses import replace
 
@@ -9,6 +8,7 @@ from deployments.dispatch.dispatcher import Dispatcher
 from deployments.dispatch.masks import NoModelError
 from deployments.dispatch.request import DispatchRequest, Preferences, UnknownModelError
 from deployments.keys.key import Key
+from deployments.records.decision_id import decision_id, request_name
 from deployments.records.records import DecisionRecord
 from policies.profile import UnknownProfileError, is_auto
 from serve_app.body.calls import Call
@@ -38,9 +38,14 @@ class Chooser:
         real = self._dispatcher.real_name(name)
         return real if key.may_use(real) else name
 
-    def dispatch(self, key: Key, call: Call, preferences: Preferences, dollar_limit: str = "") -> Dispatch:
-        """Choose a model, one with a price where a limit in dollars binds the request. Raises ApiError."""
-        request = self._request(key, call, preferences, dollar_limit)
+    def dispatch(
+        self, key: Key, call: Call, preferences: Preferences, dollar_limit: str, name: str
+    ) -> Dispatch:
+        """Choose a model, one with a price where a limit in dollars binds the request `name`.
+
+        Raises ApiError.
+        """
+        request = self._request(key, call, preferences, dollar_limit, name)
         try:
             return self._dispatcher.dispatch(request)
         except (UnknownModelError, UnknownProfileError) as error:
@@ -65,7 +70,9 @@ class Chooser:
         except (UnknownModelError, UnknownProfileError) as error:
             raise self._not_found(error, key) from None
 
-    def _request(self, key: Key, call: Call, preferences: Preferences, dollar_limit: str) -> DispatchRequest:
+    def _request(
+        self, key: Key, call: Call, preferences: Preferences, dollar_limit: str, name: str = ""
+    ) -> DispatchRequest:
         """The request as dispatch reads it. Raises ApiError for models the caller may not or cannot mean."""
         if preferences.models is not None:
             preferences = replace(
@@ -82,7 +89,7 @@ class Chooser:
                     param="fastserve.models",
                 )
         request = DispatchRequest(
-            decision_id=f"d-{secrets.token_hex(16)}",
+            decision_id=decision_id(name or request_name(None)),
             requested=call.model,
             prompt=call.prompt,
             preferences=preferences,

@@ -14,6 +14,7 @@ from deployments.dispatch.request import Preferences, Prompt
 from deployments.dispatch.tokenizers import Tokenizers
 from deployments.keys.entries import Role
 from deployments.keys.key import Key
+from deployments.records.decision_id import REQUEST_HEADER, request_name
 from deployments.records.leases import accounts_of
 from deployments.steady_clock import wall_s
 from policies.outcome import Status
@@ -43,6 +44,7 @@ from serve_app.upstream.replicas import PoolView
 _OF_THE_MODEL = frozenset({402, 404})  # what an upstream says of its account and of its models
 _RETRY_LATER_S = 1.0
 _CHAT = "/v1/chat/completions"
+_REQUEST = REQUEST_HEADER.encode()
 _PAUSE_S = 0.05  # between two looks at replicas that have fallen silent
 _WAKE_PAUSE_S = 0.2  # the same for a model that wakes, which takes longer
 
@@ -193,7 +195,7 @@ class Endpoint:
         try:
             key = key or self.authorize(request, "infer")
             call, preferences = self._read(request, key)
-            reservation = await self._reserve(key, call)
+            reservation = await self._reserve(key, call, request_name(request.headers.get(_REQUEST)))
         except ApiError as error:
             self._reporter.refused(request.path, error, key)
             raise
@@ -225,13 +227,14 @@ class Endpoint:
         chat = call.body if call.path == _CHAT else None
         return await self.tokenizers.counted(self.view.snapshot, call.model, call.prompt, chat)
 
-    async def _reserve(self, key: Key, call: Call) -> Reservation:
-        """Take the request's part of the key's limits. Raises ApiError (429, 503)."""
+    async def _reserve(self, key: Key, call: Call, name: str) -> Reservation:
+        """Take the part of the key's limits of the request `name`. Raises ApiError (429, 503)."""
         profile = selected_profile(call.model) if is_auto(call.model) else ""
         tokens = call.prompt.estimated_tokens + (call.prompt.max_tokens or 0)
         budgets = self._budgets(key, profile)
         try:
-            return await self.limiter.enter(key, tokens, accounts_of(key.key_id, key.team, profile), budgets)
+            accounts = accounts_of(key.key_id, key.team, profile)
+            return await self.limiter.enter(key, tokens, accounts, budgets, name)
         except ApiError as error:
             error.headers |= self._told(key, budgets)
             raise
@@ -350,7 +353,8 @@ class Endpoint:
         """Choose a model and log the choice. Raises ApiError."""
         key = reservation.key
         try:
-            dispatch = self._chooser.dispatch(key, call, preferences, self._dollar_limit(key, call))
+            limit = self._dollar_limit(key, call)
+            dispatch = self._chooser.dispatch(key, call, preferences, limit, reservation.request)
         except ApiError as error:
             said = self.forwarder.refusal(call.model) if error.status == 503 else None
             raise said or error from None

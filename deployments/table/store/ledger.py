@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, Connection, Select, Table, delete, func, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, delete, func, insert, select, update
 
+from deployments.records.decision_id import of_request, request_of
 from deployments.records.records import (
     DecisionRecord,
     EvaluationRecord,
@@ -150,6 +151,42 @@ def read_transitions_of(
         chosen = query.where(decisions.c.decision_id.in_(decision_ids[start : start + CHUNK]))
         found += _opened(connection, chosen)
     return found
+
+
+def repeated(connection: Connection, decision_ids: Sequence[str]) -> set[str]:
+    """Those whose request was let in once more, later, for the same key."""
+    table = schema.decisions.c
+    found = set()
+    for identifier in decision_ids:
+        request = request_of(identifier)
+        if request is None:
+            continue
+        query = select(table.decision_id, table.created_s, table.key_id).where(_of(request))
+        tries = connection.execute(query).all()
+        own = next((row for row in tries if row.decision_id == identifier), None)
+        if own is not None and any(r.created_s > own.created_s and r.key_id == own.key_id for r in tries):
+            found.add(identifier)
+    return found
+
+
+def open_tries(connection: Connection, requests: Sequence[str]) -> list[DecisionRecord]:
+    """The decisions of these requests that have no outcome yet."""
+    decisions, outcomes = schema.decisions, schema.outcomes
+    query = select(decisions.c.record, outcomes.c.record).outerjoin(
+        outcomes, outcomes.c.decision_id == decisions.c.decision_id
+    )
+    return [
+        decision
+        for request in requests
+        for decision, outcome in _opened(connection, query.where(_of(request)))
+        if outcome is None
+    ]
+
+
+def _of(request: str) -> ColumnElement[bool]:
+    """The decisions of one request."""
+    first, last = of_request(request)
+    return schema.decisions.c.decision_id.between(first, last)
 
 
 def write_evaluations(connection: Connection, records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:

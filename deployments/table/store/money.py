@@ -22,10 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from deployments.records.leases import NANO, Ask, Grant, Resource, Spent
+from deployments.records.leases import NANO, Ask, Grant, Resource, Spent, accounts_of
 from deployments.records.records import OutcomeRecord
 from deployments.records.windows import HOUR_S, LONGEST_S, MINUTE_S, bounds, grain_s
-from deployments.table.store import schema
+from deployments.table.store import ledger, schema
 from deployments.table.store.ledger import CHUNK
 
 KEPT_S: Final = {MINUTE_S: 2 * HOUR_S, HOUR_S: LONGEST_S}
@@ -131,7 +131,7 @@ class Granting:
     def __init__(self, connection: Connection, holder: str, now_s: float, expired_s: float) -> None:
         self._connection, self._holder, self._now_s, self._expired_s = connection, holder, now_s, expired_s
         self._own: dict[tuple[str, str], Row[Any]] = {}
-        self._others: dict[tuple[str, str], int] = defaultdict(int)
+        self._others: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
 
     def answer(self, asks: Sequence[Ask]) -> list[Grant]:
         """Grant what is left, never more than the limit over all holders, but for what is used already."""
@@ -149,7 +149,7 @@ class Granting:
                 if row.holder == self._holder:
                     self._own[name] = row
                 elif row.renewed_s >= self._expired_s:
-                    self._others[name] += row.amount
+                    self._others[name][row.holder] = row.amount
 
     def _used(self, asks: Sequence[Ask]) -> list[float]:
         """How much of each limit is used."""
@@ -195,12 +195,24 @@ class Granting:
     def _grant(self, ask: Ask, used: float) -> Grant:
         charged = ask.settled if ask.resource is not Resource.USD else self._charged(ask)
         least = ask.reserved + max(0, ask.settled - charged)
-        others = self._others[ask.account, ask.resource.value]
+        others = self._held_by_others(ask)
         available = math.floor(ask.limit - used) - (0 if ask.resource.is_rate else others)
         amount = max(least, min(least + ask.want, available))
         if ask.resource.is_rate:
             self._write_rate(ask, used + amount)
         return Grant(amount, charged, max(0, available - amount), others, math.ceil(used))
+
+    def _held_by_others(self, ask: Ask) -> int:
+        """What other holders have, but for what was taken for the same requests before they were repeated."""
+        held = self._others[ask.account, ask.resource.value]
+        if not held or not ask.requests or ask.resource.is_rate:
+            return sum(held.values())
+        part = ask.want // len(ask.requests)
+        for decision in ledger.open_tries(self._connection, ask.requests):
+            accounts = accounts_of(decision.key_id, decision.team, decision.profile)
+            if decision.ingress in held and ask.account in accounts:
+                held[decision.ingress] -= min(held[decision.ingress], part)
+        return sum(held.values())
 
     def _write(self, asks: Sequence[Ask], grants: Sequence[Grant]) -> None:
         table = schema.leases

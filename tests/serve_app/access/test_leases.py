@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deployments.records.decision_id import decision_id
 from deployments.records.leases import Ask, Grant, Resource
-from deployments.records.records import OutcomeRecord
+from deployments.records.records import DecisionRecord, OutcomeRecord
 from deployments.table.errors import TableError
 from deployments.table.store.store import Store
 from deployments.table.table import LEASE_S, Table
@@ -264,3 +265,29 @@ async def test_what_is_held_ahead_goes_back_when_nobody_needs_it(leases, clock):
     clock.now_s += 5.0
     await leases.renew()
     assert leases.find(ACCOUNT, Resource.SLOTS).granted == 0
+
+
+@pytest.mark.parametrize("resource", [Resource.SLOTS, Resource.USD])
+async def test_a_request_that_is_repeated_takes_the_place_of_what_its_dead_replica_held(tmp_path, resource):
+    clock = Clock(1_700_000_000.0)
+    table = Table(Store(f"sqlite:///{tmp_path}/store.sqlite3"), clock=clock)
+    dead, living = (Leases(table, name, clock=clock) for name in ("dead", "living"))
+    first, other = "a" * 24, "b" * 24
+
+    def hold(leases: Leases, request: str) -> Hold:
+        purse = leases.purse(ACCOUNT, resource, 1, window="1d" if resource is Resource.USD else "")
+        return Hold(purse, 1, 1, request=request)
+
+    assert await dead.take([hold(dead, first)]) is None
+    assert await living.take([hold(living, first)]) is not None, "the table knows of no try before"
+    record = DecisionRecord(
+        decision_id(first), clock.now_s, "k", "m", "", "m", "formula", 1.0, 0.0, 0, ingress="dead"
+    )
+    await table.report_ingress("dead", 1, {}, [record], [])
+    clock.now_s += 0.5
+    assert await living.take([hold(living, other)]) is not None, "another request must wait for the lease"
+    clock.now_s += 0.5
+    assert await living.take([hold(living, first)]) is None
+    clock.now_s += 0.5
+    assert await living.take([hold(living, other)]) is not None, "no more than the limit is held"
+    await table.close()

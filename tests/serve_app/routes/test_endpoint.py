@@ -6,6 +6,7 @@ import pytest
 
 from deployments import sse
 from deployments.dispatch.settings import DispatchSettings
+from deployments.records.decision_id import request_of
 from serve_app.config import IngressSettings
 from serve_app.http.errors import unavailable
 
@@ -249,3 +250,15 @@ async def test_a_replica_that_pauses_is_waited_for(pool, monkeypatch):
     monkeypatch.setattr(pool.ingress.forwarder, "may_come_back", lambda _: False)
     assert (await pool.chat("small")).status_code == 503
     assert len(asked) == 1
+
+
+async def test_the_decision_belongs_to_the_request_that_haproxy_named(pool):
+    named = {"x-fastserve-request": "01234567-89ab-cdef-0123-456789abcdef"}
+    message = {"model": "small", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+    ids = []
+    for headers in (named, named, {}, {"x-fastserve-request": "' or 1"}):
+        answer = await pool.client.post("/v1/chat/completions", json=message, headers=headers)
+        assert answer.status_code == 200
+        ids.append(answer.headers["x-fastserve-decision-id"])
+    assert len(set(ids)) == 4
+    assert [request_of(one) == "0123456789abcdef01234567" for one in ids] == [True, True, False, False]
