@@ -57,7 +57,12 @@ SECTIONS: Final[dict[str, tuple[Promise, ...]]] = {
         ),
         Promise("Readers that stall are left", "door", "readers|until all are left"),
         Promise("A body without end is cut", "door", "body without end"),
-        Promise("Bodies that cost much to read are bounded", test="tests/serve_app/body/test_strict_json.py"),
+        Promise(
+            "2 MiB of the worst keep nobody waiting for long",
+            "event_loop",
+            "longest step",
+            "tests/serve_app/body/test_strict_json.py",
+        ),
         Promise("Schemas that cost much to compile are refused", test="tests/serve_app/body/test_schemas.py"),
         Promise("Media URLs reach named hosts only", test="tests/serve_app/body/test_media.py"),
         Promise(

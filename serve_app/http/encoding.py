@@ -10,6 +10,7 @@ _CODE: Final = "invalid_encoding"
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _WINDOWS: Final = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": zlib.MAX_WBITS}
 _RAW: Final = -zlib.MAX_WBITS
+_DECODED_BYTES: Final = 12 * 2**20  # at most: more would keep the loop for long once it is decoded
 _MEMBERS: Final = 1_000  # compressed bodies one after the other in one
 _FIRST_BYTES: Final = 512  # that are given to a member at first: what it does not need is copied
 _NEXT_BYTES: Final = 65_536
@@ -26,8 +27,9 @@ class Decoding:
         """A body without its `content-encoding`.
 
         Raises ApiError: 415 for another encoding than gzip and deflate, 413 where the body is larger than
-        `most_bytes`, 400 where it cannot be decoded.
+        `most_bytes` or 12 MiB, 400 where it cannot be decoded.
         """
+        most_bytes = min(most_bytes, _DECODED_BYTES)
         names = [name.strip().lower() for name in encoding.split(b",")]
         applied = [name for name in names if name not in (b"", b"identity")]
         if not applied:
