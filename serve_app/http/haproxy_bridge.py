@@ -213,15 +213,15 @@ def _stand_in(binary: str, config: Path, text: str, pid: int, above: tuple[Handl
             replace(config.with_suffix(".bridge"), str(bridge.pid))
             while bridge.poll() is None:
                 time.sleep(_STEP_S)
-                if _number(config.with_suffix(".current")) != pid:
-                    bridge.wait()  # its successor has told it to finish what it has
-                    return
-                serve, raylet = above
-                if serve.ended():
-                    gone_s = gone_s or time.monotonic()
-                if raylet.ended():
+                current, (serve, raylet) = _number(config.with_suffix(".current")), above
+                if raylet.ended() or current is None:  # the pool is gone, maybe its files already
                     bridge.kill()
                     return
+                if current != pid:
+                    bridge.wait()  # its successor has told it to finish what it has
+                    return
+                if serve.ended():
+                    gone_s = gone_s or time.monotonic()
                 if gone_s is not None and time.monotonic() - gone_s > LAPSE_S:
                     bridge.send_signal(signal.SIGUSR1)
                     bridge.wait()

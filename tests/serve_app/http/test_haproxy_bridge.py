@@ -136,6 +136,20 @@ def test_another_stands_in_until_serve_has_its_own_again(proxy: Proxy) -> None:
     assert [proxy.answer() for _ in range(5)] == [(200, None)] * 5
 
 
+def test_where_the_pool_s_files_are_gone_nothing_stands_in_any_more(proxy: Proxy) -> None:
+    """It would hold the port for ever: nobody can tell it that it has a successor."""
+    first = proxy.start()
+    proxy.wait_for(lambda: proxy.status() == 200)
+    first.kill()
+    first.wait()
+    proxy.wait_for(lambda: standing_in(proxy.file) is not None)
+    stand_in = standing_in(proxy.file)
+    assert stand_in is not None
+    bridge = Handle(stand_in)
+    proxy.file.with_suffix(".current").unlink()
+    proxy.wait_for(bridge.ended)
+
+
 def test_a_reload_leaves_nothing_that_stands_in(proxy: Proxy) -> None:
     first = proxy.start()
     proxy.wait_for(lambda: proxy.status() == 200)
