@@ -155,7 +155,7 @@ def held_bodies(pool: Target, key: str) -> dict[str, float]:
 
 def stalled_readers(pool: Target) -> dict[str, float]:
     """Memory of the ingress, and the seconds until it has left callers who read nothing of their streams."""
-    before, growth = pool.ingress_mib(), 0.0
+    before, growth, ended = pool.ingress_mib(), 0.0, _ended(pool)
     message = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "stream": True}
     body = json.dumps(message | {"max_tokens": 8_000, "ignore_eos": True}).encode()
     head = HEAD + b"authorization: Bearer %s\r\ncontent-length: %d\r\n\r\n"
@@ -170,7 +170,7 @@ def stalled_readers(pool: Target) -> dict[str, float]:
     while time.monotonic() - began_s < 90.0:
         time.sleep(0.5)
         growth = max(growth, pool.ingress_mib() - before)
-        if time.monotonic() - began_s > 5.0 and not _in_flight(pool):
+        if _ended(pool) >= ended + READERS:
             break
     left_s = time.monotonic() - began_s
     for one in sockets:
@@ -178,12 +178,13 @@ def stalled_readers(pool: Target) -> dict[str, float]:
     return {"growth": growth, "left_s": left_s}
 
 
-def _in_flight(pool: Target) -> int:
+def _ended(pool: Target) -> int:
+    """Requests that are over, as the table has counted them."""
     connection = http.client.HTTPConnection("127.0.0.1", pool.port, 10.0)
     connection.request("GET", "/v1/usage", headers={"authorization": f"Bearer {pool.key}"})
     data = json.loads(connection.getresponse().read())["data"]
     connection.close()
-    return sum(int(one["in_flight"]) for one in data)
+    return sum(int(one["requests"]) for one in data)
 
 
 def endless(pool: Target) -> float:

@@ -141,7 +141,9 @@ SHAPES: Final[dict[str, Callable[[], bytes | tuple[str, bytes]]]] = {
     "text to tokens": lambda: _path("/tokenize", prompt="word " * (BYTES // 5)),
     "explain": lambda: ("/v1/dispatch/explain", _said("word " * (BYTES // 5)).replace(b'"m"', b'"auto"')),
     "auto": lambda: _said("word " * (BYTES // 5)).replace(b'"m"', b'"auto"'),
-    "gzip of blanks": lambda: gzip.compress(_said(" " * (30 * 2**20))),
+    "gzip of blanks, refused": lambda: gzip.compress(_said(" " * (30 * 2**20))),
+    "gzip of 11 MiB": lambda: gzip.compress(_said(" " * (11 * 2**20))),
+    "gzip of a text": lambda: gzip.compress(_said("word " * 1_590_000)),
 }
 
 
