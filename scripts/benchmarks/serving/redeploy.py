@@ -26,6 +26,7 @@ from policies.training.trainer import TrainingConfig, new_network, parameters_of
 from scripts.benchmarks.report import Report, bar
 from scripts.benchmarks.serving.private_pool import Document, document, own_ports, simulated_model
 from scripts.benchmarks.serving.steady_load import Asked, SteadyLoad
+from serve_app.commands.prepare import prepare
 from serve_app.console.local_pool import LocalPool
 
 Seen = Callable[[Snapshot], bool]
@@ -38,7 +39,7 @@ _REAL: Final = ("tiny", "smollm2-135m")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--real", action="store_true", help="two real models on the CPU instead")
-    parser.add_argument("--rate", type=float, default=8.0, help="requests a second (default 8)")
+    parser.add_argument("--rate", type=float, help="requests a second (default 8, with --real 1)")
     parser.add_argument("--before-s", type=float, default=15.0, help="seconds before a change (15)")
 
 
@@ -66,10 +67,13 @@ class Result:
 
 def run(args: argparse.Namespace) -> Report:
     """Make each change in turn while the load goes on."""
+    args.rate = args.rate or (1.0 if args.real else 8.0)
     with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder, own_ports():
         served = _document(args.real)
         path = Path(folder, "cluster.yaml")
         path.write_text(yaml.safe_dump(served))
+        if args.real:
+            prepare(Path("cluster.yaml"))
         key = f"fs-bench-{os.urandom(16).hex()}"
         environment = {
             "FASTSERVE_API_KEY": key,
