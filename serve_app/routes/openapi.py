@@ -57,15 +57,15 @@ _ERRORS: Final[Mapping[str, Schema]] = {
         "properties": {"type": {"const": "error"}, "error": _DETAIL},
     },
 }
+_FIELDS: Final[Mapping[str, Schema]] = {
+    **dict.fromkeys(("id", "object", "type", "role"), _STRING),
+    **dict.fromkeys(("choices", "output", "content", "data", "results"), _LIST),
+    "created": _WHOLE,
+}
+"""Fields of the answers of models; see `Operation.answer`."""
 _ANSWERS: Final[Mapping[str, Mapping[str, Schema]]] = {
-    "/v1/chat/completions": {"id": _STRING, "object": _STRING, "created": _WHOLE, "choices": _LIST},
-    "/v1/completions": {"id": _STRING, "object": _STRING, "created": _WHOLE, "choices": _LIST},
-    "/v1/responses": {"id": _STRING, "object": _STRING, "output": _LIST},
-    "/v1/messages": {"id": _STRING, "type": _STRING, "role": _STRING, "content": _LIST},
+    **{path: {name: _FIELDS[name] for name in one.answer} for path, one in OPERATIONS.items()},
     "/v1/messages/count_tokens": {"input_tokens": _WHOLE},
-    "/v1/embeddings": {"object": _STRING, "data": _LIST},
-    "/v1/rerank": {"results": _LIST},
-    "/v1/score": {"data": _LIST},
     "/tokenize": {"count": _WHOLE, "tokens": {"type": "array", "items": _WHOLE}},
     "/detokenize": {"prompt": _STRING},
     "/v1/dispatch/explain": {},

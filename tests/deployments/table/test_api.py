@@ -1,4 +1,4 @@
-"""One interface of the table: whoever adds a method writes it in TableApi and in Table, and nowhere else."""
+"""One interface of the table: whoever adds a method writes it in TableApi and in Table, once each."""
 
 import asyncio
 import inspect
