@@ -1,20 +1,20 @@
 """The wheel in an environment of its own, outside of any checkout: commands, suites, a pool that serves."""
 
+import json
 import os
-import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 import yaml
 
 from tests.integration.running import document, free_ports, model_app
+from tests.integration.up import own_environment, printed, up
 from tests.wheel import build_wheel, environment_with
+
+_SHIPPED = ("python", "-m", "deployments.shipped")
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -29,30 +29,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def environ(installed: Path, tmp_path: Path) -> dict[str, str]:
     """As a user has it who works in `tmp_path` and has never seen a checkout."""
-    ports = free_ports(2)
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PYTHON", "RAY_", "FASTSERVE"))
-    }
-    return {
-        **kept,
-        "PATH": f"{installed}{os.pathsep}{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "FASTSERVE_HOME": str(tmp_path / "home"),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[0]),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[1]),
-    }
+    return {**own_environment(tmp_path), "PATH": f"{installed}{os.pathsep}{os.environ['PATH']}"}
 
 
 def run(environ: dict[str, str], folder: Path, *words: str) -> str:
     """What a command printed."""
-    done = subprocess.run(
-        words, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    return done.stdout
+    return printed(words, folder, environ)
 
 
 def test_the_commands_find_what_came_with_the_wheel(
@@ -81,31 +63,27 @@ def pool(environ: dict[str, str], tmp_path: Path) -> Iterator[str]:
     endpoint["deployments"].append({"name": "Evaluator", "user_config": {"suites": suites}})
     endpoint["deployments"].append({"name": "Learner", "user_config": {}})
     (tmp_path / "pool.yaml").write_text(yaml.safe_dump(made))
-    with (tmp_path / "up.log").open("wb") as log:
-        process = subprocess.Popen(
-            ["fastserve", "up", "pool.yaml"], cwd=tmp_path, env=environ, stdout=log, stderr=log
-        )
-        try:
-            _wait(process, tmp_path / "up.log")
-            environ["RAY_ADDRESS"] = _cluster_of(process.pid)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(120.0)
+    with up(["fastserve"], tmp_path / "pool.yaml", environ):
+        yield f"http://127.0.0.1:{port}"
 
 
-def _wait(process: "subprocess.Popen[bytes]", log: Path) -> None:
-    for _ in range(400):
-        if "Ctrl-C stops everything." in log.read_text():
-            return
-        assert process.poll() is None, log.read_text()[-4000:]
-        time.sleep(0.5)
-    raise AssertionError(log.read_text()[-4000:])
-
-
-def _cluster_of(pid: int) -> str:
-    (raylet,) = [one for one in psutil.Process(pid).children(recursive=True) if one.name() == "raylet"]
-    return next(word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--gcs-address="))
+@pytest.mark.vllm
+@pytest.mark.timeout(1200)
+def test_the_wheel_makes_the_built_in_weights_and_serves_them(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    """cluster.yaml as it came with the wheel, but for its port: real vLLM, from an empty home."""
+    (port,) = free_ports(1)
+    made = yaml.safe_load(Path(run(environ, tmp_path, *_SHIPPED, "cluster.yaml").strip()).read_text())
+    made["http_options"]["port"] = port
+    config = tmp_path / "real.yaml"
+    config.write_text(yaml.safe_dump(made))
+    with up(["fastserve"], config, environ):
+        told = run(environ, tmp_path, "fastserve", "check", "--url", f"http://127.0.0.1:{port}", "--json")
+    answers = json.loads(told)["answers"]
+    assert {"auto", "smollm2-135m", "smollm2-tuned", "tiny"} <= {answer["asked"] for answer in answers}
+    assert [answer for answer in answers if answer["error"]] == []
+    assert (tmp_path / "home" / "models" / "tiny").is_dir()
 
 
 def test_a_pool_of_the_wheel_serves_and_evaluates(pool: str, environ: dict[str, str], tmp_path: Path) -> None:
