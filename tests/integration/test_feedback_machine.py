@@ -43,7 +43,7 @@ class FeedbackMachine(RuleBasedStateMachine):
         self.cancelled: set[str] = set()
 
     def do(self, work: Any) -> Any:
-        return self.loop.run_until_complete(asyncio.wait_for(work))
+        return self.loop.run_until_complete(asyncio.wait_for(work, 120.0))
 
     @initialize()
     def begin(self) -> None:
