@@ -168,7 +168,7 @@ def test_a_vote_counts_once(cluster):
         assert client.post("/v1/feedback", json=vote | {"decision_id": "d-0"}).status_code == 404
         assert client.post("/v1/feedback", json=vote | {"score": True}).json()["error"]["param"] == "score"
     token = answer.headers["x-fastserve-feedback-token"]
-    with httpx.Client(base_url=cluster.url, trust_env=False) as browser:
+    with httpx.Client(base_url=cluster.url, timeout=120.0, trust_env=False) as browser:
         headers = {"x-fastserve-feedback-token": token}
         voted = browser.post(
             "/v1/feedback", json={"decision_id": decision_id, "thumb": "down"}, headers=headers

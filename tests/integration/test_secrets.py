@@ -6,7 +6,7 @@ import pytest
 from deployments.home import store_key_file
 from deployments.keys.internal import internal_credential
 from scripts.benchmarks.faults.door import files_with
-from tests.integration.running import KEY, Cluster
+from tests.integration.running import KEY, PATIENCE_S, Cluster
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +19,8 @@ def test_no_secret_stands_in_rays_files(cluster: Cluster) -> None:
         assert client.post("/v1/chat/completions", json=BODY).status_code == 200
         assert client.post("/v1/chat/completions", json={**BODY, "model": "none"}).status_code == 404
     wrong = {"authorization": f"Bearer {WRONG}"}
-    assert httpx.post(f"{cluster.url}/v1/chat/completions", json=BODY, headers=wrong).status_code == 401
+    with httpx.Client(base_url=cluster.url, headers=wrong, timeout=PATIENCE_S, trust_env=False) as stranger:
+        assert stranger.post("/v1/chat/completions", json=BODY).status_code == 401
     pool = cluster.table("secret")
     secrets = {
         "API key": KEY,

@@ -167,7 +167,7 @@ async def test_a_reader_can_do_no_admin_action_by_any_path(served, reader, path)
 )
 async def test_a_request_of_another_site_is_refused_even_with_the_cookie(served, admin, headers):
     cookie = {"cookie": f"{COOKIE}={admin.cookies[COOKIE]}"}
-    async with httpx.AsyncClient(base_url=served.url, headers=cookie, trust_env=False) as other:
+    async with httpx.AsyncClient(base_url=served.url, headers=cookie, timeout=60.0, trust_env=False) as other:
         for path in POSTS:
             answer = await other.post(f"/dashboard{path}", json={"confirm": True}, headers=headers)
             assert answer.status_code == 403
@@ -179,7 +179,7 @@ async def test_a_request_of_another_site_is_refused_even_with_the_cookie(served,
 
 async def test_a_page_of_our_own_is_known_by_its_origin_where_a_browser_says_no_more(served, admin):
     cookie = {"cookie": f"{COOKIE}={admin.cookies[COOKIE]}", "origin": served.url}
-    async with httpx.AsyncClient(base_url=served.url, headers=cookie, trust_env=False) as own:
+    async with httpx.AsyncClient(base_url=served.url, headers=cookie, timeout=60.0, trust_env=False) as own:
         assert (await own.post("/dashboard/api/operate/pause", json={})).status_code == 200
         assert (await own.get("/dashboard/api/now")).status_code == 200
 

@@ -258,7 +258,7 @@ async def test_another_content_type_is_415(pool):
 )
 async def test_no_key_no_answer(pool, key):
     headers = {} if key is None else {"authorization": key}
-    async with httpx.AsyncClient(base_url=pool.url, headers=headers, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=pool.url, headers=headers, timeout=60.0, trust_env=False) as client:
         for method, path in (
             ("POST", "/v1/chat/completions"),
             ("GET", "/v1/models"),
@@ -269,7 +269,7 @@ async def test_no_key_no_answer(pool, key):
 
 
 async def test_health_and_ready_need_no_key(pool):
-    async with httpx.AsyncClient(base_url=pool.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=pool.url, timeout=60.0, trust_env=False) as client:
         assert (await client.get("/health")).status_code == 200
         assert (await client.get("/ready")).status_code == 200
 
