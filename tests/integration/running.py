@@ -1,5 +1,6 @@
 """A running cluster as tests meet it: its config, how to reach, change and hurt it, and loads of callers."""
 
+import contextlib
 import copy
 import json
 import socket
@@ -140,6 +141,21 @@ class Cluster:
         prefix = f"SERVE_REPLICA::{app}#{deployment}#"
         actors = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
         return {a.name.removeprefix(prefix): a.pid for a in actors if a.name and a.name.startswith(prefix)}
+
+    def both_ingresses_answer(self) -> bool:
+        """Whether HAProxy gives requests to two ingress replicas: one of them may just have been replaced."""
+        hello = [{"role": "user", "content": "Hello"}]
+        body = {"model": "slow", "messages": hello, "stream": True, "max_tokens": 2000}
+        with contextlib.ExitStack() as stack:
+            for _ in range(6):
+                client = stack.enter_context(self.client())
+                answer = stack.enter_context(client.stream("POST", "/v1/chat/completions", json=body))
+                if answer.status_code != 200:
+                    return False
+            time.sleep(1.0)
+            counts = self.snapshot().models["slow"].in_flight_by_ingress
+        self.wait_for(lambda: self.running("slow") == 0)
+        return sum(count > 0 for count in counts.values()) == 2
 
     def running(self, model: str) -> int:
         """Requests inside the engines of a model, as the table heard."""

@@ -1,10 +1,8 @@
 """The endpoint on real Ray behind HAProxy: the OpenAI SDK, `auto`, profiles, explain, weights live."""
 
 import asyncio
-import contextlib
 import copy
 import json
-import time
 
 import httpx
 import pytest
@@ -137,20 +135,7 @@ def test_errors_raise_the_sdk_s_own_exceptions(sdk):
 
 def test_both_ingress_replicas_carry_requests(cluster):
     """HAProxy spreads what runs at once; the table hears of it from each ingress replica."""
-    body = {"model": "slow", "messages": HELLO, "stream": True, "max_tokens": 2000}
-
-    def both() -> bool:
-        with contextlib.ExitStack() as stack:
-            for _ in range(6):
-                client = stack.enter_context(cluster.client())
-                answer = stack.enter_context(client.stream("POST", "/v1/chat/completions", json=body))
-                assert answer.status_code == 200
-            time.sleep(1.0)
-            counts = cluster.snapshot().models["slow"].in_flight_by_ingress
-            return sum(count > 0 for count in counts.values()) == 2
-
-    cluster.wait_for(both)  # one of them may just have been replaced
-    cluster.wait_for(lambda: cluster.running("slow") == 0)
+    cluster.wait_for(cluster.both_ingresses_answer)
 
 
 def test_a_vote_counts_once(cluster):
