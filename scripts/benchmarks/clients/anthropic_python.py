@@ -4,7 +4,7 @@ from typing import Any
 
 import anthropic
 
-from scripts.benchmarks.clients.child import ASKED, HELLO, KEY, MODEL, PIECES, SLOW, URL, check, raises, run
+from scripts.benchmarks.clients.child import ASKED, HELLO, KEY, MODEL, SLOW, URL, begin, check, raises, run
 
 CLIENT: Any = anthropic.Anthropic(base_url=URL, api_key=KEY, max_retries=0)
 MESSAGES = [{"role": "user", "content": HELLO}]
@@ -68,19 +68,8 @@ def error() -> None:
 def abandoned() -> None:
     """Left after a few pieces."""
     with CLIENT.messages.stream(model=SLOW, max_tokens=2000, messages=MESSAGES) as events:
-        for count, _ in enumerate(events.text_stream):
-            if count == PIECES:
-                break
+        begin(events.text_stream)
 
 
 if __name__ == "__main__":
-    run(
-        {
-            "plain": plain,
-            "stream": stream,
-            "tools": tools,
-            "structured": structured,
-            "error": error,
-            "abandoned": abandoned,
-        }
-    )
+    run(plain, stream, tools, structured, error, abandoned)

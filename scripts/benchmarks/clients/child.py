@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
 URL: Final = os.environ.get("CLIENT_URL", "")
@@ -27,9 +27,10 @@ def tell(case: str, error: str = "") -> None:
     print(json.dumps({"case": case, "ok": not error, "error": error[:600]}), flush=True)
 
 
-def run(cases: Mapping[str, Callable[[], object]]) -> None:
-    """Run the cases one after the other; one that raises has failed."""
-    for name, case in cases.items():
+def run(*cases: Callable[[], object]) -> None:
+    """Run the cases one after the other, under the names of their functions; one that raises has failed."""
+    for case in cases:
+        name = case.__name__
         try:
             case()
         except BaseException as error:  # whatever a client raises, the other cases are tried
@@ -37,6 +38,13 @@ def run(cases: Mapping[str, Callable[[], object]]) -> None:
             tell(name, f"{type(error).__name__}: {error}")
         else:
             tell(name)
+
+
+def begin(pieces: Iterable[object]) -> None:
+    """Read the first pieces of a stream that is then abandoned."""
+    for count, _ in enumerate(pieces):
+        if count == PIECES:
+            return
 
 
 def raises(kinds: type[BaseException] | tuple[type[BaseException], ...], call: Callable[[], object]) -> str:

@@ -6,7 +6,7 @@ import instructor
 import openai
 from pydantic import BaseModel
 
-from scripts.benchmarks.clients.child import HELLO, KEY, MODEL, PIECES, SLOW, URL, check, raises, run
+from scripts.benchmarks.clients.child import HELLO, KEY, MODEL, SLOW, URL, begin, check, raises, run
 
 RAW: Any = openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0)
 MESSAGES = [{"role": "user", "content": HELLO}]
@@ -59,20 +59,9 @@ def error() -> None:
 def abandoned() -> None:
     """Left after a few pieces."""
     chunks = RAW.chat.completions.create(model=SLOW, messages=MESSAGES, stream=True)
-    for count, _ in enumerate(chunks):
-        if count == PIECES:
-            break
+    begin(chunks)
     chunks.close()
 
 
 if __name__ == "__main__":
-    run(
-        {
-            "plain": plain,
-            "stream": stream,
-            "tools": tools,
-            "structured": structured,
-            "error": error,
-            "abandoned": abandoned,
-        }
-    )
+    run(plain, stream, tools, structured, error, abandoned)

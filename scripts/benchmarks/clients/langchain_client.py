@@ -8,7 +8,7 @@ import pytest
 from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
-from scripts.benchmarks.clients.child import HELLO, KEY, MODEL, PIECES, SLOW, URL, run, tell
+from scripts.benchmarks.clients.child import HELLO, KEY, MODEL, SLOW, URL, begin, run, tell
 
 
 class TestEndpoint(ChatModelIntegrationTests):  # type: ignore[misc]
@@ -54,9 +54,7 @@ class Telling:
 def abandoned() -> None:
     """Left after a few pieces."""
     pieces = ChatOpenAI(model=SLOW, base_url=f"{URL}/v1", api_key=KEY, max_retries=0).stream(HELLO)
-    for count, _ in enumerate(pieces):
-        if count == PIECES:
-            break
+    begin(pieces)
     pieces.close()
 
 
@@ -67,4 +65,4 @@ if __name__ == "__main__":
         [__file__, "-p", "no:cacheprovider", "-p", "no:terminal", "-c", os.devnull, *words],
         plugins=[Telling()],
     )
-    run({"abandoned": abandoned})
+    run(abandoned)

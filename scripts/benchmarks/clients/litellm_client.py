@@ -5,7 +5,7 @@ from typing import Any
 import litellm
 from pydantic import BaseModel
 
-from scripts.benchmarks.clients.child import ASKED, HELLO, KEY, MODEL, PIECES, SLOW, URL, check, raises, run
+from scripts.benchmarks.clients.child import ASKED, HELLO, KEY, MODEL, SLOW, URL, begin, check, raises, run
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
@@ -69,20 +69,9 @@ def error() -> None:
 def abandoned() -> None:
     """Left after a few pieces."""
     chunks = ask(model=SLOW, stream=True)
-    for count, _ in enumerate(chunks):
-        if count == PIECES:
-            break
+    begin(chunks)
     chunks.completion_stream.close()
 
 
 if __name__ == "__main__":
-    run(
-        {
-            "plain": plain,
-            "stream": stream,
-            "tools": tools,
-            "structured": structured,
-            "error": error,
-            "abandoned": abandoned,
-        }
-    )
+    run(plain, stream, tools, structured, error, abandoned)

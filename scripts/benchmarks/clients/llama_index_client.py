@@ -8,7 +8,7 @@ from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 from pydantic import BaseModel
 
-from scripts.benchmarks.clients.child import ASKED, HELLO, KEY, MODEL, PIECES, SLOW, URL, check, raises, run
+from scripts.benchmarks.clients.child import ASKED, HELLO, KEY, MODEL, SLOW, URL, begin, check, raises, run
 
 
 class Person(BaseModel):
@@ -69,20 +69,9 @@ def error() -> None:
 def abandoned() -> None:
     """Left after a few pieces."""
     pieces = made(SLOW).stream_complete(HELLO)
-    for count, _ in enumerate(pieces):
-        if count == PIECES:
-            break
+    begin(pieces)
     pieces.close()
 
 
 if __name__ == "__main__":
-    run(
-        {
-            "plain": plain,
-            "stream": stream,
-            "tools": tools,
-            "structured": structured,
-            "error": error,
-            "abandoned": abandoned,
-        }
-    )
+    run(plain, stream, tools, structured, error, abandoned)

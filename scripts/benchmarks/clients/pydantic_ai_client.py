@@ -81,13 +81,4 @@ def abandoned() -> None:
 
 
 if __name__ == "__main__":
-    run(
-        {
-            "plain": plain,
-            "stream": stream,
-            "tools": tools,
-            "structured": structured,
-            "error": error,
-            "abandoned": abandoned,
-        }
-    )
+    run(plain, stream, tools, structured, error, abandoned)
