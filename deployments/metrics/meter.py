@@ -105,6 +105,7 @@ class RayMeter(Meter):
         self._metrics: dict[str, Any] = {}
         self._tags: dict[tuple[str, Labels], dict[str, str]] = {}
         self._sums: dict[tuple[str, Labels], float] = {}
+        self._refused: set[str] = set()
         self._lock = threading.Lock()
         self._flusher: threading.Thread | None = None
 
@@ -134,8 +135,12 @@ class RayMeter(Meter):
             try:
                 self._hand_over(BY_NAME[name], value, labels)
             except Exception:
-                logger.exception("Ray did not take the metric '%s'; it is offered again.", name)
                 self._add((name, labels), value)
+                if name not in self._refused:  # it is tried twice a second
+                    self._refused.add(name)
+                    logger.exception("Ray did not take the metric '%s'; it is offered again.", name)
+            else:
+                self._refused.discard(name)
 
     def _hand_over(self, metric: Metric, value: float, labels: Labels) -> None:
         record = self._metrics.get(metric.name) or self._make(metric)

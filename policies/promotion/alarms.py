@@ -19,7 +19,6 @@ _MEMORY: Final = 25.0  # blocks over which a detector remembers
 _BOLDNESS: Final = 0.9  # of the largest bet that cannot lose all
 _LATE: Final = 2.0  # times the 95th percentile of the version before: late
 _LEAST_YARDSTICK: Final = 5  # requests of the version before, from which on latency and cost are compared
-_DETECTORS: Final = 5  # which share the chance of a false alarm: four of requests, one of slices
 _RECENT: Final = 1_000  # requests over which the share of each key is counted
 _SLICE_REQUESTS: Final = 20  # that a slice of time has at least, where traffic is not very thin
 
@@ -85,6 +84,21 @@ class KeyWeights:
         return min(1.0, share * len(self._recent) / max(self._count[key_id], 1))
 
 
+def _nulls(settings: AlarmSettings) -> dict[str, float]:
+    """The alarms on requests: what the mean of each difference, on the scale of [0, 1], may be."""
+    return {
+        "reward": rescale(settings.reward_margin, -1.0, 1.0),
+        "errors": rescale(settings.failure_margin, -1.0, 1.0),
+        "latency": rescale(settings.late_margin, -1.0, 1.0),
+        "cost": 0.5,  # the factor is in the values
+    }
+
+
+def _sharing(settings: AlarmSettings) -> int:
+    """Detectors that share the chance of a false alarm: those of requests, and the one of slices."""
+    return len(_nulls(settings)) + 1
+
+
 @dataclass(slots=True)
 class Alarms:
     """All alarms of one promoted version.
@@ -102,14 +116,8 @@ class Alarms:
 
     def __post_init__(self) -> None:
         s = self.settings
-        nulls = {
-            "reward": rescale(s.reward_margin, -1.0, 1.0),
-            "errors": rescale(s.failure_margin, -1.0, 1.0),
-            "latency": rescale(s.late_margin, -1.0, 1.0),
-            "cost": 0.5,  # the factor is in the values
-        }
         blocks = max(s.false_alarm_every * s.yardstick_share, 1.0)
-        self._detectors = {name: Detector(null, _DETECTORS * blocks) for name, null in nulls.items()}
+        self._detectors = {name: Detector(null, _sharing(s) * blocks) for name, null in _nulls(s).items()}
         self._keys = KeyWeights(s.max_key_share)
 
     def update(self, request: ComparedRequest) -> str | None:
@@ -168,7 +176,7 @@ class SliceAlarm:
         size = max(2, round(1.0 / settings.yardstick_share))
         blocks = max(settings.false_alarm_every / (size * _SLICE_REQUESTS), 1.0)
         null = rescale(settings.reward_margin, -MOST, MOST)
-        self._detector = Detector(null, _DETECTORS * blocks)
+        self._detector = Detector(null, _sharing(settings) * blocks)
         self._book = SliceBook(max_failures_above=math.inf)  # errors have an alarm of their own
         self._blocks = Blocks()
 
