@@ -142,6 +142,11 @@ class Cluster:
         actors = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
         return {a.name.removeprefix(prefix): a.pid for a in actors if a.name and a.name.startswith(prefix)}
 
+    def has_replaced(self, ingress: str) -> bool:
+        """Whether two ingress replicas run and this one, which was killed, is forgotten."""
+        pids = self.pids("fastserve", "Ingress")
+        return ingress not in pids and len(pids) == 2
+
     def both_ingresses_answer(self) -> bool:
         """Whether HAProxy gives requests to two ingress replicas: one of them may just have been replaced."""
         hello = [{"role": "user", "content": "Hello"}]

@@ -147,7 +147,7 @@ def test_sigkill_of_one_ingress_replica_leaves_the_other(cluster):
             statuses.append(client.get("/ready").status_code)
             time.sleep(0.05)
     assert statuses.count(200) == len(statuses)
-    cluster.wait_for(lambda: len(set(cluster.pids("fastserve", "Ingress")) - {name}) == 2)
+    cluster.wait_for(lambda: cluster.has_replaced(name))
 
 
 def test_a_request_whose_ingress_replica_died_is_repeated_and_charged_once(cluster):
@@ -174,8 +174,7 @@ def test_a_request_whose_ingress_replica_died_is_repeated_and_charged_once(clust
     assert {request_of(name) for name, _ in begun} <= {request_of(name) for name in answered}
     assert {(outcome.error_code, outcome.output_tokens) for _, outcome in begun} == {(REPEATED, 0)}
     assert sum(outcome.outcome.output_tokens for _, outcome in tries()) == tokens * count
-    cluster.wait_for(lambda: len(set(cluster.pids("fastserve", "Ingress")) - {name}) == 2)
-    cluster.wait_for(lambda: name not in cluster.pids("fastserve", "Ingress"))
+    cluster.wait_for(lambda: cluster.has_replaced(name))
 
 
 def test_a_model_that_cannot_start_is_named_and_disturbs_nobody(restored, load, tmp_path):

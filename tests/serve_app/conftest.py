@@ -55,6 +55,11 @@ class LocalModel(Model):
     def __del__(self) -> None:  # type: ignore[override]
         pass
 
+    async def switch(self, **faults: Any) -> None:
+        """Give the simulated engine these faults, and no others."""
+        settings = self.settings.model_dump(mode="json", exclude_unset=True)
+        await self.reconfigure({**settings, "faults": faults})
+
 
 @dataclass
 class Pool:

@@ -6,11 +6,6 @@ import pytest_asyncio
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def switch(model, **faults):
-    settings = model.settings.model_dump(mode="json", exclude_unset=True)
-    await model.reconfigure({**settings, "faults": faults})
-
-
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def chained(pool):
     """`first` (also `nick`) falls over to `second` and then to `third`; `alone` to nobody."""
@@ -20,7 +15,7 @@ async def chained(pool):
         await pool.add("third", weight=0.0)
         await pool.add("alone", weight=0.0)
     for model in pool.models:
-        await switch(model)
+        await model.switch()
         pool.ingress.ejections.succeeded(model.replica)
     budget = pool.ingress.forwarder.budget
     budget._retries, budget._requests = [0] * 10, [0] * 10
@@ -58,7 +53,7 @@ async def test_the_listing_has_aliases_and_finds_them(pool):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_named_model_that_fails_falls_over_to_its_chain_and_says_so(pool, stream):
-    await switch(pool.models[0], error_rate=1.0)
+    await pool.models[0].switch(error_rate=1.0)
     answer = await pool.chat("nick", stream=stream)
     assert answer.status_code == 200
     assert answer.headers["x-fastserve-model"] == "second"
@@ -69,14 +64,14 @@ async def test_a_named_model_that_fails_falls_over_to_its_chain_and_says_so(pool
 
 async def test_the_chain_of_a_substitute_follows(pool):
     for model in pool.models[:2]:
-        await switch(model, error_rate=1.0)
+        await model.switch(error_rate=1.0)
     answer = await pool.chat("first")
     assert answer.headers["x-fastserve-model"] == "third"
     assert answer.headers["x-fastserve-fallbacks"] == "first,second"
 
 
 async def test_a_model_that_is_ejected_is_passed_over_before_any_try(pool):
-    await switch(pool.models[0], error_rate=1.0)
+    await pool.models[0].switch(error_rate=1.0)
     for _ in range(6):
         answer = await pool.chat("first")
         assert answer.headers["x-fastserve-fallbacks"] == "first"
@@ -91,12 +86,12 @@ async def test_a_prompt_too_long_and_a_capability_that_lacks_go_down_the_chain(p
 
 
 async def test_a_model_without_a_chain_stays_alone(pool):
-    await switch(pool.models[3], error_rate=1.0)
+    await pool.models[3].switch(error_rate=1.0)
     answer = await pool.chat("alone")
     assert answer.status_code == 503
 
 
 async def test_auto_knows_no_chain(pool):
-    await switch(pool.models[0], error_rate=1.0)
-    await switch(pool.models[1], error_rate=1.0)
+    await pool.models[0].switch(error_rate=1.0)
+    await pool.models[1].switch(error_rate=1.0)
     assert (await pool.chat("auto")).status_code == 503  # the others have weight 0

@@ -13,11 +13,6 @@ from deployments.dispatch.lengths import Lengths
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def faults(model, **switched):
-    settings = model.settings.model_dump(mode="json", exclude_unset=True)
-    await model.reconfigure({**settings, "faults": switched})
-
-
 async def outcome(pool, answer):
     await pool.ingress.view.outbox.flush()
     decision_id = answer.headers["x-fastserve-decision-id"]
@@ -33,14 +28,14 @@ async def healthy(pool):
         await pool.add("best", "best-b", accuracy_prior=1.0)
         await pool.add("next", "next-a", accuracy_prior=0.1)
     for model in pool.models:
-        await faults(model)
+        await model.switch()
         pool.ingress.ejections.succeeded(model.replica)
     pool.ingress.forwarder.budget._retries, pool.ingress.forwarder.budget._requests = [0] * 10, [0] * 10
     pool.ingress.reconfigure({"dispatch": {"epsilon": 0.0, "weights": {"accuracy": 9, "latency": 0}}})
 
 
 async def test_a_named_model_moves_to_its_other_replica(pool):
-    await faults(pool.models[0], error_rate=1.0)
+    await pool.models[0].switch(error_rate=1.0)
     answers = [await pool.chat("best") for _ in range(6)]
     assert {a.status_code for a in answers} == {200}
     outcomes = [await outcome(pool, a) for a in answers]
@@ -50,7 +45,7 @@ async def test_a_named_model_moves_to_its_other_replica(pool):
 
 async def test_a_named_model_never_becomes_another_one(pool):
     for model in pool.models[:2]:
-        await faults(model, error_rate=1.0)
+        await model.switch(error_rate=1.0)
     answer = await pool.chat("best")
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "upstream_failed"
@@ -60,7 +55,7 @@ async def test_a_named_model_never_becomes_another_one(pool):
 
 async def test_auto_goes_to_the_next_best_and_says_so(pool):
     for model in pool.models[:2]:
-        await faults(model, error_rate=1.0)
+        await model.switch(error_rate=1.0)
     for stream in (False, True):
         answer = await pool.chat("auto", stream=stream)
         assert answer.status_code == 200
@@ -72,7 +67,7 @@ async def test_auto_goes_to_the_next_best_and_says_so(pool):
 
 async def test_a_hanging_try_ends_at_its_limit_and_auto_goes_on(pool):
     for model in pool.models[:2]:
-        await faults(model, hang_rate=1.0)
+        await model.switch(hang_rate=1.0)
     limits = {"deadlines": {"first_byte_s": 1.5, "try_s": 1.5}}
     pool.ingress.reconfigure({"dispatch": {"epsilon": 0.0, "weights": {"accuracy": 9}}, **limits})
     for stream in (False, True):
@@ -82,7 +77,7 @@ async def test_a_hanging_try_ends_at_its_limit_and_auto_goes_on(pool):
 
 async def test_the_caller_s_deadline_ends_everything(pool):
     for model in pool.models:
-        await faults(model, hang_rate=1.0)
+        await model.switch(hang_rate=1.0)
     answer = await asyncio.wait_for(pool.chat("auto", fastserve={"deadline_s": 0.4}), 25.0)
     assert answer.status_code == 504
     assert answer.json()["error"]["code"] == "deadline_exceeded"
@@ -91,7 +86,7 @@ async def test_the_caller_s_deadline_ends_everything(pool):
 
 async def test_a_stream_that_breaks_tells_so_and_is_the_model_s_failure(pool):
     for model in pool.models:
-        await faults(model, die_at_token=1)
+        await model.switch(die_at_token=1)
     answer = await pool.chat("auto", stream=True, max_tokens=50)
     events = [event.data for event in sse.parse(answer.content)]
     assert answer.status_code == 200
@@ -106,7 +101,7 @@ async def test_a_stream_that_breaks_tells_so_and_is_the_model_s_failure(pool):
 
 async def test_a_plain_answer_that_breaks_is_tried_elsewhere(pool):
     for model in pool.models[:2]:
-        await faults(model, die_at_token=1)
+        await model.switch(die_at_token=1)
     answer = await pool.chat("auto", max_tokens=50)
     assert answer.status_code == 200
     assert answer.headers["x-fastserve-model"] == "next"
@@ -175,7 +170,7 @@ async def test_full_replicas_are_429_with_retry_after(pool):
 
 async def test_retries_stay_within_the_budget(pool):
     for model in pool.models:
-        await faults(model, error_rate=1.0)
+        await model.switch(error_rate=1.0)
     pool.ingress.reconfigure({"retries": {"share": 0.1, "floor": 3}})
     answers = [await pool.chat("auto") for _ in range(20)]
     tries = [(await outcome(pool, answer)).outcome.attempts for answer in answers]
@@ -261,14 +256,14 @@ async def test_a_prompt_under_which_two_replicas_were_lost_is_held_back_and_othe
     find, snapshots._find = snapshots._find, lambda replica: None  # none of them reports again
     try:
         for model in (*pool.models[:2], third):
-            await faults(model, die_at_token=0)
+            await model.switch(die_at_token=0)
         answer = await pool.chat("best", "A prompt that breaks engines", max_tokens=50, stream=True)
         error = answer.json()["error"]
         assert (answer.status_code, error["code"]) == (503, "prompt_held_back"), error
         assert answer.headers["x-should-retry"] == "false"
         assert (await outcome(pool, answer)).outcome.attempts == 2
         for model in (*pool.models[:2], third):
-            await faults(model)
+            await model.switch()
         again = await pool.chat("best", "A prompt that breaks engines", max_tokens=50)
         assert (again.status_code, again.json()["error"]["code"]) == (503, "prompt_held_back")
         assert (await outcome(pool, again)).outcome.status == "rejected"
