@@ -33,6 +33,8 @@ class Outcome:
     quality: float | None = None  # score in [0, 1] when evaluation or feedback knows it
     tokens_estimated: bool = False  # the engine did not say them: counted from what was relayed
     is_shed: bool = False  # of a rejected one: nothing had room for it in time, whatever it asked
+    hedges: int = 0  # tries beside these, at another replica of the same model, because one was late
+    hedged_tokens: int = 0  # of the tries that another one outran; no caller pays for them
 
 
 @dataclass(frozen=True, slots=True)

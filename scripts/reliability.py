@@ -98,6 +98,18 @@ SECTIONS: Final[dict[str, tuple[Promise, ...]]] = {
             test="tests/integration/test_faults.py",
         ),
         Promise(
+            "Replicas that pause at random: half the tail of the first token, for little work",
+            "hedge",
+            "p99|work|without an answer",
+            "tests/serve_app/upstream/test_hedge.py",
+        ),
+        Promise(
+            "One of two replicas hangs: few answers are late",
+            "hedge",
+            "hangs",
+            "tests/serve_app/routes/test_late_replicas.py",
+        ),
+        Promise(
             "A change of the pool fails no request", "redeploy", test="tests/integration/test_redeploy.py"
         ),
         Promise(

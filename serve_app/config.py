@@ -81,6 +81,9 @@ class Retries(StrictModel):
     share: float = Field(default=0.1, ge=0, le=1)
     # Always allow this many retries in 10 s, however few requests there were.
     floor: int = Field(default=10, ge=0)
+    # Ask a second replica of the model beside the first one when the first token, or a plain answer, is later
+    # than 95 % of them were of late; within the same budget. Off: a slow replica is waited for.
+    hedging: bool = True
 
 
 class TeamSettings(StrictModel):

@@ -49,6 +49,7 @@ class IngressMetrics:
         self.meter.count("fastserve_cost", (model,), outcome.cost_usd)
         self.meter.count("fastserve_baseline_cost", (model,), record.baseline_usd or 0.0)
         self.meter.observe("fastserve_ingress_time", (model,), record.ingress_s)
+        self.meter.count("fastserve_hedged_tokens", (model,), outcome.hedged_tokens)
         if outcome.tokens_estimated:
             self.degraded("tokens estimated")
         names = (operation, requested, model)
@@ -87,6 +88,10 @@ class IngressMetrics:
     def retried(self, model: str, reason: str) -> None:
         """A request is tried once more on `model`."""
         self.meter.count("fastserve_retries", (model, reason))
+
+    def hedged(self, model: str, result: str) -> None:
+        """A try of a request that went to a second replica of `model` beside the first has ended."""
+        self.meter.count("fastserve_hedges", (model, result))
 
     def placed(self, model: str, cached_share: float | None) -> None:
         """A request goes to a replica of `model`; None: it had one only."""

@@ -167,6 +167,20 @@ METRICS: Final = (
         "tries beyond the first on the same model, and why",
     ),
     Metric(
+        "fastserve_hedges",
+        Kind.COUNTER,
+        "tries",
+        ("model", "result"),
+        "tries beside one that was late; `result` is won, lost, failed or left (nobody waited any more)",
+    ),
+    Metric(
+        "fastserve_hedged_tokens",
+        Kind.COUNTER,
+        "tokens",
+        ("model",),
+        "tokens of tries that another one of their request outran, as estimated; no key is charged for them",
+    ),
+    Metric(
         "fastserve_degraded",
         Kind.COUNTER,
         "events",

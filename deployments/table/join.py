@@ -7,12 +7,14 @@ from typing import Final, Generic, TypeVar
 
 from deployments.records.records import EngineRecord, OutcomeRecord
 from deployments.records.snapshot import ModelCard
+from policies.outcome import Status
 
 T = TypeVar("T")
 
 KEPT: Final = 20_000
 KEPT_S: Final = 60.0
 REPEATED: Final = "ingress_repeated"  # code of a try that was made again elsewhere: its tokens are no one's
+_ABORTED: Final = "abort"  # how an engine ends a try that another one outran, or that failed
 
 
 class _Recent(Generic[T]):
@@ -33,6 +35,10 @@ class _Recent(Generic[T]):
         """Those put before that time, each with its own."""
         return {key: pair for key, pair in self._values.items() if pair[0] < added_s}
 
+    def holds(self, key: str) -> bool:
+        """Whether there is one."""
+        return key in self._values
+
     def take(self, key: str) -> T | None:
         found = self._values.pop(key, None)
         return None if found is None else found[1]
@@ -49,7 +55,7 @@ class EngineJoin:
     def outcome(self, record: OutcomeRecord, now_s: float) -> OutcomeRecord:
         """The outcome, joined if its engine was first."""
         engine = self._engines.take(record.decision_id)
-        return record if engine is None else self._merge(record, engine)
+        return record if engine is None or _is_another_try(record, engine) else self._merge(record, engine)
 
     def counted(self, record: OutcomeRecord, now_s: float) -> None:
         """The outcome is stored; an engine's record may still come."""
@@ -60,7 +66,11 @@ class EngineJoin:
         """The stored outcome before and after the join, if it came first and the join changes it."""
         before = self._outcomes.take(record.decision_id)
         if before is None:
-            self._engines.put(record.decision_id, record, now_s)
+            if record.finish_reason != _ABORTED or not self._engines.holds(record.decision_id):
+                self._engines.put(record.decision_id, record, now_s)
+            return None
+        if _is_another_try(before, record):
+            self.counted(before, now_s)
             return None
         after = self._merge(before, record)
         return None if after == before else (before, after)
@@ -88,3 +98,8 @@ class EngineJoin:
             cost_usd=cost,
         )
         return replace(record, outcome=joined)
+
+
+def _is_another_try(record: OutcomeRecord, engine: EngineRecord) -> bool:
+    """Whether an engine's record is not of the try that answered the request."""
+    return engine.finish_reason == _ABORTED and record.outcome.status is Status.OK

@@ -161,6 +161,18 @@ MODEL: Final = Dashboard(
                     (rate("fastserve_retries", ("model", "reason"), _ONE), "{{model}}: {{reason}}"),
                 ),
                 chart(
+                    "Asked beside one that was late",
+                    "cps",
+                    "Second tries, by whether they answered first.",
+                    (rate("fastserve_hedges", ("model", "result"), _ONE), "{{model}}: {{result}}"),
+                ),
+                chart(
+                    "Tokens of tries that were outrun",
+                    "cps",
+                    "Tokens a second that a second try beside a late one has cost, as estimated.",
+                    (rate("fastserve_hedged_tokens", ("model",), _ONE), "{{model}}"),
+                ),
+                chart(
                     "Cost an hour",
                     "currencyUSD",
                     "At the present rate.",

@@ -96,6 +96,7 @@ def finished_line(job: Job, record: OutcomeRecord, operation: str) -> Line:
         "http_status": result.http_status,
         "error_code": outcome.error_code,
         "attempts": outcome.attempts,
+        "hedges": outcome.hedges,
         "fallbacks": record.fallbacks,
         "ttft_s": outcome.ttft_s,
         "tpot_s": outcome.tpot_s,

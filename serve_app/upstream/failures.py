@@ -36,6 +36,7 @@ _STATUS_OF_CODE: Final = {
 }
 _ENGINE_DEAD: Final = "EngineCore encountered an issue"  # vLLM's words, to all requests that it had
 _LONGEST_RETRY_S: Final = 86_400.0
+OUTRUN: Final = "outrun"  # reason of a try that ends because another one of its request answers
 
 
 class TryFailedError(Exception):
@@ -72,6 +73,13 @@ class TryFailedError(Exception):
     def is_lasting(self) -> bool:
         """Whether the same request would fail again."""
         return self.refusal is not None and self.refusal.headers.get("x-should-retry") == "false"
+
+
+class OutrunError(TryFailedError):
+    """Another try of the same request had its first token before."""
+
+    def __init__(self) -> None:
+        super().__init__(OUTRUN, is_fault=False)
 
 
 class ContextExceededError(TryFailedError):

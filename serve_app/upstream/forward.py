@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import aiohttp
 
@@ -19,14 +20,20 @@ from serve_app.http.errors import ApiError, deadline_exceeded, overloaded, unava
 from serve_app.metrics import IngressMetrics
 from serve_app.upstream.attempt import NEVER, Attempt, Watch
 from serve_app.upstream.choice import Ask
-from serve_app.upstream.failures import ContextExceededError, TryFailedError, refused, refuses_usage
+from serve_app.upstream.failures import (
+    OUTRUN,
+    ContextExceededError,
+    OutrunError,
+    TryFailedError,
+    refused,
+)
+from serve_app.upstream.hedge import Course, Hedges, Race
 from serve_app.upstream.job import Job
 from serve_app.upstream.losses import KEPT_S, MOST, Losses
-from serve_app.upstream.outgoing import has_default_limit, hides_usage, outgoing
+from serve_app.upstream.outgoing import Outgoing
 from serve_app.upstream.relay import Send, StreamRelay, interrupt, whole
 from serve_app.upstream.replicas import PoolView, Upstreams
 from serve_app.upstream.retry_budget import RetryBudget
-from serve_app.upstream.transcript import Tokens
 from serve_app.upstream.try_plan import TryPlan
 from serve_app.waiting.part import Parts
 from serve_app.waiting.room import Place, RoomSettings, WaitingRoom
@@ -55,7 +62,8 @@ class Forwarder:
         self._settings = settings
         parts = Parts(view, upstreams.slots, upstreams.ejections.current)
         self.room = WaitingRoom(view, parts.of, metrics, _room_settings(settings))
-        self._without_usage: set[tuple[str, str]] = set()  # model, revision: knows no `stream_options`
+        self._hedges = Hedges(view, upstreams, self.room, self.budget, self.losses, metrics)
+        self._outgoing = Outgoing(metrics)
 
     def reconfigure(self, settings: IngressSettings) -> None:
         """Take new deadlines and retry limits at once."""
@@ -109,45 +117,67 @@ class Forwarder:
     async def _tries(self, job: Job, send: Send) -> None:
         self.budget.request()
         self._hold_back(job)
-        ask = Ask(job.call.prompt, job.key.cache_salt, job.dispatch.columns)
-        plan = TryPlan(job.dispatch, self._settings.retries.per_request + 1)
-        failure: TryFailedError | None = None
+        course = self._course(job, send)
+        plan = course.plan
         while (model := plan.next()) is not None:
             place = self._placed(job, model, plan)
             if place is None:
                 continue
-            if failure is not None and not self._may_go_on(job, failure):
+            if plan.failure is not None and not self._may_go_on(job, plan.failure):
                 break
             if place.in_line and not await self._has_waited(job, place):
                 break
-            choice = self._upstreams.pick_for(ask, model, plan.tried)
+            choice = self._upstreams.pick_for(course.ask, model, plan.tried)
             if choice is None:
                 continue
-            row = choice.row
-            if failure is not None:
-                self._metrics.retried(row.model, failure.code)
-            plan.tried.add(row.replica)
+            if plan.failure is not None:
+                self._metrics.retried(model, plan.failure.code)
+            plan.tried.add(choice.row.replica)
             self._metrics.placed(model, choice.cached_share)
-            try:
-                await self._traced(job, row, self._limit_s(job, plan, row), send)
+            if await self._is_answered(course, choice.row):
                 return
-            except ContextExceededError as error:
-                if self._leave_out_limit(job, row):
-                    plan.again(row)
-                    continue
-                failure = error
-                plan.too_short(model)
-                self._go_on(job, row, error)
-            except (TryFailedError, ApiError) as error:
-                if self._leave_out_usage(job, row, error):
-                    plan.again(row)
-                    continue
-                if isinstance(error, ApiError):
-                    raise
-                failure = error
-                plan.failed()
-                self._blame(job, row, error)
-        raise self._give_up(job, failure)
+        raise self._give_up(job, plan.failure)
+
+    def _course(self, job: Job, send: Send) -> Course:
+        plan = TryPlan(job.dispatch, self._settings.retries.per_request + 1)
+        return Course(
+            job,
+            Ask(job.call.prompt, job.key.cache_salt, job.dispatch.columns),
+            plan,
+            partial(self._attempt, job, plan),
+            partial(self._traced, job, send),
+            partial(self._judge, job),
+        )
+
+    async def _is_answered(self, course: Course, row: ReplicaRow) -> bool:
+        """Whether a replica answers, or another one beside it. Raises ApiError where none is to be asked."""
+        race = Race(self._hedges, course, row)
+        try:
+            await race.run()
+        except (TryFailedError, ApiError) as error:
+            self._failed(course, row, error)
+            return await race.answered()
+        finally:
+            race.close()
+        return True
+
+    def _failed(self, course: Course, row: ReplicaRow, error: TryFailedError | ApiError) -> None:
+        """A try gave no answer: what follows from it. Raises ApiError where no other would give one."""
+        job, plan, card = course.job, course.plan, self._view.snapshot.models[row.model].card
+        if isinstance(error, ContextExceededError):
+            if self._outgoing.leave_out_limit(job, card):
+                return plan.again(row)
+            plan.too_short(row.model)
+            self._go_on(job, row, error)
+        elif self._outgoing.leave_out_usage(job, card, error):
+            return plan.again(row)
+        elif isinstance(error, ApiError):
+            raise error
+        else:
+            plan.failed()
+            self._blame(job, row, error)
+        plan.failure = error
+        return None
 
     def _placed(self, job: Job, model: str, plan: TryPlan) -> Place | None:
         """The request's place at `model`, for which it gives up the one at the model before.
@@ -199,62 +229,36 @@ class Forwarder:
         )
         raise unavailable(message, "prompt_held_back", may_retry=False)
 
-    async def _traced(self, job: Job, row: ReplicaRow, limit_s: float, send: Send) -> None:
+    def _attempt(self, job: Job, plan: TryPlan, row: ReplicaRow) -> Attempt:
+        now_s, limit_s = asyncio.get_running_loop().time(), self._limit_s(job, plan, row)
+        attempt = Attempt(row, min(now_s + limit_s, job.deadline_s), since_s=now_s)
+        attempt.is_bound = limit_s == NEVER
+        return attempt
+
+    async def _traced(self, job: Job, send: Send, attempt: Attempt) -> None:
         """A try, in a span of its own where the request is traced."""
         if job.trace is None:
-            return await self._try(job, row, limit_s, send)
-        now_s = asyncio.get_running_loop().time()
-        with job.trace.attempt(row.model, row.replica, job.result, now_s):
-            await self._try(job, row, limit_s, send)
+            return await self._try(job, send, attempt)
+        row = attempt.row
+        with job.trace.attempt(row.model, row.replica, job.result, attempt.since_s):
+            await self._try(job, send, attempt)
 
-    async def _try(self, job: Job, row: ReplicaRow, limit_s: float, send: Send) -> None:
-        loop = asyncio.get_running_loop()
-        result, view = job.result, self._view
-        result.attempts += 1
-        result.model, result.replica = row.model, row.replica
-        card = view.snapshot.models[row.model].card
-        defaults = job.dispatch.profile.generation_defaults
-        with_usage = (card.model, card.revision) not in self._without_usage
-        body = outgoing(
-            job.call,
-            job.raw,
-            card,
-            defaults,
-            job.key.cache_salt,
-            with_limit=job.with_limit,
-            with_usage=with_usage,
-        )
-        now_s = loop.time()
-        if result.sent_s is None:
-            result.sent_s = now_s
-        view.begin(row.model, row.replica)
-        attempt = None
+    async def _try(self, job: Job, send: Send, attempt: Attempt) -> None:
+        row, card = attempt.row, self._view.snapshot.models[attempt.row.model].card
+        body = self._outgoing.of(job, card)
+        if job.result.sent_s is None:
+            job.result.sent_s = asyncio.get_running_loop().time()
+        self._view.begin(row.model, row.replica)
         try:
-            async with asyncio.timeout(None) as timer:
-                attempt = Attempt(row, min(now_s + limit_s, job.deadline_s), timer)
-                attempt.is_bound = limit_s == NEVER
+            async with asyncio.timeout(None) as attempt.timer:
                 self.watch.attempts.add(attempt)
                 await self._exchange(job, attempt, body, send)
         except TimeoutError:
             await self._timed_out(job, attempt, send)
-        except asyncio.CancelledError:
-            if not result.http_status:
-                result.count(self._abandoned(job, row.model, loop.time() - now_s))
-            raise
         finally:
-            if attempt is not None:
-                self.watch.attempts.discard(attempt)
-            view.end(row.model, row.replica)
-
-    def _abandoned(self, job: Job, model: str, elapsed_s: float) -> Tokens:
-        """The client left before any token: what the engine has read, and written for a plain answer."""
-        row, prompt = self._view.snapshot.models[model], job.dispatch.request.prompt
-        writing_s = elapsed_s - row.ttft_s.p50
-        if job.call.stream or not prompt.generates or not writing_s > 0 or not row.tpot_s.p50 > 0:
-            return Tokens(job.prompt_tokens, 0, True)
-        limit = row.card.context_tokens if prompt.max_tokens is None else prompt.max_tokens
-        most = min(limit, row.card.context_tokens)
-        return Tokens(job.prompt_tokens, min(int(writing_s / row.tpot_s.p50), most), True)
+            attempt.is_over = True
+            self.watch.attempts.discard(attempt)
+            self._view.end(row.model, row.replica)
 
     def _limit_s(self, job: Job, plan: TryPlan, row: ReplicaRow) -> float:
         """How long the try may take, beyond what reading the prompt is predicted to take; where no other
@@ -287,7 +291,7 @@ class Forwarder:
             if job.call.stream and response.content_type == "text/event-stream":
                 await StreamRelay(attempt, response, job, self._settings.deadlines).run(send)
             else:
-                await whole(response, job, send)
+                await whole(attempt, response, job, send)
         finally:
             response.close()  # a no-op once the answer was read to its end; else the engine aborts
         self._learn(job, row)
@@ -318,45 +322,19 @@ class Forwarder:
             body = b""
         raise refused(model, response.status, body, response.headers)
 
-    async def _timed_out(self, job: Job, attempt: Attempt | None, send: Send) -> None:
-        """A try that the watch ended. A client that does not read is left; nothing more can be told to it."""
-        reason = attempt.reason if attempt is not None else "timeout"
-        if not job.result.http_status:
-            slow = reason == "timeout" and self._is_writing(job.result.model, job.result.replica)
+    async def _timed_out(self, job: Job, attempt: Attempt, send: Send) -> None:
+        """A try that was ended. A client that does not read is left; nothing more can be told to it."""
+        reason = attempt.reason or "timeout"
+        if reason == OUTRUN:
+            raise OutrunError
+        if not attempt.has_begun:
+            slow = reason == "timeout" and self._upstreams.is_writing(attempt.row)
             raise TryFailedError(reason, is_fault=not slow, lost=reason == "silent")
         if reason == "reader":
             job.result.status, job.result.error_code = Status.CANCELLED, "reader_stalled"
             return
-        self._upstreams.ejections.failed(job.result.replica)
+        self._upstreams.ejections.failed(attempt.row.replica)
         await interrupt(job, send, reason)
-
-    def _is_writing(self, model: str, replica: str) -> bool:
-        """Whether tokens come out of a replica: one that is slow is not broken."""
-        rows = self._upstreams.usable(model)
-        return any(row.replica == replica and row.tokens_per_s > 0 for row in rows)
-
-    def _leave_out_limit(self, job: Job, row: ReplicaRow) -> bool:
-        """Whether the prompt may fit without the default limit on the answer, left out in the next try."""
-        card, defaults = self._view.snapshot.models[row.model].card, job.dispatch.profile.generation_defaults
-        left_out = job.with_limit and has_default_limit(job.call, card, defaults)
-        job.with_limit = not left_out
-        return left_out
-
-    def _leave_out_usage(self, job: Job, row: ReplicaRow, error: TryFailedError | ApiError) -> bool:
-        """Whether the model may answer where it is not asked for usage; its tokens are counted here then."""
-        refusal = error if isinstance(error, ApiError) else error.refusal
-        card = self._view.snapshot.models[row.model].card
-        name = (card.model, card.revision)
-        if refusal is None or name in self._without_usage or not hides_usage(job.call):
-            return False
-        if not refuses_usage(refusal):
-            return False
-        self._without_usage.add(name)
-        self._metrics.degraded("usage refused")
-        logger.warning(
-            "'%s' refuses 'stream_options', its tokens are estimated: %s", *name[:1], refusal.message
-        )
-        return True
 
     def _go_on(self, job: Job, row: ReplicaRow, error: ContextExceededError) -> None:
         """The prompt is too long for a model, which is nobody's failure: another may have the room."""
@@ -375,6 +353,10 @@ class Forwarder:
         job.result.fallbacks.append(row.model)
         job.result.error_code = error.code
         self._count_fallback(job, row, error)
+        self._judge(job, row, error)
+
+    def _judge(self, job: Job, row: ReplicaRow, error: TryFailedError) -> None:
+        """What a try that failed says of its replica, and of the prompt."""
         if error.lost:
             self.losses.add(job, row, is_dead=error.dead)
         ejections = self._upstreams.ejections

@@ -35,10 +35,17 @@ class Result:
     tokens_estimated: bool = False  # counted from the text that was relayed: no usage came
     error_code: str | None = None
     is_shed: bool = False  # nothing had room for it in time
+    hedges: int = 0  # tries beside another one
+    hedged_tokens: int = 0  # read and written by tries that another one outran
 
     def shed(self) -> None:
         """It is refused for lack of room: no fault of a model's or of the caller's."""
         self.status, self.is_shed = Status.REJECTED, True
+
+    def sent_to(self, model: str, replica: str) -> None:
+        """A try begins there, after those before."""
+        self.attempts += 1
+        self.model, self.replica = model, replica
 
     def count(self, tokens: Tokens) -> None:
         """Take the answer's token counts."""
@@ -62,6 +69,8 @@ class Result:
             attempts=max(self.attempts, 1),
             tokens_estimated=self.tokens_estimated,
             is_shed=self.is_shed,
+            hedges=self.hedges,
+            hedged_tokens=self.hedged_tokens,
         )
 
 

@@ -2,10 +2,17 @@
 
 from collections.abc import Mapping
 
+from deployments.logger import get_logger
 from deployments.records.operation import OPERATIONS
 from deployments.records.snapshot import ModelCard
 from serve_app.body.calls import Call
 from serve_app.body.strict_json import Body, dump
+from serve_app.http.errors import ApiError
+from serve_app.metrics import IngressMetrics
+from serve_app.upstream.failures import TryFailedError, refuses_usage
+from serve_app.upstream.job import Job
+
+logger = get_logger(__name__)
 
 _LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
@@ -65,3 +72,45 @@ def outgoing(
 def has_default_limit(call: Call, card: ModelCard, defaults: Mapping[str, object]) -> bool:
     """Whether the answer's length is limited by a default, not by the caller."""
     return call.prompt.max_tokens is None and not _LIMITS.isdisjoint({*defaults, *card.generation_defaults})
+
+
+class Outgoing:
+    """The bodies of all requests of one ingress, and what is left out of them where a model refuses it."""
+
+    def __init__(self, metrics: IngressMetrics) -> None:
+        self._metrics = metrics
+        self._without_usage: set[tuple[str, str]] = set()  # model, revision: knows no `stream_options`
+
+    def of(self, job: Job, card: ModelCard) -> bytes:
+        """What the model is sent."""
+        return outgoing(
+            job.call,
+            job.raw,
+            card,
+            job.dispatch.profile.generation_defaults,
+            job.key.cache_salt,
+            with_limit=job.with_limit,
+            with_usage=(card.model, card.revision) not in self._without_usage,
+        )
+
+    def leave_out_limit(self, job: Job, card: ModelCard) -> bool:
+        """Whether the prompt may fit without the default limit on the answer, left out in the next try."""
+        defaults = job.dispatch.profile.generation_defaults
+        left_out = job.with_limit and has_default_limit(job.call, card, defaults)
+        job.with_limit = not left_out
+        return left_out
+
+    def leave_out_usage(self, job: Job, card: ModelCard, error: TryFailedError | ApiError) -> bool:
+        """Whether the model may answer where it is not asked for usage; its tokens are counted here then."""
+        refusal = error if isinstance(error, ApiError) else error.refusal
+        name = (card.model, card.revision)
+        if refusal is None or name in self._without_usage or not hides_usage(job.call):
+            return False
+        if not refuses_usage(refusal):
+            return False
+        self._without_usage.add(name)
+        self._metrics.degraded("usage refused")
+        logger.warning(
+            "'%s' refuses 'stream_options', its tokens are estimated: %s", card.model, refusal.message
+        )
+        return True

@@ -23,7 +23,7 @@ _END_S = 0.2  # from the end mark to the end of the connection's use
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
-async def whole(response: aiohttp.ClientResponse, job: Job, send: Send) -> None:
+async def whole(attempt: Attempt, response: aiohttp.ClientResponse, job: Job, send: Send) -> None:
     """Read the answer to its end, then send it. Raises TryFailedError, or what the client's side raises."""
     try:
         body = await response.read()
@@ -36,6 +36,7 @@ async def whole(response: aiohttp.ClientResponse, job: Job, send: Send) -> None:
         raise TryFailedError("not_json") from None
     if transcript.error is not None:
         raise error_inside(result.model, "error_answer", transcript.error, response.headers)
+    attempt.begin()
     result.count(transcript.tokens())
     if job.call.dialect is not None:
         body = job.call.dialect.whole(body)
@@ -94,8 +95,9 @@ class StreamRelay:
 
         Raises TryFailedError while nothing was sent. After that a broken stream ends with an error event.
         """
+        first = await self._first()
+        self._attempt.begin()
         try:
-            first = await self._first()
             self._job.result.first_byte_s = self._loop.time()
             await begin(self._job, self._response, send, _STREAM_HEADERS)
             await self._rest(first, send)
@@ -103,8 +105,7 @@ class StreamRelay:
             await interrupt(self._job, send, f"broken:{type(error).__name__}")
             return
         finally:
-            if self._job.result.http_status:
-                self._job.result.count(self._transcript.tokens())
+            self._job.result.count(self._transcript.tokens())
         await self._finish(send)
         await self._drain()
 
@@ -122,7 +123,7 @@ class StreamRelay:
                     raise error_inside(model, "error_event", transcript.error, headers)
                 if transcript.ended and not transcript.begun:
                     raise TryFailedError("empty")
-        except (aiohttp.ClientError, ConnectionError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise TryFailedError(f"broken:{type(error).__name__}", lost=True) from None
         return held
 

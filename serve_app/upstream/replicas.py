@@ -101,6 +101,19 @@ class Upstreams:
             return Choice(rows[0], None)
         return self._choice.choose(rows, ask, max(len(self._view.snapshot.ingresses), 1))
 
+    def pick_free(self, ask: Ask, model: str, tried: Collection[str]) -> ReplicaRow | None:
+        """The same among those that are not ejected and have a slot free; None where there is none."""
+        avoided = self.ejections.current() | frozenset(tried)
+        rows = [row for row in self.usable(model) if row.replica not in avoided and self._load(row) < 1.0]
+        if not rows:
+            return None
+        return self._choice.choose(rows, ask, max(len(self._view.snapshot.ingresses), 1)).row
+
+    def is_writing(self, row: ReplicaRow) -> bool:
+        """Whether tokens come out of a replica, by its own account: one that is slow is not broken."""
+        rows = self.usable(row.model)
+        return any(one.replica == row.replica and one.tokens_per_s > 0 for one in rows)
+
     def slots(self, model: str) -> int:
         """Requests that the replicas of `model` can work on at once."""
         return sum(max(row.slots, 1) for row in self._healthy(self.usable(model), ()))

@@ -9,7 +9,11 @@ WINDOW_S = 10
 
 
 class RetryBudget:
-    """Counts requests and retries by second."""
+    """Counts requests, retries and hedges by second.
+
+    A hedge, a try beside one that is late, is sent only where retries and hedges together are within the
+    budget. It takes no retry's place: what failed is worth more than what is late.
+    """
 
     def __init__(self, settings: Retries, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
@@ -17,6 +21,7 @@ class RetryBudget:
         self._second = int(clock())
         self._requests = [0] * WINDOW_S
         self._retries = [0] * WINDOW_S
+        self._hedges = [0] * WINDOW_S
 
     def request(self) -> None:
         """One request has come."""
@@ -25,14 +30,28 @@ class RetryBudget:
     def allow(self) -> bool:
         """Whether one more retry is within the budget; counts it if so."""
         slot = self._slot()
-        if sum(self._retries) >= max(self.settings.floor, self.settings.share * sum(self._requests)):
+        if sum(self._retries) >= self._most():
             return False
         self._retries[slot] += 1
         return True
 
+    @property
+    def has_room_to_hedge(self) -> bool:
+        """Whether one more hedge is within the budget."""
+        self._slot()
+        return sum(self._retries) + sum(self._hedges) < self._most()
+
+    def hedge(self) -> None:
+        """One hedge is sent."""
+        self._hedges[self._slot()] += 1
+
+    def _most(self) -> float:
+        return max(self.settings.floor, self.settings.share * sum(self._requests))
+
     def _slot(self) -> int:
         now = int(self._clock())
         for second in range(max(self._second + 1, now - WINDOW_S + 1), now + 1):
-            self._requests[second % WINDOW_S] = self._retries[second % WINDOW_S] = 0
+            for counts in (self._requests, self._retries, self._hedges):
+                counts[second % WINDOW_S] = 0
         self._second = max(self._second, now)
         return self._second % WINDOW_S

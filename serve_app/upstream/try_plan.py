@@ -2,15 +2,17 @@
 
 from deployments.dispatch.dispatch import Dispatch
 from deployments.records.snapshot import ReplicaRow
+from serve_app.upstream.failures import TryFailedError
 
 
 class TryPlan:
-    """The tries of one request. `tried` holds the replicas that had theirs."""
+    """The tries of one request. `tried` holds the replicas that had theirs, `failure` is the last one's."""
 
     def __init__(self, dispatch: Dispatch, most: int) -> None:
         """At most `most` tries that fail; a model that is too short for the prompt does not count as one."""
         models = [dispatch.decision.model, *dispatch.ranking]
         self.tried: set[str] = set()
+        self.failure: TryFailedError | None = None
         self._columns = dispatch.columns
         self._left = most
         first = models[:1] if dispatch.is_named else []  # another of its replicas comes before its chain
@@ -23,7 +25,12 @@ class TryPlan:
     @property
     def others(self) -> frozenset[str]:
         """The models that may be tried after the present try."""
-        return frozenset(self._queue) if self._left > 1 else frozenset()
+        return frozenset(self._queue) if self.may_repeat else frozenset()
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether another try may follow the present one."""
+        return self._left > 1
 
     def failed(self) -> None:
         """A try failed."""

@@ -114,6 +114,11 @@ class ModelQueue:
         """Requests that wait."""
         return sum(line.count for line in self.lines.values())
 
+    @property
+    def has_slot(self) -> bool:
+        """Whether one more need not wait."""
+        return not self.waiting and self.held < self._room.part(self._model)
+
     def enter(self, visit: Visit) -> Place:
         """A place, with a slot where one is free. Raises ApiError (429) where no more may wait."""
         now_s = asyncio.get_running_loop().time()
@@ -269,6 +274,11 @@ class WaitingRoom:
         if queue is None:
             queue = self._queues[visit.model] = ModelQueue(self, visit.model)
         return queue.enter(visit)
+
+    def has_slot(self, model: str) -> bool:
+        """Whether one more request of a model that has requests here need not wait."""
+        queue = self._queues.get(model)
+        return queue is not None and queue.has_slot
 
     def pump(self) -> None:
         """Look whether there are more slots than before: another snapshot, or time, may have brought them."""

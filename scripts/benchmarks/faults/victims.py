@@ -32,6 +32,11 @@ class Victims:
             return [pid for pid in _haproxies() if _title(pid).startswith(mark)]
         return [pid for pid in descendants(os.getpid()) if _title(pid).startswith(mark)]
 
+    def replicas(self, model: str) -> list[int]:
+        """The replicas of one model that run now."""
+        mark = f"{TITLES['replica']}{model}:"
+        return [pid for pid in descendants(os.getpid()) if _title(pid).startswith(mark)]
+
 
 def _title(pid: int) -> str:
     try:

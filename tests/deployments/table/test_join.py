@@ -45,3 +45,23 @@ def test_what_never_meets_is_forgotten() -> None:
     for i in range(KEPT + 5):
         join.engine(EngineRecord(str(i)), 0.0)
     assert len(join._engines._values) == KEPT
+
+
+def test_the_engine_whose_try_was_outrun_says_nothing_of_the_answer() -> None:
+    outrun = EngineRecord("d", prompt_tokens=100, queue_s=9.0, finish_reason="abort")
+    for order in ((outrun, ENGINE), (ENGINE, outrun)):
+        join = EngineJoin(CARDS)
+        for engine in order:
+            join.engine(engine, 0.0)
+        assert join.outcome(outcome(), 0.0).outcome.queue_s == 0.25
+        join = EngineJoin(CARDS)
+        join.counted(join.outcome(outcome(), 0.0), 0.0)
+        changes = [join.engine(engine, 0.0) for engine in order]
+        assert [after.outcome.queue_s for _, after in filter(None, changes)] == [0.25]
+
+
+def test_a_request_that_was_aborted_gets_what_its_engine_says() -> None:
+    join = EngineJoin(CARDS)
+    join.engine(EngineRecord("d", prompt_tokens=100, queue_s=9.0, finish_reason="abort"), 0.0)
+    left = OutcomeRecord("d", 0.0, "m", "r", Outcome(Status.CANCELLED))
+    assert join.outcome(left, 0.0).outcome.queue_s == 9.0

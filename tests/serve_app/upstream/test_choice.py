@@ -148,3 +148,14 @@ def test_replicas_that_are_gone_are_forgotten():
     warm = pool.choose(LONG).row.replica
     pool.upstreams.forget(frozenset({"m#0", "m#1"} - {warm}))
     assert pool.choose(LONG).cached_share == 0.0
+
+
+def test_beside_another_only_a_free_replica_that_is_not_ejected_is_asked():
+    pool = Pool(replicas=4, slots=2)
+    ask = pool.ask(LONG)
+    pool.load(m1=2)
+    for _ in range(3):
+        pool.upstreams.ejections.failed("m#2")
+    assert pool.upstreams.pick_free(ask, "m", {"m#0"}).replica == "m#3"
+    pool.busy["m#3"] = 2
+    assert pool.upstreams.pick_free(ask, "m", {"m#0"}) is None

@@ -303,7 +303,7 @@ async def test_an_upstream_that_refuses_stream_options_is_asked_again_without(po
         return await upstream.stream(request)
 
     upstream.answer = answer
-    pool.ingress.forwarder._without_usage.clear()
+    pool.ingress.forwarder._outgoing._without_usage.clear()
     answered = await pool.chat("outside", stream=True, stream_options={"include_usage": False})
     assert answered.status_code == 200, answered.text
     assert "x-fastserve-fallbacks" not in answered.headers
@@ -314,7 +314,7 @@ async def test_an_upstream_that_refuses_stream_options_is_asked_again_without(po
     assert len(upstream.requests) == 3  # it is not asked again
     wanted = await pool.chat("outside", stream=True, stream_options={"include_usage": True})
     assert wanted.status_code == status  # what the caller wants itself, it is told that it cannot have
-    pool.ingress.forwarder._without_usage.clear()
+    pool.ingress.forwarder._outgoing._without_usage.clear()
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])

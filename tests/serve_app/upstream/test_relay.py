@@ -71,14 +71,15 @@ class Client:
         return b"".join(self.pieces)
 
 
+def attempt():
+    return Attempt(ReplicaRow("r", "m", "http://r", ReplicaState.WARM), NEVER)
+
+
 async def relay(response, made=None):
     made = made or made_job()
     client = Client()
-    row = ReplicaRow("r", "m", "http://r", ReplicaState.WARM)
-    async with asyncio.timeout(None) as timer:
-        attempt = Attempt(row, NEVER, timer)
-        made.result.model = "m"
-        await StreamRelay(attempt, response, made, Deadlines()).run(client.send)
+    made.result.model = "m"
+    await StreamRelay(attempt(), response, made, Deadlines()).run(client.send)
     return client, made.result
 
 
@@ -176,7 +177,7 @@ async def test_a_plain_answer_is_the_engine_s_bytes_with_its_usage():
     body = b'{"model":"m","choices":[],"usage":{"prompt_tokens": 5, "completion_tokens":\n2}}'
     made, client = made_job(), Client()
     made.result.model = "m"
-    await whole(Response(body[:10], body[10:]), made, client.send)
+    await whole(attempt(), Response(body[:10], body[10:]), made, client.send)
     assert client.body == body
     assert (b"x-fastserve-model", b"m") in client.head["headers"]
     assert (b"content-length", str(len(body)).encode()) in client.head["headers"]
@@ -186,7 +187,7 @@ async def test_a_plain_answer_is_the_engine_s_bytes_with_its_usage():
 async def test_text_that_looks_like_usage_is_not_usage():
     made, client = made_job(), Client()
     text = json.dumps({"choices": [{"text": '"usage":{"prompt_tokens":9}'}]}).encode()
-    await whole(Response(text), made, client.send)
+    await whole(attempt(), Response(text), made, client.send)
     assert (made.result.prompt_tokens, made.result.tokens_estimated) == (made.prompt_tokens, True)
 
 
@@ -194,7 +195,7 @@ async def test_a_plain_answer_that_is_no_object_or_holds_an_error_is_a_failed_tr
     for body in (b"<html></html>", b"", b'{"error": {"message": "no"}}'):
         client = Client()
         with pytest.raises(TryFailedError):
-            await whole(Response(body), made_job(), client.send)
+            await whole(attempt(), Response(body), made_job(), client.send)
         assert not client.head
 
 

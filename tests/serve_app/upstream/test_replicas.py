@@ -106,3 +106,9 @@ def test_an_engine_in_a_long_step_says_so_as_long_as_it_is_warm():
         row("a", step_s=20.0), row("b", step_s=0.1), row("c", step_s=20.0, state=ReplicaState.STALLED)
     )
     assert [made.in_a_step(row(name)) for name in ("a", "b", "c", "gone")] == [True, False, False, False]
+
+
+def test_only_a_replica_that_says_of_late_that_it_writes_does():
+    silent = row("c", tokens_per_s=5.0, pushed_at_s=NOW_S - 2.0)
+    _, made = upstreams(row("a", tokens_per_s=5.0), row("b"), silent)
+    assert [made.is_writing(row(name)) for name in "abc"] == [True, False, False]

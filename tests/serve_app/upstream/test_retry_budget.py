@@ -47,3 +47,13 @@ def test_retries_in_any_window_stay_within_the_larger_of_floor_and_share(steps):
     now = int(clock.now_s)
     window = [one for one in seen if one[0] > now - WINDOW_S]
     assert sum(retries for *_, retries in window) <= max(2, 1 + 0.1 * sum(r for _, r, _ in seen))
+
+
+def test_hedges_stay_within_the_budget_and_take_no_retry_s_place():
+    made = budget(Clock(100.0), floor=3, share=0.0)
+    made.allow()
+    for _ in range(2):
+        assert made.has_room_to_hedge
+        made.hedge()
+    assert not made.has_room_to_hedge
+    assert [made.allow() for _ in range(3)] == [True, True, False]

@@ -86,6 +86,23 @@ async def test_a_free_slot_is_taken_without_waiting():
 
 
 @virtual_time
+async def test_there_is_a_slot_where_one_is_free_and_nobody_waits():
+    case = Case(slots=2)
+    assert not case.room.has_slot("m"), "nobody has asked it yet"
+    first = case.room.enter(case.visit("a"))
+    assert case.room.has_slot("m")
+    second = case.room.enter(case.visit("a"))
+    assert not case.room.has_slot("m")
+    third = case.room.enter(case.visit("a"))
+    first.leave()
+    assert not case.room.has_slot("m"), "the third one has it"
+    second.leave()
+    assert case.room.has_slot("m")
+    third.leave()
+    assert case.is_empty
+
+
+@virtual_time
 async def test_more_than_may_wait_are_refused_at_once_with_the_time_until_the_others_are_served():
     case = Case(slots=2, per_slot=3.0)
     await case.ask(case.visit("a"))  # now it is known how long one takes
