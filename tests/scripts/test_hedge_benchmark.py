@@ -6,7 +6,7 @@ import pytest
 
 from policies.outcome import Outcome, Status
 from scripts.benchmarks.faults.hedge import Found, bars, during, extra_work, slow
-from scripts.benchmarks.faults.late_replicas import Pause, Seen, pauses
+from scripts.benchmarks.faults.late_replicas import Pause, Seen, block, pauses
 
 
 def seen(began_s: float = 0.0, first_s: float = 0.05, took_s: float = 0.5, status: int = 200) -> Seen:
@@ -14,12 +14,21 @@ def seen(began_s: float = 0.0, first_s: float = 0.05, took_s: float = 0.5, statu
 
 
 def test_every_replica_pauses_for_its_share_of_the_time_and_never_twice_at_once() -> None:
-    planned = pauses(4, 100_000.0, 0.02, seed=1)
+    planned = pauses(4, 1_000.0, 0.02, seed=1)
     for replica in range(4):
         own = [one for one in planned if one.replica == replica]
-        assert sum(one.length_s for one in own) / 100_000.0 == pytest.approx(0.02, rel=0.1)
+        assert sum(one.length_s for one in own) == pytest.approx(20.0)
         assert all(a.at_s + a.length_s <= b.at_s for a, b in itertools.pairwise(own))
-    assert planned == pauses(4, 100_000.0, 0.02, seed=1), "both blocks of a pair have the same"
+        assert own[0].at_s >= 0.0
+        assert own[-1].at_s + own[-1].length_s <= 1_000.0
+    assert planned == pauses(4, 1_000.0, 0.02, seed=1), "both blocks of a pair have the same"
+
+
+def test_a_plan_is_cut_into_blocks() -> None:
+    planned = pauses(4, 100.0, 0.02, seed=1)
+    blocks = [block(planned, number, 25.0) for number in range(4)]
+    assert sum(map(len, blocks)) == len(planned)
+    assert all(0.0 <= one.at_s < 25.0 for part in blocks for one in part)
 
 
 def test_requests_count_that_were_under_way_while_one_hung() -> None:

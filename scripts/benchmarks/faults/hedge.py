@@ -1,8 +1,9 @@
 """A second try beside one that is late: a pool whose replicas pause at random, hedging on and off in turns.
 
-Each of four replicas of a simulated model is stopped for 0.5 to 1.5 s (SIGSTOP), at 2 % of the time; streams
-arrive by chance at a mean rate. Both blocks of a pair have the same pauses and arrivals. Then two replicas of
-another model get 20 plain requests a second, and one of them hangs for eight seconds. Ejection is always on.
+Each of four replicas of a simulated model is stopped for 0.5 to 1.5 s at a time (SIGSTOP), for 2 % of the
+time in all; streams arrive by chance at a mean rate. Both blocks of a pair have the same pauses and arrivals.
+Then two replicas of another model get 20 plain requests a second, and one of them hangs for eight seconds.
+Ejection is always on.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from deployments.table.connect import find_table
 from policies.arrays import F64
 from policies.outcome import Outcome
-from scripts.benchmarks.faults.late_replicas import Clients, Pause, Seen, pauses, stop
+from scripts.benchmarks.faults.late_replicas import Clients, Pause, Seen, block, pauses, stop
 from scripts.benchmarks.faults.victims import Victims
 from scripts.benchmarks.report import Bar, Report, bar
 from scripts.benchmarks.serving.private_pool import document, simulated_model, started
@@ -46,8 +47,8 @@ DRAWS: Final = 400  # of the bootstrap
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--pairs", type=int, default=4, help="blocks with and without, by turns (4)")
-    parser.add_argument("--seconds", type=float, default=32.0, help="of each block (32)")
-    parser.add_argument("--rate", type=float, default=12.0, help="streams a second (12)")
+    parser.add_argument("--seconds", type=float, default=28.0, help="of each block (28)")
+    parser.add_argument("--rate", type=float, default=16.0, help="streams a second (16)")
 
 
 @dataclass(slots=True)
@@ -88,11 +89,11 @@ def _pool() -> Iterator[Pool]:
         yield Pool(local, whole, key)
 
 
-async def _streams(pool: Pool, args: argparse.Namespace, seed: int) -> list[Seen]:
+async def _streams(pool: Pool, args: argparse.Namespace, pair: int) -> list[Seen]:
     """One block of streams to replicas that pause."""
-    planned = pauses(REPLICAS["four"], args.seconds, SHARE, seed)
+    planned = block(pauses(REPLICAS["four"], args.pairs * args.seconds, SHARE, seed=0), pair, args.seconds)
     clients, pids = pool.clients("four", stream=True), Victims().replicas("four")
-    seen, _ = await asyncio.gather(clients.load(args.rate, args.seconds, seed), stop(pids, planned))
+    seen, _ = await asyncio.gather(clients.load(args.rate, args.seconds, pair), stop(pids, planned))
     return seen
 
 
@@ -128,7 +129,7 @@ def _measured(pool: Pool, args: argparse.Namespace) -> dict[bool, Found]:
         for pair, on in blocks:
             pool.hedging(on)
             began_s = time.time()
-            found[on].streams += asyncio.run(_streams(pool, args, pair + 1))
+            found[on].streams += asyncio.run(_streams(pool, args, pair))
             time.sleep(SETTLED_S)  # the last outcomes reach the log
             found[on].outcomes += asyncio.run(_logged(began_s))
             bars.update()

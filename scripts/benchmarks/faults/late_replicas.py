@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import aiohttp
@@ -37,16 +37,24 @@ class Seen:
 
 
 def pauses(replicas: int, seconds: float, share: float, seed: int) -> list[Pause]:
-    """When each of them pauses, independently, for this share of the time in the long run."""
-    draws = np.random.default_rng(seed)
-    gap_s = sum(PAUSE_S) / 2 * (1.0 - share) / share
-    found = []
+    """When each of them pauses, independently and by chance, for this share of the time in all."""
+    draws, found = np.random.default_rng(seed), list[Pause]()
     for replica in range(replicas):
-        at_s = draws.exponential(gap_s)
-        while at_s < seconds:
-            found.append(Pause(at_s, replica, draws.uniform(*PAUSE_S)))
-            at_s += found[-1].length_s + draws.exponential(gap_s)
+        lengths, left_s = list[float](), share * seconds
+        while left_s > 0.0:
+            lengths.append(min(draws.uniform(*PAUSE_S), left_s))
+            left_s -= lengths[-1]
+        gaps = (1.0 - share) * seconds * draws.dirichlet(np.ones(len(lengths) + 1))
+        starts = np.cumsum(gaps[:-1]) + np.cumsum([0.0, *lengths[:-1]])
+        found += [Pause(at_s, replica, length_s) for at_s, length_s in zip(starts, lengths, strict=True)]
     return found
+
+
+def block(planned: Iterable[Pause], number: int, seconds: float) -> list[Pause]:
+    """The pauses that begin in one of the blocks that a plan is cut into, from its beginning."""
+    start_s = number * seconds
+    within = [one for one in planned if start_s <= one.at_s < start_s + seconds]
+    return [replace(one, at_s=one.at_s - start_s) for one in within]
 
 
 async def stop(pids: Sequence[int], planned: Iterable[Pause]) -> None:
