@@ -39,7 +39,8 @@ class SimulatedSettings(StrictModel):
     max_sequences: int = Field(default=32, ge=1)
     # Tokens of all running sequences that fit the KV cache.
     kv_tokens: int = Field(default=65_536, ge=1)
-    # Mean length of an answer in tokens. Lengths are geometric, cut at the request's `max_tokens`.
+    # Mean length of an answer in tokens. Lengths are geometric, within the `min_tokens` and `max_tokens` of a
+    # request.
     mean_output_tokens: float = Field(default=64.0, ge=1)
     # Fixed answers: the last user message and the text that answers it.
     answers: dict[str, str] = Field(default_factory=dict, examples=[{"ping": "pong"}])

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from deployments.dispatch.dispatch import Dispatch
 from deployments.keys.entries import Priority
 from deployments.keys.key import Key
-from policies.observation import OUTPUT_TOKENS, TPOT_S
+from policies.observation import E2E_S, PROMPT_TOKENS, TTFT_S
 from policies.outcome import Outcome, Status
 from serve_app.body.calls import Call
 from serve_app.upstream.transcript import Tokens
@@ -119,11 +119,18 @@ class Job:
 
     def visit(self, model: str) -> Visit:
         """What the waiting room has to know of the request, to give it a place at `model`."""
-        observed, columns = self.dispatch.observation, self.dispatch.columns
-        tpot_s = float(observed.rows[columns.index[model], TPOT_S]) if model in columns.index else 0.0
-        cost_s = max(tpot_s * float(observed.prompt[OUTPUT_TOKENS]), _LEAST_COST_S)
-        key = self.key
+        key, cost_s = self.key, max(self._work_s(model), _LEAST_COST_S)
         return Visit(model, key.key_id, key.weight, self.priority, cost_s, self.deadline_s)
+
+    def _work_s(self, model: str) -> float:
+        """Seconds that `model` is predicted to read the prompt and write the answer; 0: nobody knows it."""
+        observed, columns = self.dispatch.observation, self.dispatch.columns
+        index = columns.index.get(model)
+        if index is None:
+            return 0.0
+        row, first = observed.rows[index], columns.latency.first_token(index)
+        reading_s = first.reading_s(float(observed.prompt[PROMPT_TOKENS]), 0.0)
+        return reading_s + float(row[E2E_S] - row[TTFT_S])
 
     @property
     def prompt_tokens(self) -> int:

@@ -2,23 +2,22 @@
 
 P. Goyal, H. Vin, H. Cheng: "Start-time Fair Queueing" (SIGCOMM 1996); with many served at once it is SFQ(D)
 of W. Jin, J. Chase, J. Kaur (SIGMETRICS 2004). Work is counted in seconds of a slot: predicted when a request
-is served, corrected when it ends.
+is served, corrected when it ends. Which of a key's own requests is next, `Turns` says.
 """
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
+
+from serve_app.waiting.turns import Timed, Turns
 
 _MOST_REMEMBERED: Final = 4_096  # keys
 
 
-class Waiter(Protocol):
+class Waiter(Timed, Protocol):
     """What a line has to know of one request."""
 
     key: str
     weight: float  # of its key, above 0
-    cost_s: float  # seconds of a slot that it is predicted to take
-    number: int  # grows with each arrival
 
 
 W = TypeVar("W", bound=Waiter)
@@ -26,10 +25,10 @@ W = TypeVar("W", bound=Waiter)
 
 @dataclass(slots=True)
 class _Own(Generic[W]):
-    """The requests of one key, oldest first."""
+    """The requests of one key."""
 
     weight: float
-    waiters: deque[W] = field(default_factory=deque)
+    waiters: Turns[W] = field(default_factory=Turns)
 
 
 class FairLine(Generic[W]):
@@ -37,24 +36,26 @@ class FairLine(Generic[W]):
 
     def __init__(self) -> None:
         self.count = 0
+        self.work_s = 0.0  # of all that wait, predicted
         self._keys: dict[str, _Own[W]] = {}  # those that wait
         self._weights = 0.0  # of all of these
         self._now = 0.0  # virtual time: the start of what was served last, in seconds of a slot by weight
         self._ends: dict[str, float] = {}  # virtual time at which what each key was given ends
 
     def add(self, waiter: W) -> None:
-        """One more, the last of its key."""
+        """One more waits."""
         own = self._keys.get(waiter.key)
         if own is None:
             own = self._keys[waiter.key] = _Own(waiter.weight)
             self._weights += waiter.weight
-        own.waiters.append(waiter)
+        own.waiters.add(waiter)
         self.count += 1
+        self.work_s += waiter.cost_s
 
-    def take(self) -> W:
-        """The next one, which is served now. At least one waits."""
-        own = min(self._keys.values(), key=self._turn)
-        waiter = own.waiters[0]
+    def take(self, now_s: float, each_s: float) -> W:
+        """The next one, which is served now, where one more is served every `each_s`. At least one waits."""
+        key = min(self._keys, key=self._turn)
+        waiter = self._keys[key].waiters.next(now_s, self.count * each_s)
         self.remove(waiter)
         self.serve(waiter)
         return waiter
@@ -78,6 +79,7 @@ class FairLine(Generic[W]):
         own = self._keys[waiter.key]
         own.waiters.remove(waiter)
         self.count -= 1
+        self.work_s = self.work_s - waiter.cost_s if self.count else 0.0
         if not own.waiters:
             del self._keys[waiter.key]
             self._weights = self._weights - own.weight if self._keys else 0.0
@@ -110,12 +112,11 @@ class FairLine(Generic[W]):
         for name, own in self._keys.items():
             held = len(own.waiters) / own.weight
             if name != key and held > most:
-                most, found = held, own.waiters[-1]
+                most, found = held, own.waiters.newest
         return found
 
     def _start(self, key: str) -> float:
         return max(self._now, self._ends.get(key, 0.0))
 
-    def _turn(self, own: _Own[W]) -> tuple[float, int]:
-        first = own.waiters[0]
-        return self._start(first.key), first.number
+    def _turn(self, key: str) -> tuple[float, int]:
+        return self._start(key), self._keys[key].waiters.oldest.number

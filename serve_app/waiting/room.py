@@ -10,10 +10,10 @@ from deployments.keys.entries import PRIORITIES, Priority
 from serve_app.http.errors import ApiError, overloaded
 from serve_app.metrics import IngressMetrics
 from serve_app.waiting.line import FairLine
+from serve_app.waiting.pace import Pace
 
 _LONGEST_S: Final = 30.0  # that a refused request is told to wait
 _MOST_PROMISED: Final = 1_000  # keys
-_MEMORY: Final = 0.05  # weight of the newest request in the mean time that one holds a slot
 
 
 class WaitingCounter(Protocol):
@@ -49,6 +49,7 @@ class Place:
     __slots__ = (
         "_queue",
         "cost_s",
+        "deadline_s",
         "held_s",
         "in_line",
         "is_counted",
@@ -63,6 +64,7 @@ class Place:
     def __init__(self, queue: "ModelQueue", visit: Visit, number: int, now_s: float) -> None:
         self.visit = visit
         self.key, self.weight, self.cost_s = visit.key, visit.weight, visit.cost_s
+        self.deadline_s = visit.deadline_s
         self.number = number
         self.since_s = now_s
         self.held_s: float | None = None  # loop time from which on it holds a slot
@@ -79,7 +81,7 @@ class Place:
         assert queue is not None, "it has not left"
         assert turn is not None, "it waits"
         try:
-            async with asyncio.timeout_at(self.visit.deadline_s):
+            async with asyncio.timeout_at(self.deadline_s):
                 await turn
         except TimeoutError:
             queue.shed(self.visit.priority, "expired")
@@ -103,7 +105,7 @@ class ModelQueue:
         self.held = 0
         self._room, self._model = room, model
         self._numbers = 0
-        self._service_s = 0.0  # mean time that a request holds a slot; 0 until one was over
+        self._pace = Pace()
         self._gone_s: float | None = None  # since when no replica can be asked
         self._promised_s: dict[
             str, float
@@ -147,9 +149,10 @@ class ModelQueue:
             return
         if part:
             self._gone_s = None
+        now_s = asyncio.get_running_loop().time()
         for line in self.lines.values():
             while line.count and (self.held < part or not part):
-                self._give(line, line.take())
+                self._give(line, line.take(now_s, self._each_s(line, part)))
 
     def left(self, place: Place) -> None:
         """A place is given back."""
@@ -162,7 +165,7 @@ class ModelQueue:
             return
         took_s = asyncio.get_running_loop().time() - place.held_s
         line.ended(place, took_s)
-        self._service_s += (_MEMORY if self._service_s else 1.0) * (took_s - self._service_s)
+        self._pace.ended(place.cost_s, took_s)
         self.held -= 1
         if self.waiting:
             self.pump()
@@ -232,10 +235,15 @@ class ModelQueue:
             wait_s = self._predicted_s(place.visit, line, part)
             turn.set_exception(self._refusal(place.visit, "made room", wait_s))
 
+    def _each_s(self, line: FairLine[Place], part: int) -> float:
+        """Seconds after which one more of `line` is served while all slots are taken; 0: nothing is known."""
+        mean_s = self._pace.of(line.work_s / line.count) if line.count else self._pace.mean_s
+        return mean_s / max(part, 1)
+
     def _predicted_s(self, visit: Visit, line: FairLine[Place], part: int) -> float:
         """How long one more request would wait; 0 where nothing is known yet."""
         before = self.lines["interactive"].count if visit.priority == "batch" else 0
-        return (before + line.ahead(visit.key, visit.weight) + 1) * self._service_s / max(part, 1)
+        return (before + line.ahead(visit.key, visit.weight) + 1) * self._each_s(line, part)
 
     def _refusal(self, visit: Visit, reason: str, wait_s: float) -> ApiError:
         """429, with the time at which there is a slot for one more: those who wait now have been served then,
@@ -245,9 +253,9 @@ class ModelQueue:
         if len(self._promised_s) >= _MOST_PROMISED:
             self._promised_s = {key: at_s for key, at_s in self._promised_s.items() if at_s > now_s}
         wait_s = min(max(wait_s, self._promised_s.get(visit.key, 0.0) - now_s), _LONGEST_S)
-        each_s = self._service_s / max(self._room.part(self._model), 1)
-        share = self.lines[visit.priority].share(visit.key, visit.weight)
-        self._promised_s[visit.key] = now_s + wait_s + each_s / share
+        line = self.lines[visit.priority]
+        each_s = self._each_s(line, self._room.part(self._model))
+        self._promised_s[visit.key] = now_s + wait_s + each_s / line.share(visit.key, visit.weight)
         message = f"No capacity is left for '{self._model}': {self.waiting} requests wait for it here."
         if reason == "deadline":
             message = f"'{self._model}' has no slot for this request within its deadline."

@@ -60,6 +60,10 @@ class Endpoint:
             ),
             key=lambda pair: pair[0],
         )
+        return await self.replay(plan)
+
+    async def replay(self, plan: Sequence[tuple[float, Sender]]) -> list[Seen]:
+        """Requests that are due at given times, in that order, and their answers, however late."""
         async with self._session() as session, asyncio.TaskGroup() as group:
             began_s, tasks = time.monotonic(), list[asyncio.Task[Seen]]()
             for number, (at_s, sender) in enumerate(plan):

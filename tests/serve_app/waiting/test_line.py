@@ -15,6 +15,8 @@ class Asking:
     weight: float = 1.0
     cost_s: float = 1.0
     number: int = 0
+    since_s: float = 0.0
+    deadline_s: float = 1e9
 
 
 def filled(*asking: Asking) -> FairLine[Asking]:
@@ -26,7 +28,7 @@ def filled(*asking: Asking) -> FairLine[Asking]:
 
 
 def served(line: FairLine[Asking], count: int) -> list[str]:
-    return [line.take().key for _ in range(count)]
+    return [line.take(0.0, 0.0).key for _ in range(count)]
 
 
 def test_keys_take_turns_however_many_one_has():
@@ -50,7 +52,7 @@ def test_what_was_predicted_too_low_is_paid_for_later():
     line = filled(*(Asking("liar", cost_s=0.1) for _ in range(100)), *(Asking("honest") for _ in range(100)))
     took = {"liar": 0.0, "honest": 0.0}
     for _ in range(60):
-        one = line.take()
+        one = line.take(0.0, 0.0)
         took[one.key] += 1.0
         line.ended(one, 1.0)
     assert took["liar"] == pytest.approx(took["honest"], abs=2.0)
@@ -66,10 +68,18 @@ def test_nobody_saves_up_while_away():
     assert served(line, 11).count("back") == 6  # its absence is no credit, the other's work no debt
 
 
-def test_requests_of_one_key_keep_their_order():
-    line = filled(*(Asking("a") for _ in range(9)))
-    line.remove(line._keys["a"].waiters[4])
-    assert [line.take().number for _ in range(8)] == [0, 1, 2, 3, 5, 6, 7, 8]
+def test_requests_of_one_key_that_are_alike_keep_their_order():
+    asking = [Asking("a") for _ in range(9)]
+    line = filled(*asking)
+    line.remove(asking[4])
+    assert [line.take(0.0, 0.0).number for _ in range(8)] == [0, 1, 2, 3, 5, 6, 7, 8]
+
+
+def test_short_requests_of_a_key_take_no_turn_of_another_key():
+    line = filled(*(Asking("long", cost_s=4.0) for _ in range(9)), *(Asking("short") for _ in range(9)))
+    mixed = (Asking("mixed", cost_s=1.0 + i % 2) for i in range(9))
+    other = filled(*(Asking("long", cost_s=4.0) for _ in range(9)), *mixed)
+    assert served(line, 6).count("long") == served(other, 6).count("long") == 2
 
 
 def test_what_it_remembers_of_keys_is_bounded():
@@ -101,6 +111,6 @@ def test_keys_that_wait_differ_in_service_by_no_more_than_their_largest_requests
         for f in asking:
             for g in asking:
                 assert got[f] - got[g] <= largest[f] + largest[g] + 1e-6
-        one = line.take()
+        one = line.take(0.0, 0.0)
         got[one.key] += one.cost_s / one.weight
         line.ended(one, one.cost_s)

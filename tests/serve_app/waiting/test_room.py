@@ -12,6 +12,7 @@ from deployments.metrics.meter import MemoryMeter
 from serve_app.http.errors import ApiError
 from serve_app.metrics import IngressMetrics
 from serve_app.waiting.room import RoomSettings, Visit, WaitingRoom
+from serve_app.waiting.turns import PATIENCE
 from tests.virtual_time import VirtualLoop, virtual_time
 
 
@@ -36,7 +37,8 @@ class Case:
             self.tally, lambda _: self.slots, IngressMetrics(self.meter), RoomSettings(per_slot, 3.0)
         )
         self.ended: list[tuple[str, str, float]] = []  # key, what became of it, when
-        self.began: dict[tuple[str, str], list[float]] = defaultdict(list)  # arrivals, as they were served
+        # arrivals of a key and priority, with what was asked for, as they were served
+        self.began: dict[tuple[str, str], list[tuple[float, Visit]]] = defaultdict(list)
         self.refused: list[ApiError] = []
 
     def visit(self, key, priority="interactive", weight=1.0, deadline_s=1e9, cost_s=1.0):
@@ -55,7 +57,7 @@ class Case:
         try:
             if place.in_line:
                 await place.wait()
-            self.began[visit.key, visit.priority].append(came_s)
+            self.began[visit.key, visit.priority].append((came_s, visit))
             await asyncio.sleep(took_s)
             self.ended.append((visit.key, "served", loop.time()))
         except TimeoutError:
@@ -132,6 +134,17 @@ async def test_whoever_comes_again_when_told_is_served():
             group.create_task(patient())
             await asyncio.sleep(0)
     assert (case.count("a", "served"), case.count("a", "refused")) == (41, 34)
+
+
+@virtual_time
+async def test_retry_after_tells_what_the_long_ones_take_that_still_wait():
+    case = Case(slots=1)
+    await case.ask(case.visit("a", cost_s=0.5))  # predictions are half of what it takes
+    async with asyncio.TaskGroup() as group:
+        for _ in range(1 + 3 + 1):  # the last one finds no room
+            group.create_task(case.ask(case.visit("a", cost_s=1.0), took_s=2.0))
+    (refused,) = case.refused
+    assert int(refused.headers["retry-after"]) == 4 * 2
 
 
 @virtual_time
@@ -257,15 +270,36 @@ async def test_while_a_model_pauses_its_requests_wait_and_then_are_told():
 
 
 @virtual_time
-async def test_more_slots_are_used_when_they_come():
+async def test_short_requests_go_first_and_a_long_one_waits_only_so_long_for_them():
+    case = Case(slots=1, per_slot=12.0)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(case.ask(case.visit("a")))
+        await asyncio.sleep(0.5)
+        group.create_task(case.ask(case.visit("a", cost_s=3.0), took_s=3.0))
+        await asyncio.sleep(0.25)
+        for _ in range(40):
+            group.create_task(case.ask(case.visit("a", cost_s=0.5), took_s=0.5))
+            await asyncio.sleep(0.5)
+    came = [came_s for came_s, _ in case.began["a", "interactive"]]
+    long = came.index(0.5)
+    assert long > 10  # it was passed by many that came after it
+    assert max(came[:long]) <= 0.5 + PATIENCE * 3.0 < came[-1]
+    assert case.count("a", "served") == 42
+
+
+@virtual_time
+async def test_a_long_request_is_served_before_its_deadline_whatever_comes_after_it():
     case = Case(slots=1)
     async with asyncio.TaskGroup() as group:
-        for _ in range(4):
-            group.create_task(case.ask(case.visit("a"), took_s=10.0))
-        await asyncio.sleep(1.0)
-        case.slots = 4
-        case.room.pump()
-    assert [at_s for _, _, at_s in case.ended] == [10.0, 11.0, 11.0, 11.0]
+        group.create_task(case.ask(case.visit("a")))
+        await asyncio.sleep(0.5)
+        group.create_task(case.ask(case.visit("a", deadline_s=14.0, cost_s=4.0)))
+        for _ in range(40):
+            group.create_task(case.ask(case.visit("a", cost_s=0.5)))
+            await asyncio.sleep(1.0)
+    assert 0.5 + PATIENCE * 4.0 > 14.0  # its turn alone would have come too late
+    assert case.count("a", "served") == 42
+    assert case.is_empty
 
 
 ARRIVALS = st.lists(
@@ -285,7 +319,8 @@ ARRIVALS = st.lists(
 @given(ARRIVALS, st.integers(1, 4), st.sampled_from([1.5, 3.0, 4.0]))
 def test_properties(arrivals, slots, per_slot):
     """No key below its share is refused for room while another is above its own; nobody waits past its
-    deadline; within a key and a priority who came first is served first; nothing is lost."""
+    deadline; within a key and a priority only shorter ones, and nearer deadlines, pass who came before;
+    nothing is lost."""
     case = Case(slots, per_slot)
 
     async def scenario():
@@ -307,8 +342,11 @@ def test_properties(arrivals, slots, per_slot):
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(scenario())
-    for came in case.began.values():
-        assert came == sorted(came)
+    for began in case.began.values():
+        for place, (came_s, visit) in enumerate(began):
+            for later_s, other in began[:place]:
+                by_turn = later_s + PATIENCE * other.cost_s <= came_s + PATIENCE * visit.cost_s
+                assert later_s <= came_s or by_turn or other.deadline_s <= visit.deadline_s
     assert len(case.ended) == len(arrivals)
     assert case.is_empty
 

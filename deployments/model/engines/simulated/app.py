@@ -145,6 +145,9 @@ class SimulatedApp:
         seed = _whole(shape.body.get("seed") or 0, "seed", None)
         stop = _stop(shape.body.get("stop"))
         ignore_eos = bool(shape.body.get("ignore_eos"))
+        least = _whole(shape.body.get("min_tokens") or 0, "min_tokens", 0)
+        if least > limit:
+            raise BadRequestError(f"'min_tokens' is {least}, but must be at most {limit}.", "min_tokens")
         questions = [
             Question(
                 prompt,
@@ -155,6 +158,7 @@ class SimulatedApp:
                 ignore_eos,
                 wanted_json(shape.body, last),
                 wanted_call(shape.body, last, is_answered=shape.is_answered),
+                least,
             )
             for prompt, last in shape.prompts
             for index in range(choices)

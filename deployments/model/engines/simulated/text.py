@@ -58,6 +58,7 @@ class Question:
     ignore_eos: bool = False  # speak until `max_tokens`
     json: str | None = None  # what is said in its place
     call: Call | None = None  # what is called in its place
+    min_tokens: int = 0  # before which it does not end by itself
 
 
 def plan(settings: SimulatedSettings, question: Question) -> Plan:
@@ -91,7 +92,8 @@ def _seeded(settings: SimulatedSettings, question: Question) -> list[str]:
     generator = random.Random(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big"))
     count = question.max_tokens + 1  # one more shows that it was cut
     if not question.ignore_eos:
-        count = min(count, _geometric(generator, settings.mean_output_tokens))
+        length = max(_geometric(generator, settings.mean_output_tokens), question.min_tokens)
+        count = min(count, length)
     return _pieces([*OPENING, *generator.choices(WORDS, k=max(0, count - len(OPENING)))])[:count]
 
 

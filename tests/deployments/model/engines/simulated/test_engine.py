@@ -68,6 +68,15 @@ async def test_lengths_follow_the_mean() -> None:
     assert 16 < sum(lengths) / len(lengths) < 24
 
 
+async def test_an_answer_has_at_least_the_tokens_that_are_asked_for() -> None:
+    async with serving(mean_output_tokens=1) as (_, client):
+        _, text = await ask(client, min_tokens=7)
+        status, refused = await ask(client, min_tokens=7, max_tokens=6)
+    assert json.loads(text)["usage"]["completion_tokens"] == 7
+    assert status == 400
+    assert "min_tokens" in refused
+
+
 async def test_given_answers_are_given() -> None:
     async with serving(answers={"2+2?": "It is four."}) as (_, client):
         _, text = await ask(client, "2+2?")
