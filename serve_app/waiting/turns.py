@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import Final, Generic, Protocol, TypeVar
 
 PATIENCE: Final = 8.0  # times its own predicted work for which a request may be passed by later ones
-_CARE: Final = 2.0  # times what all that wait take: who has less until its deadline is next
+_CARE: Final = 1.5  # times what all that wait take: who has less until its deadline is next
 
 
 class Timed(Protocol):

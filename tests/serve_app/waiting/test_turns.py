@@ -54,7 +54,7 @@ def test_a_long_one_is_passed_for_a_time_in_proportion_to_its_work():
 
 def test_a_deadline_that_comes_near_goes_first():
     long, short = Asking(0, 0.0, cost_s=5.0, deadline_s=30.0), Asking(1, 1.0, cost_s=0.1)
-    assert waiting(long, short).next(20.0, 1.0) is short  # 5 s of work and twice 1 s end before 30
+    assert waiting(long, short).next(20.0, 1.0) is short  # 5 s of work and 1.5 s of the others end before 30
     assert waiting(long, short).next(24.0, 1.0) is long
 
 
