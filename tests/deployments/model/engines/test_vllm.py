@@ -4,7 +4,7 @@ import pytest
 
 from deployments.model.config import ModelConfig
 from deployments.model.engines.base import EngineError
-from deployments.model.engines.vllm import command_line, parse_arguments
+from deployments.model.engines.vllm import IN_THE_CORE, command_line, parse_arguments
 
 
 def words(**changes: Any) -> list[str]:
@@ -29,7 +29,9 @@ def test_the_config_becomes_flags() -> None:
 @pytest.mark.parametrize(
     ("changes", "executor"),
     [
-        ({}, None),
+        ({}, IN_THE_CORE),
+        ({"env": {"VLLM_CPU_OMP_THREADS_BIND": "0-3"}}, None),
+        ({"num_gpus": 1}, None),
         ({"tensor_parallel": 2}, "mp"),
         ({"tensor_parallel": 2, "num_gpus": 2}, "mp"),
         ({"pipeline_parallel": 2, "num_gpus": 2, "multi_node": True}, "ray"),
@@ -37,6 +39,12 @@ def test_the_config_becomes_flags() -> None:
 )
 def test_the_executor_follows_from_where_the_ranks_are(changes: dict[str, Any], executor: str | None) -> None:
     assert parse_arguments(words(**changes)).distributed_executor_backend == executor
+
+
+def test_the_executor_of_one_rank_on_cpu_is_vllm_s_own_for_one_process() -> None:
+    from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+    assert f"{UniProcExecutor.__module__}.{UniProcExecutor.__qualname__}" == IN_THE_CORE
 
 
 @pytest.mark.parametrize(
