@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from deployments.background import Background
-from deployments.child_process import ApartError
+from deployments.bounded_task import TaskError
 from deployments.evaluation.client import EvaluationClient
 from deployments.evaluation.endpoint import live_endpoint
 from deployments.evaluation.pace import Pace
@@ -24,7 +24,7 @@ from deployments.evaluation.run import (
 )
 from deployments.evaluation.settings import BudgetSettings, EvaluatorSettings
 from deployments.keys.internal import internal_credential
-from deployments.learning.quality_fit import fit_apart, votes_of, with_feedback
+from deployments.learning.quality_fit import fit_task, votes_of, with_feedback
 from deployments.logger import get_logger
 from deployments.records.records import (
     DecisionRecord,
@@ -159,10 +159,10 @@ class Evaluator:
         await self._table.put_artifact("evaluation", f"{time.time():.0f}", json.dumps(report).encode())
         try:
             if self._base is None or len(records) != self._fitted[0]:
-                self._base = await fit_apart(records, settings.fit)
-        except (ApartError, TimeoutError) as error:
-            self.problems.append(f"Quality model not renewed: {error or 'timeout'}")
-            logger.error("Quality model not renewed, the last one stays: %s", error or "timeout")
+                self._base = await fit_task(records, settings.fit)
+        except (TaskError, TimeoutError) as error:
+            self.problems.append(f"Quality model not renewed: {error}")
+            logger.error("Quality model not renewed, the last one stays: %s", error)
             return
         half_life_s = settings.fit.vote_half_life_s
         model = await asyncio.to_thread(with_feedback, self._base, records, votes, time.time(), half_life_s)

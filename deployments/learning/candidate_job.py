@@ -1,17 +1,13 @@
-"""Trains a candidate and judges it offline, in a process of its own."""
+"""Trains a candidate and judges it offline, as a Ray task."""
 
 import asyncio
-import os
-import resource
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from deployments.child_process import end_with_parent, run_apart
+from deployments.bounded_task import Bounds, run_task
 from deployments.learning.candidate_data import Items, callers_of, items, rows, trace_of
 from deployments.learning.live_evidence import finished, normalised_reward, voted, votes_by_decision
 from deployments.learning.log_fits import NotEnoughError, fit_pool
@@ -52,6 +48,12 @@ class JobInput(msgspec.Struct):
     level: float  # chance of finding a gain where there is none that the gates may spend
     candidate: bytes = b""
     incumbent: bytes = b""
+    version: int = 0  # number that the candidate has, or gets once it is trained
+
+    @property
+    def name(self) -> str:
+        """What Ray calls the task."""
+        return f"{'judge' if self.candidate else 'train'}-candidate-v{self.version}"
 
 
 class JobResult(msgspec.Struct):
@@ -244,30 +246,13 @@ def live(data: JobInput, settings: LearnerSettings, candidate: Policy, incumbent
     )
 
 
-async def job_apart(data: JobInput, settings: LearnerSettings) -> JobResult:
-    """`run_job` apart, at nice 19 and with bounded memory. Raises ApartError, TimeoutError."""
+async def job_task(data: JobInput, settings: LearnerSettings) -> JobResult:
+    """`run_job` as a Ray task, at nice 19 and with bounded memory. Raises TaskError, TimeoutError."""
     wanted = settings.training
-    written = await run_apart(
-        "deployments.learning.candidate_job",
-        await asyncio.to_thread(msgspec.msgpack.encode, data),
-        threads=wanted.threads,
-        timeout_s=wanted.timeout_s,
-        environment={"FASTSERVE_JOB_BYTES": str(wanted.memory_bytes)},
-    )
-    return msgspec.msgpack.decode(written, type=JobResult)
+    bounds = Bounds(wanted.num_cpus, wanted.threads, NICE, wanted.timeout_s, wanted.memory_bytes)
+    encoded = await asyncio.to_thread(msgspec.msgpack.encode, data)
+    return msgspec.msgpack.decode(await run_task(data.name, _run_encoded, encoded, bounds), type=JobResult)
 
 
-def main() -> None:
-    """`python -m deployments.learning.candidate_job INPUT RESULT`."""
-    end_with_parent()
-    import torch
-
-    os.nice(NICE)
-    resource.setrlimit(resource.RLIMIT_DATA, (int(os.environ["FASTSERVE_JOB_BYTES"]), resource.RLIM_INFINITY))
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    data = msgspec.msgpack.decode(Path(sys.argv[1]).read_bytes(), type=JobInput)
-    Path(sys.argv[2]).write_bytes(msgspec.msgpack.encode(run_job(data)))
-
-
-if __name__ == "__main__":
-    main()
+def _run_encoded(data: bytes) -> bytes:
+    return msgspec.msgpack.encode(run_job(msgspec.msgpack.decode(data, type=JobInput)))

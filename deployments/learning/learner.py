@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from deployments.background import Background
-from deployments.learning.candidate_job import JobInput, JobResult, job_apart
+from deployments.learning.candidate_job import JobInput, JobResult, job_task
 from deployments.learning.log_fits import fit_from_log
 from deployments.learning.log_reader import newest
 from deployments.learning.rollout import Rollout
@@ -45,7 +45,7 @@ class Learner:
         self,
         settings: LearnerSettings | None = None,
         table: TableApi | None = None,
-        job: Job = job_apart,
+        job: Job = job_task,
         clock: Callable[[], float] = wall_s,
     ) -> None:
         self.settings = settings or LearnerSettings()
@@ -179,6 +179,7 @@ class Learner:
             level=level(self.settings.false_promotions, test),
             candidate=await self._rollout.checkpoint(None if waiting is None else waiting.version),
             incumbent=await self._rollout.checkpoint(state.active),
+            version=state.last_version + 1 if waiting is None else waiting.version,
         )
         return await self._job(data, self.settings)
 

@@ -1,16 +1,13 @@
-"""Fits the quality model from the table's evaluations, in a process of its own, and moves it by votes."""
+"""Fits the quality model from the table's evaluations, as a Ray task, and moves it by votes."""
 
 import asyncio
-import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from deployments.child_process import end_with_parent, run_apart
+from deployments.bounded_task import Bounds, run_task
 from deployments.learning.settings import FitSettings
 from deployments.records.records import (
     DecisionRecord,
@@ -27,19 +24,19 @@ from policies.quality.data import QualityData, ScoredAnswer
 from policies.quality.model import QualityModel
 from policies.quality.votes import Anchor, Vote, aggregate, anchored, with_votes
 
+TASK: Final = "fit-quality"  # what Ray calls it
 _MAX_LOGIT_SHIFT: Final = 4.0
 
 
-async def fit_apart(evaluations: Sequence[EvaluationRecord], settings: FitSettings) -> QualityModel:
-    """`fit_quality` in a process of low priority and few threads. Raises ApartError, TimeoutError."""
-    fitted = await run_apart(
-        "deployments.learning.quality_fit",
-        await asyncio.to_thread(msgspec.msgpack.encode, evaluations),
-        str(settings.nice),
-        threads=settings.threads,
-        timeout_s=settings.timeout_s,
-    )
-    return QualityModel.from_bytes(fitted)
+async def fit_task(evaluations: Sequence[EvaluationRecord], settings: FitSettings) -> QualityModel:
+    """`fit_quality` as a Ray task of low priority and few threads. Raises TaskError, TimeoutError."""
+    bounds = Bounds(settings.num_cpus, settings.threads, settings.nice, settings.timeout_s)
+    encoded = await asyncio.to_thread(msgspec.msgpack.encode, evaluations)
+    return QualityModel.from_bytes(await run_task(TASK, _fit_encoded, encoded, bounds))
+
+
+def _fit_encoded(data: bytes) -> bytes:
+    return fit_quality(msgspec.msgpack.decode(data, type=list[EvaluationRecord])).to_bytes()
 
 
 def fit_quality(evaluations: Sequence[EvaluationRecord]) -> QualityModel:
@@ -150,19 +147,3 @@ def votes_of(
                 )
             )  # fmt: skip
     return votes
-
-
-def main() -> None:
-    """`python -m deployments.learning.quality_fit INPUT OUTPUT NICE`: read evaluations, write the quality
-    model."""
-    end_with_parent()
-    import torch
-
-    os.nice(int(sys.argv[3]))
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    evaluations = msgspec.msgpack.decode(Path(sys.argv[1]).read_bytes(), type=list[EvaluationRecord])
-    Path(sys.argv[2]).write_bytes(fit_quality(evaluations).to_bytes())
-
-
-if __name__ == "__main__":
-    main()

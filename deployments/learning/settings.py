@@ -13,8 +13,10 @@ LEARNED_METRICS: Final = ("quality", "browser")  # feedback metrics of which 1 i
 
 
 class FitSettings(StrictModel):
-    """How the quality model is fitted after a round, in a process of its own."""
+    """How the quality model is fitted after a round, as a Ray task in a process of its own."""
 
+    # Wait for this many CPUs of the cluster, as Ray counts them: so few that a full cluster has them left.
+    num_cpus: float = Field(default=0.01, ge=0)
     threads: int = Field(default=1, ge=1)  # Use so many threads.
     # Run at this niceness; at 19 the fit would never end beside a busy engine.
     nice: int = Field(default=10, ge=0, le=19)
@@ -29,8 +31,10 @@ class FitSettings(StrictModel):
 
 
 class TrainingSettings(StrictModel):
-    """One training run, in a process of its own at the lowest priority."""
+    """One training run, as a Ray task in a process of its own at the lowest priority."""
 
+    # Wait for this many CPUs of the cluster, as Ray counts them: so few that a full cluster has them left.
+    num_cpus: float = Field(default=0.01, ge=0)
     decisions: int = Field(default=1_500_000, ge=10_000)  # Train on so many simulated decisions.
     environments: int = Field(default=32, ge=1)  # Simulate so many pools side by side.
     hidden: int = Field(default=32, ge=4)  # Give each layer of the network so many units.

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from deployments.evaluation.report import summarise
+from deployments.learning.quality_fit import TASK
 from deployments.records.records import EvaluationRecord
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -71,6 +72,15 @@ def reached(cluster: Any, count: int) -> Callable[[], bool]:
     return lambda: len(answers(cluster)) >= count
 
 
+def fits_shown() -> list[Any]:
+    """The CPUs of the fits, as Ray's dashboard has them from its state API; each different one once."""
+    from ray.util.state import list_tasks
+
+    found = list_tasks(filters=[("name", "=", TASK)], detail=True, limit=1000)
+    cpus = [task.required_resources for task in found]
+    return [one for at, one in enumerate(cpus) if one not in cpus[:at]]
+
+
 def test_kills_in_the_middle_leave_every_item_answered_once(restored: Any, tmp_path: Path) -> None:
     restored.deploy(with_evaluator(restored, suite_file(tmp_path), user_share=1.0))
     restored.wait_for(reached(restored, 20))
@@ -87,6 +97,7 @@ def test_kills_in_the_middle_leave_every_item_answered_once(restored: Any, tmp_p
     assert cells["any", "alpha"] == cells["any", "beta"] == 1.0
     assert cells["none", "alpha"] == cells["none", "beta"] == 0.0
     restored.wait_for(lambda: {"quality", "evaluation"} <= set(restored.snapshot().artifacts))
+    restored.wait_for(lambda: fits_shown() == [{"CPU": 0.01}])
     asked_once = len(answers(restored))
     time.sleep(2.5)
     assert len(answers(restored)) == asked_once

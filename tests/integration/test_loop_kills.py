@@ -18,12 +18,15 @@ from typing import Any
 import httpx
 import pytest
 
+from deployments.learning.quality_fit import TASK
 from policies.decider import Decider, version_name
 from tests.integration.running import Callers, Cluster
+from tests.integration.task_work import running
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(1_800)]
 
 ITEMS = 120
+JOBS = ("train-candidate", "judge-candidate")  # tasks of the Learner
 CALLERS = 3
 PATIENCE_S = 300.0  # for each condition: however busy the machine is, the order of the steps is what counts
 PAUSE_S = 0.15
@@ -152,20 +155,6 @@ def with_app(base: dict[str, Any], name: str, settings: dict[str, Any]) -> dict[
     return changed
 
 
-def apart(module: str) -> list[int]:
-    """Processes of this pool that run a module of ours apart."""
-    found = []
-    home = f"FASTSERVE_HOME={os.environ['FASTSERVE_HOME']}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            if module.encode() in words and home in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:  # it has ended meanwhile
-            continue
-    return found
-
-
 @contextlib.contextmanager
 def told(loop: Cluster) -> Iterator[None]:
     """Prints the life of every version where the block fails."""
@@ -218,22 +207,21 @@ def kill_while_evaluating(loop: Cluster) -> None:
 
 
 def kill_while_fitting(loop: Cluster) -> None:
-    loop.wait_for(lambda: bool(apart("deployments.learning.quality_fit")), PATIENCE_S)
+    loop.wait_for(lambda: bool(running(TASK)), PATIENCE_S)
     before = loop.snapshot().artifacts.get("quality")
-    kill(apart("deployments.learning.quality_fit")[0])
+    kill(running(TASK)[0])
     loop.wait_for(lambda: loop.snapshot().artifacts.get("quality") != before, PATIENCE_S)
 
 
 def kill_while_training(loop: Cluster) -> None:
-    job = "deployments.learning.candidate_job"
-    loop.wait_for(lambda: bool(apart(job)), PATIENCE_S)
-    killed = apart(job)
+    loop.wait_for(lambda: bool(running(*JOBS)), PATIENCE_S)
+    killed = running(*JOBS)
     kill(killed[0])
-    loop.wait_for(lambda: bool(set(apart(job)) - set(killed)), PATIENCE_S)
+    loop.wait_for(lambda: bool(set(running(*JOBS)) - set(killed)), PATIENCE_S)
     time.sleep(3.0)
-    orphan = apart(job)
+    orphan = running(*JOBS)
     kill(next(iter(loop.pids("learner", "Learner").values())))
-    loop.wait_for(lambda: not set(orphan) & set(apart(job)), PATIENCE_S)
+    loop.wait_for(lambda: not set(orphan) & set(running(*JOBS)), PATIENCE_S)
     loop.wait_for(lambda: loop.state().candidate is not None, PATIENCE_S)
 
 

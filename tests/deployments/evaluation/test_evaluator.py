@@ -76,7 +76,7 @@ async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
 
 @pytest.fixture(autouse=True)
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The fit itself, without a process of its own; tests/deployments/learning/test_quality_fit.py has that.
+    """The fit itself, without a task of its own; tests/integration/test_bounded_task.py has that.
     The numbers of answers that were fitted on."""
     made: list[int] = []
 
@@ -84,7 +84,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         made.append(len(evaluations))
         return await asyncio.to_thread(fit_quality, evaluations)
 
-    monkeypatch.setattr("deployments.evaluation.evaluator.fit_apart", fit)
+    monkeypatch.setattr("deployments.evaluation.evaluator.fit_task", fit)
     return made
 
 

@@ -2,61 +2,14 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from deployments.learning.candidate_data import items
-from deployments.learning.candidate_job import JobInput, JobResult, Study, incumbent_of, job_apart, run_job
+from deployments.learning.candidate_job import JobResult, Study, incumbent_of, run_job
 from deployments.learning.log_fits import fit_pool
-from deployments.learning.settings import LearnerSettings, TrainingSettings
-from deployments.records.records import EvaluationRecord
-from deployments.records.snapshot import Snapshot
 from policies.learned.policy import LearnedPolicy
 from policies.priced import PricedPolicy
-from policies.prompt.features import extract, pack
-from tests.deployments.pools import NOW_S, model
-
-TRAINING = TrainingSettings(decisions=10_000, environments=8, hidden=8, episodes=2, episode_requests=60)
-SETTINGS = LearnerSettings(training=TRAINING)
-POOL = Snapshot(
-    "boot", 1, NOW_S, {"large": model("large", tpot_s=0.05), "small": model("small", tpot_s=0.01)}
-)
-
-
-def evaluations(count: int = 60) -> list[EvaluationRecord]:
-    """Items of two tasks: small is good at one, large at both."""
-    rng = np.random.default_rng(0)
-    found = []
-    for i in range(count):
-        task = "label" if i % 2 else "write"
-        features = pack(extract(f"{task} item {i} about topic {rng.integers(9)}"))
-        for name, chance in (("large", 0.8), ("small", 0.85 if task == "label" else 0.1)):
-            found.append(
-                EvaluationRecord(
-                    "s",
-                    "1",
-                    str(i),
-                    task,
-                    "",
-                    name,
-                    "",
-                    float(rng.random() < chance),
-                    None,
-                    features,
-                    12,
-                    20,
-                    0.1,
-                    0.01,
-                    1.5 if name == "large" else 0.4,
-                    finished_s=1.0,
-                    language="en",
-                )
-            )
-    return found
-
-
-def job(records: list[EvaluationRecord], **changes: bytes) -> JobInput:
-    return JobInput(POOL, records, [], [], SETTINGS.model_dump_json().encode(), 20.0, 0.05, **changes)
+from tests.deployments.graded_pool import POOL, SETTINGS, evaluations, job
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +55,3 @@ def test_it_says_what_is_missing() -> None:
 def test_the_priced_rule_is_the_incumbent_until_a_version_is_active(result: JobResult) -> None:
     assert isinstance(incumbent_of(job([])), PricedPolicy)
     assert isinstance(incumbent_of(job([], incumbent=result.checkpoint)), LearnedPolicy)
-
-
-async def test_a_job_in_its_own_process_gives_the_same(result: JobResult) -> None:
-    apart = await job_apart(job(evaluations(), candidate=result.checkpoint), SETTINGS)
-    assert apart.checkpoint == result.checkpoint
-    assert [v.gate for v in apart.verdicts] == [
-        v.gate for v in run_job(job(evaluations(), candidate=result.checkpoint)).verdicts
-    ]

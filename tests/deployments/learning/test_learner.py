@@ -331,6 +331,7 @@ async def test_a_candidate_short_of_evidence_is_judged_again_on_new_evidence_alo
     await graded(pool)
     await pool.restarted().learn()
     assert len(pool.jobs) == 2
+    assert [job.name for job in pool.jobs] == ["train-candidate-v1", "judge-candidate-v1"]
     assert pool.jobs[0].candidate == b""
     assert LearnedPolicy.from_bytes(pool.jobs[1].candidate).revision
     candidate = (await pool.state()).candidate

@@ -1,14 +1,9 @@
-"""The fit in its own process; votes move a model inside the evaluation's interval and nothing else does."""
-
-import os
-from pathlib import Path
+"""Votes move a fitted model inside the evaluation's interval and nothing else does."""
 
 import numpy as np
 import pytest
 
-from deployments.child_process import ApartError
-from deployments.learning.quality_fit import anchors_of, fit_apart, fit_quality, votes_of, with_feedback
-from deployments.learning.settings import FitSettings
+from deployments.learning.quality_fit import anchors_of, fit_quality, votes_of, with_feedback
 from deployments.records.records import DecisionRecord, EvaluationRecord, FeedbackRecord, OutcomeRecord
 from policies.outcome import Outcome, Status
 from policies.promotion.confidence import wilson
@@ -36,28 +31,6 @@ def mean_prediction(model: QualityModel, name: str) -> float:
 
 def voted(votes: list[Vote], half_life_s: float = 1e9) -> QualityModel:
     return with_feedback(fit_quality(records()), records(), votes, 0.0, half_life_s)
-
-
-async def test_the_process_gives_what_the_function_gives() -> None:
-    apart, here = await fit_apart(records(), FitSettings(nice=0)), fit_quality(records())
-    for name in ("a", "b"):
-        assert mean_prediction(apart, name) == pytest.approx(mean_prediction(here, name), abs=0.02)
-
-
-async def test_a_fit_that_fails_says_why() -> None:
-    with pytest.raises(ApartError, match="no scored answers"):
-        await fit_apart([], FitSettings(nice=0))
-
-
-async def test_a_fit_that_takes_too_long_is_ended() -> None:
-    before = _children()
-    with pytest.raises(TimeoutError):
-        await fit_apart(records(), FitSettings(timeout_s=0.1))
-    assert _children() <= before
-
-
-def _children() -> set[str]:
-    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
 def test_votes_of_many_keys_move_a_model_and_never_past_its_interval() -> None:
