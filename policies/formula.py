@@ -4,11 +4,10 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import types
 
 from policies import observation as column
 from policies.arrays import F64, Bools
-from policies.compiled import array, compiled, readonly
+from policies.compiled import array, compiled, readonly, types
 from policies.observation import CALLER_FIELDS, MODEL_FIELDS, Observation
 from policies.utility import Weights
 

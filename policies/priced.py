@@ -15,11 +15,10 @@ those that can still be in time.
 from typing import Final
 
 import numpy as np
-from numba import types
 
 from policies import observation as column
 from policies.arrays import F64, Bools
-from policies.compiled import array, compiled, readonly
+from policies.compiled import array, compiled, readonly, types
 from policies.formula import weighted
 from policies.observation import Observation
 from policies.policy import RulePolicy

@@ -2,9 +2,7 @@
 
 from typing import Final
 
-from numba import types
-
-from policies.compiled import compiled
+from policies.compiled import compiled, types
 
 ANSWER_SPREAD: Final = (0.45, 0.85, 1.6)  # real over predicted answer length: thirds of a log-normal
 NO_TARGET_S: Final = 30.0  # a caller without a target loses the whole latency weight at this latency

@@ -1,11 +1,10 @@
 """Completes the rows of an observation with what is predicted for one request, compiled."""
 
 import numpy as np
-from numba import types
 
 from policies import observation as column
 from policies.arrays import F64
-from policies.compiled import array, compiled, readonly
+from policies.compiled import array, compiled, readonly, types
 from policies.cost import cost_usd
 
 _cost_usd = compiled(fused=False)(cost_usd)

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import types
 
 from policies import observation as column
 from policies.arrays import F32, F64
-from policies.compiled import array, compiled, readonly
+from policies.compiled import array, compiled, readonly, types
 from policies.observation import CJK_SHARE, PROMPT_FIELDS
 from policies.prompt.style import STYLE_SIZE
 

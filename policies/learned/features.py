@@ -9,11 +9,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
 from policies import observation as column
 from policies.arrays import F32, F64, Bools
-from policies.compiled import array, compiled, readonly
+from policies.compiled import array, compiled, readonly, types
 from policies.formula import model_utility, ratio
 from policies.observation import PROMPT_FIELDS
 from policies.priced import cost_shares, load, work_s

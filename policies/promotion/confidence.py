@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from scipy.special import stdtrit
-
 from policies.arrays import F64
 
 Z95: Final = 1.959964
@@ -40,6 +38,8 @@ def mean_bound(values: F64, alpha: float = 0.05) -> Bound:
     Right when N was fixed beforehand; use `confidence_sequence` where one may stop at will.
     With fewer than two values the bounds are infinite.
     """
+    from scipy.special import stdtrit  # 20 MB that a process without such a bound does not need
+
     count = len(values)
     if count < 2:
         mean = float(values.mean()) if count else float("nan")

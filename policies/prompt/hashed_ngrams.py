@@ -10,10 +10,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
 from policies.arrays import U32, U64
-from policies.compiled import BYTES, array, compiled
+from policies.compiled import BYTES, array, compiled, types
 
 HASH_BITS: Final = 23
 WORD_BIT: Final = 1 << HASH_BITS  # set in the ids of words, clear in those of characters

@@ -3,9 +3,8 @@
 from typing import Final
 
 import numpy as np
-from numba import types
 
-from policies.compiled import BYTES, compiled
+from policies.compiled import BYTES, compiled, types
 
 CODE_MARKS: Final = ("```", "def ", "():", "import ", "#include", "function", "class ", "return ", "};")
 MATHS_MARKS: Final = ("\\frac", "\\(", "$", " = ", "√", "∫", "^", "equation", "solve", "方程", "计算")

@@ -5,10 +5,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
 from policies.arrays import F32
-from policies.compiled import BYTES, array, compiled
+from policies.compiled import BYTES, array, compiled, types
 
 _KINDS: Final = (
     "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789", " ", "\n\r\t", "\"'`", "()[]{}",

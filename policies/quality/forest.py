@@ -4,11 +4,10 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 from scipy import sparse
 
 from policies.arrays import F32, F64, I32
-from policies.compiled import array, compiled
+from policies.compiled import array, compiled, types
 from policies.quality.kernel import FOREST
 
 _F32, _I32 = array(types.float32), array(types.int32)

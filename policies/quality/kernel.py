@@ -10,10 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
 from policies.arrays import F32, F64, I32, U32
-from policies.compiled import array, compiled, prefetch
+from policies.compiled import array, compiled, prefetch, types
 from policies.prompt.hashed_ngrams import COUNT_BITS, HASH_BITS, MAX_COUNT
 
 EMBEDDING_SCALE: Final = 4.0  # length of the prompt embedding that the networks see

@@ -43,7 +43,7 @@ def prepare(config: Path) -> None:
                 prepare_source(model.source, home(), progress.set_postfix_str, model.revision)
             except WeightsError as error:
                 raise CommandError(str(error)) from error
-    import_module("deployments.dispatch.dispatcher")  # compiles them, see policies.compiled
+    import_module("deployments.dispatch.dispatcher")  # compiles them, see policies.machine_code
     launcher(home())
 
 

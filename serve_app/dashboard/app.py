@@ -10,12 +10,14 @@ from serve_app.config import DashboardConfig
 from serve_app.http import guard
 
 _LIMITS: Final = guard.Limits(
-    most_bytes=1024 * 1024,  # a chat of the playground, and nothing larger
+    most_bytes=128 * 1024,  # a chat of the playground, and nothing larger: it is scanned as Python
     total_bytes=16 * 1024 * 1024,
     grace_s=10.0,
     bytes_per_s=65_536,
 )
 _MOST_AT_ONCE: Final = 1000  # open pages and their requests
+# What the policy's own code works out here is little; the compiler would take as much memory as all else.
+_NO_COMPILER: Final = {"NUMBA_DISABLE_JIT": "1"}
 
 
 def build(args: DashboardConfig) -> Application:
@@ -28,7 +30,7 @@ def build(args: DashboardConfig) -> Application:
 
 def dashboard_options(args: DashboardConfig) -> dict[str, Any]:
     """Options for `serve.deployment(Dashboard, **options)`; the guard stands before it too."""
-    environment = LOOP_ENV | guard.environment(_LIMITS)
+    environment = LOOP_ENV | _NO_COMPILER | guard.environment(_LIMITS)
     return {
         "name": "Dashboard",
         "num_replicas": 1,

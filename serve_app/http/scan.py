@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from policies.compiled import BYTES, array, compiled
+from policies.compiled import BYTES, array, compiled, types
 
 MAX_DEPTH = 64
 

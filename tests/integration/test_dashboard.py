@@ -1,7 +1,8 @@
 """The dashboard on real Ray behind HAProxy: beside the endpoint on one port, and what its actions change."""
 
+import contextlib
 import copy
-import time
+from typing import Any
 
 import httpx
 import pytest
@@ -103,16 +104,28 @@ def test_a_drained_model_rests(restored, page):
         )
 
 
-def test_the_replica_is_small(cluster, page):
+def test_the_replica_is_small_with_twenty_viewers_who_move_the_slider(cluster, page):
     import psutil
 
-    page.get("/dashboard/api/counterfactual?accuracy=1&latency=1&cost=0")
-    page.get("/dashboard/api/learning")
-    (pid,) = cluster.pids("dashboard", "Dashboard").values()
-    process = psutil.Process(pid)
-    began_s = time.monotonic()
-    print(
-        f"rss {process.memory_info().rss >> 20} MiB, pss {process.memory_full_info().pss >> 20} MiB, "
-        f"cpu {process.cpu_percent(5.0):.1f} % over {time.monotonic() - began_s:.1f} s"
-    )
-    assert process.memory_full_info().pss < 300 * 2**20
+    with cluster.client() as client, contextlib.ExitStack() as viewers:
+        body = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        for _ in range(20):
+            assert client.post("/v1/chat/completions", json=body).status_code == 200
+        for _ in range(20):
+            viewers.enter_context(page.stream("GET", "/dashboard/api/stream?topics=status,now"))
+        cluster.wait_for(lambda: page.get("/dashboard/api/session").json()["status"]["viewers"] == 20)
+        cluster.wait_for(lambda: _other_weights(page)["prompts"] >= 20)
+        for view in ("learning", "trade-off", "decisions"):
+            assert page.get(f"/dashboard/api/{view}").status_code == 200
+        (pid,) = cluster.pids("dashboard", "Dashboard").values()
+        process = psutil.Process(pid)
+        paths = " ".join(one.path for one in process.memory_maps())
+        print(f"resident {process.memory_info().rss / 1e6:.0f} MB")
+        assert process.memory_info().rss < 300e6
+    assert [name for name in ("/llvmlite/", "/scipy/", "/torch/") if name in paths] == []
+
+
+def _other_weights(page) -> dict[str, Any]:
+    answer = page.get("/dashboard/api/counterfactual?accuracy=1&latency=0&cost=0")
+    assert answer.status_code == 200, answer.text
+    return answer.json()

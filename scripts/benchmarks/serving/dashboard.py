@@ -1,7 +1,8 @@
 """What viewers of the dashboard cost: a simulated pool under load, with and without viewers, in turns.
 
-Each viewer holds the stream of the view Now and asks for other views now and then, as a browser does. The
-ingress's CPU and the callers' p50 with viewers are held against those without, round by round.
+Each viewer holds the stream of the view Now and asks for other views now and then, as a browser does; every
+fifth one moves the slider of the view Trade-off too. The ingress's CPU and the callers' p50 with viewers are
+held against those without, round by round.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from serve_app.console.local_pool import LocalPool
 
 MESSAGES: Final = [{"role": "user", "content": "Give me sixteen words about nothing in particular, please."}]
 VIEWS: Final = ("decisions", "trade-off", "learning", "now")
+SLIDER: Final = "counterfactual?accuracy={}&latency=1&cost=0"  # of every fifth viewer
 LOOK_S: Final = 5.0  # between two views that a viewer asks for
 _SETTLE_S: Final = 3.0
 
@@ -103,7 +105,7 @@ async def _viewers(url: str, key: str, count: int) -> AsyncIterator[None]:
             return
         async with session.post(f"{url}/dashboard/sign-in", json={"key": key}) as answer:
             answer.raise_for_status()
-        tabs = [asyncio.create_task(_tab(session, url, number / count)) for number in range(count)]
+        tabs = [asyncio.create_task(_tab(session, url, number, count)) for number in range(count)]
         yield
         for tab in tabs:
             tab.cancel()
@@ -113,7 +115,9 @@ async def _viewers(url: str, key: str, count: int) -> AsyncIterator[None]:
             raise RuntimeError(f"{len(broken)} viewers ended: {broken[0]!r}")
 
 
-async def _tab(session: aiohttp.ClientSession, url: str, phase: float) -> None:
+async def _tab(session: aiohttp.ClientSession, url: str, number: int, count: int) -> None:
+    views = VIEWS if number % 5 else (SLIDER.format(number / count), *VIEWS)
+
     async def stream() -> None:
         timeout = aiohttp.ClientTimeout(total=None)
         async with session.get(f"{url}/dashboard/api/stream?topics=status,now", timeout=timeout) as answer:
@@ -121,9 +125,9 @@ async def _tab(session: aiohttp.ClientSession, url: str, phase: float) -> None:
                 pass
 
     async def look() -> None:
-        await asyncio.sleep(phase * LOOK_S)
+        await asyncio.sleep(number / count * LOOK_S)
         while True:
-            for view in VIEWS:
+            for view in views:
                 async with session.get(f"{url}/dashboard/api/{view}") as answer:
                     answer.raise_for_status()
                     await answer.read()
