@@ -49,12 +49,17 @@ def drain_on_sigterm(limit_s: float) -> None:
     """To be called in a replica's constructor: SIGTERM stops it as Serve does, within `limit_s`."""
     import ray
 
-    worker: Any = import_module("ray._private.worker")
     actor: Any = ray.get_runtime_context().current_actor
 
     def leave() -> None:
         logger.warning("SIGTERM: this replica leaves, and its streams have up to %g s.", limit_s)
         ray.get(actor.perform_graceful_shutdown.remote(), timeout=limit_s)
 
+    leave_on_sigterm(leave)
+
+
+def leave_on_sigterm(leave: Callable[[], None]) -> None:
+    """SIGTERM calls `leave`, in a thread of its own, and ends the process when that has returned."""
+    worker: Any = import_module("ray._private.worker")
     exit_now = getattr(worker, EXIT)
     setattr(worker, EXIT, Draining(leave, exit_now, lambda: os.kill(os.getpid(), signal.SIGTERM)))

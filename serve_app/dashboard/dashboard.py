@@ -1,7 +1,10 @@
 """The Serve deployment `Dashboard`: its table, its keys, and the ASGI app over them."""
 
+import asyncio
+import contextlib
 from typing import Any, Final
 
+from deployments.draining import leave_on_sigterm
 from deployments.listening import Listening
 from deployments.node import node_address
 from deployments.table.api import TableApi
@@ -18,6 +21,8 @@ from serve_app.http.cors import App
 from serve_app.http.request import Receive, Send
 
 _TABLE_S: Final = 60.0  # within which an ingress replica makes the table
+_LEAVE_S: Final = 5.0  # that requests under way have where the process leaves
+_LOOK_S: Final = 0.05
 
 
 class Dashboard:
@@ -34,6 +39,7 @@ class Dashboard:
             guard.require_installed()
             Listening(node_address()).install()
         self._guarded = table is None
+        self._under_way = 0  # requests, streams among them
         table = table if table is not None else await_table(_TABLE_S)
         hub = Hub()
         self.feed = Feed(table, config.decisions, hub)
@@ -49,15 +55,30 @@ class Dashboard:
 
         async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             if scope["type"] == "http":
-                await router(scope, receive, send)
+                self._under_way += 1
+                try:
+                    await router(scope, receive, send)
+                finally:
+                    self._under_way -= 1
             elif scope["type"] == "lifespan":
                 await self._lifespan(receive, send)
 
         return app
 
     async def start(self) -> None:
-        """Begin to read."""
+        """Begin to read; on Ray SIGTERM is heard from now on."""
         self.feed.start()
+        if self._guarded:
+            loop = asyncio.get_running_loop()
+            leave_on_sigterm(lambda: asyncio.run_coroutine_threadsafe(self.leave(), loop).result())
+
+    async def leave(self) -> None:
+        """End the streams, and give what else is under way its time."""
+        self.desk.hub.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                while self._under_way:
+                    await asyncio.sleep(_LOOK_S)
 
     async def stop(self) -> None:
         """End."""

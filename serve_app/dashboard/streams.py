@@ -21,6 +21,12 @@ class Hub:
         self._events: dict[str, tuple[int, bytes]] = {}
         self._count = 0
         self._changed = asyncio.Event()
+        self.is_closed = False
+
+    def close(self) -> None:
+        """End the streams: the process leaves, and browsers come back by themselves."""
+        self.is_closed = True
+        self._changed.set()
 
     def publish(self, topic: str, value: object) -> None:
         """A new value of a topic."""
@@ -47,13 +53,13 @@ class Hub:
 async def stream(
     hub: Hub, visit: Visit, topics: frozenset[str], may_see: Callable[[], bool], send: Send
 ) -> None:
-    """Send events until the viewer leaves or its sign-in ends."""
+    """Send events until the viewer leaves, its sign-in ends, or the hub is closed."""
     await send({"type": "http.response.start", "status": 200, "headers": _HEAD})
     leaving = asyncio.create_task(_left(visit))
     hub.viewers += 1
     seen, chunk = 0, b"retry: 2000\n\n"
     try:
-        while not leaving.done() and may_see():
+        while not (leaving.done() or hub.is_closed) and may_see():
             data, seen = hub.newer(topics, seen)
             await send({"type": "http.response.body", "body": chunk + data or b": \n\n", "more_body": True})
             chunk = b""
@@ -61,7 +67,7 @@ async def stream(
                 (leaving, asyncio.ensure_future(hub.wait(BEAT_S))), return_when=asyncio.FIRST_COMPLETED
             )
         if not leaving.done():
-            ended = b"event: ended\ndata: {}\n\n"
+            ended = b"" if may_see() else b"event: ended\ndata: {}\n\n"
             await send({"type": "http.response.body", "body": ended, "more_body": False})
     finally:
         hub.viewers -= 1

@@ -78,6 +78,21 @@ def document(port: int, models: list[dict[str, Any]], ingresses: int = 2) -> dic
     return made
 
 
+def with_app(base: dict[str, Any], name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The config with one more app: `Evaluator` or `Learner`, under these settings."""
+    changed = copy.deepcopy(base)
+    changed["applications"].append(
+        {
+            "name": name.lower(),
+            "route_prefix": None,
+            "import_path": f"serve_app.app:{name.lower()}",
+            "args": {"num_cpus": 0.05},
+            "deployments": [{"name": name, "user_config": settings}],
+        }
+    )
+    return changed
+
+
 @dataclass
 class Cluster:
     """The running pool, and how to change or hurt it."""

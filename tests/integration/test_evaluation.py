@@ -1,6 +1,5 @@
 """Evaluation on a real cluster: kills in the middle, every item counts once; the command."""
 
-import copy
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ import pytest
 from deployments.evaluation.report import summarise
 from deployments.learning.quality_fit import TASK
 from deployments.records.records import EvaluationRecord
+from tests.integration.running import with_app
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -43,7 +43,6 @@ def suite_file(folder: Path) -> Path:
 
 def with_evaluator(cluster: Any, suite: Path, **pace: Any) -> dict[str, Any]:
     """The cluster's config and an evaluator of that suite."""
-    changed = copy.deepcopy(cluster.base)
     config = {
         "suites": [str(suite)],
         "models": ["alpha", "beta"],
@@ -51,16 +50,7 @@ def with_evaluator(cluster: Any, suite: Path, **pace: Any) -> dict[str, Any]:
         "pace": {"concurrency": 2, **pace},
         "fit": {"nice": 0},
     }
-    changed["applications"].append(
-        {
-            "name": "evaluator",
-            "route_prefix": None,
-            "import_path": "serve_app.app:evaluator",
-            "args": {"num_cpus": 0.05},
-            "deployments": [{"name": "Evaluator", "user_config": config}],
-        }
-    )
-    return changed
+    return with_app(cluster.base, "Evaluator", config)
 
 
 def answers(cluster: Any) -> list[EvaluationRecord]:

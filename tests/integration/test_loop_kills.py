@@ -15,21 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from deployments.learning.quality_fit import TASK
-from policies.decider import Decider, version_name
-from tests.integration.running import Callers, Cluster
+from policies.decider import version_name
+from tests.integration.running import Cluster, with_app
 from tests.integration.task_work import running
+from tests.integration.users import Users
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(1_800)]
 
 ITEMS = 120
 JOBS = ("train-candidate", "judge-candidate")  # tasks of the Learner
-CALLERS = 3
 PATIENCE_S = 300.0  # for each condition: however busy the machine is, the order of the steps is what counts
-PAUSE_S = 0.15
 QUESTIONS = tuple(f"Question {number}: say something." for number in range(ITEMS))
 YES, NO = "That is right, as far as anybody can say.", "Nobody can say, and I cannot say so either."
 WRONG = {"alpha": (0,), "beta": (1, 2)}  # last digits of the questions that a model answers wrongly
@@ -58,50 +56,6 @@ LEARNER = {
     },
     "alarms": {"yardstick_share": 0.2, "false_alarm_every": 1000.0, "late_margin": 0.5},
 }  # fmt: skip
-
-
-class Users(Callers):
-    """They ask `auto` and vote until the vote is taken: `score` on what a learned policy decided, else 1."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster, CALLERS)
-        self.score = 1.0
-        self.answered: list[str] = []  # decision ids
-        self.policies: list[str] = []
-        self.voted: list[str] = []
-        self.failed: list[str] = []
-
-    def deciding(self) -> set[str]:
-        """Policies behind the last answers."""
-        return {Decider.parse(text).name for text in self.policies[-2 * CALLERS :]}
-
-    def _ask(self, client: httpx.Client, turn: int) -> None:
-        time.sleep(PAUSE_S)
-        question = QUESTIONS[turn % ITEMS]
-        body = {"model": "auto", "messages": [{"role": "user", "content": question}], "max_tokens": 12}
-        try:
-            answer = client.post("/v1/chat/completions", json=body)
-        except httpx.HTTPError as error:
-            self.failed.append(repr(error))
-            return
-        if answer.status_code != 200:
-            self.failed.append(f"{answer.status_code} {answer.text}")
-            return
-        decision = answer.headers["x-fastserve-decision-id"]
-        self.answered.append(decision)
-        self.policies.append(answer.headers["x-fastserve-policy"])
-        is_learned = Decider.parse(self.policies[-1]).version is not None
-        self._vote(client, decision, self.score if is_learned else 1.0)
-
-    def _vote(self, client: httpx.Client, decision: str, score: float) -> None:
-        """Again until it is taken: while the table is away the answer is 503, send it again."""
-        for _ in range(60):
-            answer = client.post("/v1/feedback", json={"decision_id": decision, "score": score})
-            if answer.status_code == 200:
-                self.voted.append(decision)
-                return
-            time.sleep(0.5)
-        self.failed.append(f"vote {answer.status_code} {answer.text}")
 
 
 def suite_file(folder: Path) -> Path:
@@ -140,21 +94,6 @@ def with_evaluator(base: dict[str, Any], url: str, suite: Path) -> dict[str, Any
     return with_app(base, "Evaluator", evaluator)
 
 
-def with_app(base: dict[str, Any], name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The config with one more app."""
-    changed = copy.deepcopy(base)
-    changed["applications"].append(
-        {
-            "name": name.lower(),
-            "route_prefix": None,
-            "import_path": f"serve_app.app:{name.lower()}",
-            "args": {"num_cpus": 0.05},
-            "deployments": [{"name": name, "user_config": settings}],
-        }
-    )
-    return changed
-
-
 @contextlib.contextmanager
 def told(loop: Cluster) -> Iterator[None]:
     """Prints the life of every version where the block fails."""
@@ -171,10 +110,10 @@ def kill(pid: int) -> None:
 
 
 def test_kills_at_every_step_and_a_bad_policy(restored: Cluster, tmp_path: Path) -> None:
-    loop, began_s = restored, time.time()
+    loop = restored
     answering = with_answers(loop.base)
     loop.deploy(answering)
-    with Users(loop) as users, told(loop):
+    with Users(loop, QUESTIONS) as users, told(loop):
         evaluating = with_evaluator(answering, loop.url, suite_file(tmp_path))
         loop.deploy(evaluating, wait=False)
         kill_while_evaluating(loop)
@@ -195,7 +134,8 @@ def test_kills_at_every_step_and_a_bad_policy(restored: Cluster, tmp_path: Path)
     assert last.kind == "rolled_back"
     assert str(last.detail["reason"]).startswith("reward")
     print(f"{len(users.answered)} requests; rolled back after {took_s:.1f} s")
-    counted_once(loop, users, began_s)
+    users.require_counted_once(PATIENCE_S)
+    counted_once(loop)
 
 
 def kill_while_evaluating(loop: Cluster) -> None:
@@ -239,16 +179,8 @@ def on_trial(loop: Cluster, stage: str, share: float) -> bool:
     return candidate is not None and (candidate.stage, candidate.share) == (stage, share)
 
 
-def counted_once(loop: Cluster, users: Users, began_s: float) -> None:
-    """Every answer and vote that was acknowledged is in the ledger, and each outcome in the statistics."""
-
-    def stored() -> set[str]:
-        pairs = loop.table("transitions", began_s, 100_000)
-        return {decision.decision_id for decision, outcome in pairs if outcome is not None}
-
-    loop.wait_for(lambda: set(users.answered) <= stored(), PATIENCE_S)
-    votes = Counter(record.decision_id for record in loop.table("feedback_records", began_s))
-    assert {votes[decision] for decision in users.voted} == {1}
+def counted_once(loop: Cluster) -> None:
+    """Every question of the suite was graded once, and each stored outcome is in the statistics."""
     answers = Counter((record.item, record.model) for record in loop.table("evaluations", "kills", None))
     assert len(answers) == 2 * ITEMS
     assert set(answers.values()) == {1}
