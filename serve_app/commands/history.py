@@ -35,6 +35,8 @@ def command(number: int | None, address: str, as_json: bool) -> None:
         print(json.dumps([asdict(entry) for entry in shown], indent=1))
     elif number is not None:
         print(yaml.safe_dump(shown[0].config, sort_keys=False), end="")
+    elif not found:
+        print("No config was applied by `fastserve deploy` yet.")
     else:
         heads = ("number", "when", "who", "what", "healthy", "changed")
         before = [None, *found]

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -63,6 +63,13 @@ class Listener:
     program: str  # name and command line
 
     @property
+    def name(self) -> str:
+        """The program's name, which Ray's processes give twice; of Python also what it runs."""
+        name, _, line = self.program.partition(" ")
+        files = [Path(word).name for word in line.split()[1:] if not word.startswith("-")]
+        return f"{name} {files[0]}" if name.startswith("python") and files else name
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can connect."""
         return ip_address(self.address.partition("%")[0]).is_loopback
@@ -111,7 +118,7 @@ def port_findings(found: Iterable[Listener], ports: Ports) -> Iterator[Finding]:
     """A port of ours beyond loopback must be meant; Ray opens its own, which only a firewall keeps."""
     open_ports = [one for one in found if not one.is_local]
     for one in open_ports:
-        name = one.program[:60].strip()
+        name = one.name
         subject = f"port {one.port} on {one.address}"
         is_haproxy = one.program.startswith("haproxy")
         if is_haproxy and one.port in ports.monitors:
@@ -218,10 +225,24 @@ def version_findings(required: Iterable[str], installed: Callable[[str], str]) -
             yield Finding("problem", name, found, f"Install {name}{specifier}.")
 
 
+def _installed(name: str) -> str:
+    """The version of a package, whatever distribution brought it: vLLM for CPU has a name of its own.
+
+    Raises PackageNotFoundError.
+    """
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        brought_by = packages_distributions().get(name)
+        if not brought_by:
+            raise
+        return version(brought_by[0])
+
+
 def examine(home: Path, keys: Path, store_url: str) -> list[Finding]:
     """All of it, on this machine, now."""
     return [
-        *version_findings(declared(), version),
+        *version_findings(declared(), _installed),
         *mode_findings(home, keys),
         store_finding(store_url),
         auth_finding(os.environ, Path.home()),

@@ -155,7 +155,9 @@ def table_page(snapshot: Snapshot, replicas: bool, tasks: bool) -> RenderableTyp
 
 def status_page(status: Mapping[str, Any], problems: Sequence[str]) -> RenderableType:
     """All of what `fastserve status` shows."""
-    table = _table("", ("", ""), ())
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # all of it can be read, however narrow the terminal is
     for name, state in sorted(status["applications"].items()):
         table.add_row(f"application {name}", Text(state, style="green" if state == "RUNNING" else "yellow"))
     for name, model in sorted(status["models"].items()):

@@ -1,5 +1,6 @@
 """A SQLite file as a store: how it is opened, and what is done with one that cannot be used."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +37,9 @@ def is_corrupt(error: BaseException) -> bool:
 
 def open_engine(url: URL) -> Engine:
     """A migrated engine. Raises DatabaseError for a corrupt file, NewerSchemaError, OperationalError."""
-    _refuse_newer(Path(str(url.database)))
+    path = Path(str(url.database))
+    _refuse_newer(path)
+    _close_to_others(path)
     engine = create_engine(url)
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
@@ -55,6 +58,16 @@ def _refuse_newer(path: Path) -> None:
     engine = create_engine(f"sqlite:///file:{path}?mode=ro&uri=true", poolclass=NullPool)
     with engine.connect() as connection:
         revision(connection)
+
+
+def _close_to_others(path: Path) -> None:
+    """Make the file, and leave it, to its owner alone: it holds the pool's secret."""
+    with contextlib.suppress(OSError):  # SQLite says whether it is in its way too
+        if not path.exists():  # to close one that is there would give up SQLite's locks on it
+            path.touch(0o600)
+        for part in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            if part.exists():
+                part.chmod(0o600)
 
 
 def _configure(connection: Any, _record: object) -> None:

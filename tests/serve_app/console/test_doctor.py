@@ -12,6 +12,7 @@ from serve_app.console.doctor import (
     Ports,
     auth_finding,
     certificate_findings,
+    examine,
     files_finding,
     listeners,
     mode_findings,
@@ -151,3 +152,29 @@ def test_a_certificate_that_ends_soon_is_a_warning_and_one_that_cannot_be_used_a
     assert broken.level == "problem"
     assert "chmod 600" in broken.state
     assert list(certificate_findings({}, now)) == []
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        (
+            "ray::ServeReplica:model-tiny:Model ray::ServeReplica:model-tiny:Model",
+            "ray::ServeReplica:model-tiny:Model",
+        ),
+        ("gcs_server /usr/lib/ray/gcs_server --log_dir=/tmp/ray", "gcs_server"),
+        (
+            "python3 /usr/bin/python3 -u /usr/lib/ray/dashboard/dashboard.py --host=127.0.0.1",
+            "python3 dashboard.py",
+        ),
+    ],
+)
+def test_a_program_is_told_in_few_words(program: str, name: str) -> None:
+    assert Listener("::", 1, program).name == name
+
+
+def test_an_engine_that_another_distribution_brings_counts_as_installed() -> None:
+    findings = examine(Path("/nowhere"), Path("/nowhere/keys.yaml"), "sqlite:////nowhere/store.sqlite3")
+    assert {one.subject: one.level for one in findings if one.subject in ("ray", "vllm")} == {
+        "ray": "ok",
+        "vllm": "ok",
+    }

@@ -42,6 +42,15 @@ def test_a_record_comes_back_as_it_was(store: Store) -> None:
     assert found == [(record, outcome("a"))]
 
 
+def test_the_file_and_its_journal_are_for_their_owner_alone(path: Path) -> None:
+    path.touch(0o644)  # as a version before may have made it
+    store = Store(f"sqlite:///{path}")
+    write(store, "first")
+    modes = {part.name: part.stat().st_mode & 0o777 for part in path.parent.glob(f"{path.name}*")}
+    store.close()
+    assert set(modes.values()) == {0o600}, modes
+
+
 def test_writes_that_wait_together_share_commits(store: Store) -> None:
     write(store, "first")
     before = store.commits
