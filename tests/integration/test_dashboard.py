@@ -122,7 +122,8 @@ def test_the_replica_is_small_with_twenty_viewers_who_move_the_slider(cluster, p
         paths = " ".join(one.path for one in process.memory_maps())
         print(f"resident {process.memory_info().rss / 1e6:.0f} MB")
         assert process.memory_info().rss < 300e6
-    assert [name for name in ("/llvmlite/", "/scipy/", "/torch/") if name in paths] == []
+    # Not torch's folder: where vLLM was imported before, every process gets the OpenMP from there.
+    assert [name for name in ("/llvmlite/", "/scipy/", "/libtorch") if name in paths] == []
 
 
 def _other_weights(page) -> dict[str, Any]:
