@@ -41,6 +41,11 @@ _REPLICA: Final = """## The right replica
 Time to first token by our choice of replica against the least busy one, in simulated engines with a prefix
 cache of half the working set ([notes/replicas.md](notes/replicas.md)).
 """
+_ORDER: Final = """## The right order
+Requests that wait for a full model: short ones first by what is predicted, beside first come, first served
+with the same admission, and beside known lengths ([limits.md](limits.md#when-a-model-is-full)). What is
+refused, or late, counts as its deadline.
+"""
 _HEDGE: Final = """## A second try in time
 Time to the first token with a second try beside a late one over that without, where four replicas pause 2 %
 of the time each; and plain answers while one of two replicas hangs for eight seconds
@@ -132,6 +137,17 @@ def _replica() -> str:
     return "\n".join((_REPLICA, _bars(document, "over least busy"), _measured(document)))
 
 
+def _order() -> str:
+    document = stored("order")
+    rows = [
+        (load, way, row["mean_s"], row["p99_s"], f"{row['in_target']:.0%}")
+        for load, ways in document["results"]["loads"].items()
+        for way, row in ways.items()
+    ]
+    table = _table(("load", "order by", "mean s", "p99 s", "in target"), rows)
+    return "\n".join((_ORDER, table, _bars(document), _measured(document)))
+
+
 def _hedge() -> str:
     document = stored("hedge")
     sides = document["results"]
@@ -147,7 +163,8 @@ def _real() -> str:
 
 def page() -> str:
     """The whole page."""
-    return "\n".join((_HEAD, _gateway(), _profile(), _streams(), _decision(), _replica(), _hedge(), _real()))
+    parts = (_gateway, _profile, _streams, _decision, _replica, _order, _hedge, _real)
+    return "\n".join((_HEAD, *(part() for part in parts)))
 
 
 if __name__ == "__main__":

@@ -145,6 +145,11 @@ SECTIONS: Final[dict[str, tuple[Promise, ...]]] = {
             "tests/serve_app/waiting/test_line.py",
         ),
         Promise("Interactive requests come before batch ones", "overload", "batch"),
+        Promise(
+            "Short requests wait less, and no deadline passes for it",
+            "order",
+            test="tests/serve_app/waiting/test_turns.py",
+        ),
         Promise("A retry never multiplies the load", test="tests/serve_app/upstream/test_retry_budget.py"),
         Promise("Limits of a key", test="tests/serve_app/access/test_limits.py"),
         Promise("A dispatch takes its time at most", "decision"),
