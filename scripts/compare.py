@@ -8,17 +8,16 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from tqdm import tqdm
 
+from scripts.benchmarks.checkout import ROOT, checkout
 from scripts.benchmarks.report import Report, bar, finish, interval
 from serve_app.console.machine import machine
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 MOST_LOSS: Final = 0.10  # share of a figure that a change may cost, at the upper end of the interval
 
 
@@ -39,19 +38,14 @@ def losses(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any
 
 def run(revision: str, name: str, options: Sequence[str], rounds: int) -> Report:
     """Warm both sides up once, then measure them in turns, each first in every other round."""
-    with tempfile.TemporaryDirectory(prefix="fastserve-compare-") as folder:
-        tree = Path(folder) / "before"
-        subprocess.run(["git", "worktree", "add", "-q", "--detach", tree, revision], cwd=ROOT, check=True)
-        try:
-            sides = {"before": tree, "after": ROOT}
-            measured: dict[str, list[dict[str, Any]]] = {"before": [], "after": []}
-            for turn in tqdm(range(rounds + 1), unit="round"):
-                for side in sorted(sides, reverse=bool(turn % 2)):
-                    document = _measure(sides[side], name, options, Path(folder) / "result.json")
-                    if turn:
-                        measured[side].append(document)
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
+    measured: dict[str, list[dict[str, Any]]] = {"before": [], "after": []}
+    with checkout(revision) as tree:
+        sides = {"before": tree, "after": ROOT}
+        for turn in tqdm(range(rounds + 1), unit="round"):
+            for side in sorted(sides, reverse=bool(turn % 2)):
+                document = _measure(sides[side], name, options, tree.with_name("result.json"))
+                if turn:
+                    measured[side].append(document)
     bars = []
     for figure, values in losses(measured["before"], measured["after"]).items():
         mean, spread = interval(values)

@@ -24,10 +24,10 @@ import psutil
 import yaml
 from tqdm import tqdm
 
+from scripts.benchmarks.checkout import ROOT, checkout
 from scripts.benchmarks.report import Report, bar, interval
 from scripts.benchmarks.serving.processes import descendants
 
-ROOT: Final = Path(__file__).resolve().parents[3]
 MOST_OF_BEFORE: Final = 0.5
 Seen = dict[tuple[int, str], float]  # CPU seconds by process and role
 _LIMIT_S: Final = 600.0
@@ -88,13 +88,8 @@ def _trees(revision: str | None) -> Iterator[dict[str, Path]]:
     if revision is None:
         yield {"now": ROOT}
         return
-    with tempfile.TemporaryDirectory(prefix="fastserve-start-") as folder:
-        tree = Path(folder, "before")
-        subprocess.run(["git", "worktree", "add", "-q", "--detach", tree, revision], cwd=ROOT, check=True)
-        try:
-            yield {"before": tree, "now": ROOT}
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
+    with checkout(revision) as tree:
+        yield {"before": tree, "now": ROOT}
 
 
 def _start(tree: Path) -> Start:

@@ -12,26 +12,12 @@ from policies.learned import policy
 from policies.learned.checkpoint import CheckpointError, new_manifest
 from policies.learned.features import network_inputs
 from policies.learned.policy import LearnedPolicy
-from policies.observation import MODEL_FIELDS, PROMPT_FIELDS, Observation
 from policies.policy import FormulaPolicy
 from policies.priced import PricedPolicy
 from policies.training import network
 from policies.training.network import DispatchNetwork
 from policies.training.trainer import parameters_of
-
-
-def _observation(seed: int, models: int) -> Observation:
-    rng = np.random.default_rng(seed)
-    scale = np.array([1, 1, 0.2, 5, 20, 0.1, 0.01, 40, 20, 32, 1, 0.2, 3, 1, 1])
-    mask = rng.random(models) < 0.8
-    mask[0] = True
-    return Observation(
-        tuple(f"m{i}" for i in range(models)),
-        rng.random((models, len(MODEL_FIELDS))) * scale,
-        rng.random(len(PROMPT_FIELDS)) * 300.0,
-        np.array([1.0, 1.0, 0.2, 10.0]),
-        mask,
-    )
+from tests.policies import decided
 
 
 def _policy(net: DispatchNetwork, beta: float = 20.0) -> LearnedPolicy:
@@ -50,13 +36,13 @@ def _random_network(seed: int) -> DispatchNetwork:
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), models=st.integers(1, 9))
 def test_untrained_is_exactly_the_priced_rule(seed: int, models: int) -> None:
-    observation = _observation(seed, models)
+    observation = decided.observation(seed, models)
     learned = _policy(DispatchNetwork(16)).distribution(observation)
     assert learned == pytest.approx(PricedPolicy(20.0).distribution(observation), abs=1e-12)
 
 
 def test_a_policy_of_before_the_priced_rule_stands_on_the_formula() -> None:
-    made, observation = _policy(DispatchNetwork(16)), _observation(3, 5)
+    made, observation = _policy(DispatchNetwork(16)), decided.observation(3, 5)
     content = asdict(made.manifest)
     del content["base"]
     old = LearnedPolicy.from_bytes(save(dict(made._tensors), {"manifest": json.dumps(content)}))
@@ -74,7 +60,7 @@ def test_a_base_that_does_not_exist_is_refused() -> None:
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), models=st.integers(1, 9))
 def test_numpy_and_torch_agree(seed: int, models: int) -> None:
-    observation = _observation(seed, models)
+    observation = decided.observation(seed, models)
     net = _random_network(seed % 5)
     x, _ = network_inputs(observation.rows, observation.prompt, observation.caller, observation.mask)
     with torch.no_grad():
@@ -87,7 +73,7 @@ def test_numpy_and_torch_agree(seed: int, models: int) -> None:
 def test_bytes_give_the_same_policy_back() -> None:
     policy = _policy(_random_network(1))
     again = LearnedPolicy.from_bytes(policy.to_bytes())
-    observation = _observation(3, 5)
+    observation = decided.observation(3, 5)
     assert np.array_equal(policy.distribution(observation), again.distribution(observation))
     assert again.revision == policy.revision
     assert _policy(_random_network(2)).revision != policy.revision
